@@ -1,0 +1,238 @@
+"""From token provenance to verified citations.
+
+A run is a maximal stretch of output tokens copied from consecutive positions of one passage. What of it stands
+word for word in both texts becomes a citation; what does not is dropped, never emitted.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from nest_engine.types import Citation, Passage, Provenance
+
+# Scripts that do not separate words by spaces: every character may start or end a quotation.
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+_ZERO_WIDTH_JOINER = "\N{ZERO WIDTH JOINER}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A passage and the characters that each of its tokens stands for.
+
+    Args:
+        passage: the passage.
+        starts: first character of each token in ``passage.text``.
+        ends: one past the last character of each token.
+    """
+
+    passage: Passage
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+
+class Attributor:
+    """Cite the runs of a growing answer as they become final.
+
+    Args:
+        sources: what ``Provenance.passage`` counts.
+        min_tokens: hide citations of fewer tokens.
+    """
+
+    def __init__(self, sources: Sequence[Source], *, min_tokens: int) -> None:
+        self._sources = sources
+        self._min_tokens = min_tokens
+        self._next = 0  # tokens before this one are settled
+
+    def settle(
+        self,
+        text: str,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        provenance: Sequence[Provenance | None],
+        *,
+        is_final: bool,
+    ) -> list[Citation]:
+        """Return the citations that have become final.
+
+        A run is final when a token that does not continue it has followed, and the character behind it is known:
+        it decides whether the run ends within a word.
+
+        Args:
+            text: the answer so far, as far as it cannot change any more.
+            starts: first character of each token in the answer.
+            ends: one past the last character of each token.
+            provenance: source of each token.
+            is_final: whether the answer is complete.
+
+        Returns:
+            citations, in the order of the answer.
+        """
+        citations: list[Citation] = []
+        num_tokens = len(starts)
+        while self._next < num_tokens:
+            end = _run_end(provenance, self._next, num_tokens)
+            if not is_final and (end == num_tokens or ends[end - 1] >= len(text)):
+                break
+            if provenance[self._next] is not None:
+                citations += self._cite(_Run(text, starts, ends, provenance, self._next, end))
+            self._next = end
+        return citations
+
+    def _cite(self, run: _Run) -> Iterator[Citation]:
+        source = self._sources[run.passage]
+        for quote in _matching_quotes(run, source):
+            quote = _trimmed(quote, run.text, source.passage.text)
+            tokens = [i for i in range(run.start, run.end) if run.overlaps(i, quote)]
+            if len(tokens) >= self._min_tokens:
+                yield _citation(quote, tokens, source.passage)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Tokens ``start`` to ``end`` of an answer, copied from consecutive positions of one passage."""
+
+    text: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+    provenance: Sequence[Provenance | None]
+    start: int
+    end: int
+
+    @property
+    def passage(self) -> int:
+        return self._origin.passage
+
+    @property
+    def _origin(self) -> Provenance:
+        origin = self.provenance[self.start]
+        assert origin is not None
+        return origin
+
+    def position(self, token: int) -> int:
+        """Return where a token stands in its passage."""
+        return self._origin.position + token - self.start
+
+    def overlaps(self, token: int, quote: _Quote) -> bool:
+        return self.starts[token] < quote.answer_end and self.ends[token] > quote.answer_start
+
+
+@dataclass(frozen=True)
+class _Quote:
+    """Ranges of the same length in answer and source."""
+
+    answer_start: int
+    answer_end: int
+    source_start: int
+
+
+def _run_end(provenance: Sequence[Provenance | None], start: int, num_tokens: int) -> int:
+    """Return one past the last token that continues the token at ``start``."""
+    end = start + 1
+    while end < num_tokens and _continues(provenance[end - 1], provenance[end]):
+        end += 1
+    return end
+
+
+def _continues(before: Provenance | None, after: Provenance | None) -> bool:
+    if before is None or after is None:
+        return before is after
+    return after == Provenance(before.passage, before.position + 1)
+
+
+def _matching_quotes(run: _Run, source: Source) -> Iterator[_Quote]:
+    """Yield the longest stretches of a run that read the same in answer and source, surrounding space aside.
+
+    They differ where a tokenizer does not give back what it read, or where a character's bytes come from two places.
+    """
+    token = run.start
+    while token < run.end:
+        quote = None
+        end = token
+        while end < run.end and (longer := _match(run, source, token, end + 1)) is not None:
+            quote, end = longer, end + 1
+        if quote is not None:
+            yield quote
+        token = max(end, token + 1)
+
+
+def _match(run: _Run, source: Source, start: int, end: int) -> _Quote | None:
+    """Return the ranges of tokens ``start`` to ``end`` without surrounding space, or None when they differ."""
+    answer_start, answer_end = _stripped(run.text, run.starts[start], run.ends[end - 1])
+    source_start, source_end = _stripped(
+        source.passage.text, source.starts[run.position(start)], source.ends[run.position(end - 1)]
+    )
+    if run.text[answer_start:answer_end] != source.passage.text[source_start:source_end]:
+        return None
+    return _Quote(answer_start, answer_end, source_start)
+
+
+def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
+    piece = text[start:end]
+    start += len(piece) - len(piece.lstrip())
+    return start, start + len(piece.strip())
+
+
+def _trimmed(quote: _Quote, answer: str, source: str) -> _Quote:
+    """Cut partial words and characters from both ends, then the space that this lays bare."""
+    start, end, shift = quote.answer_start, quote.answer_end, quote.source_start - quote.answer_start
+    while start < end and (_is_inside_word(answer, start) or _is_inside_word(source, start + shift)):
+        start += 1
+    while end > start and (_is_inside_word(answer, end) or _is_inside_word(source, end + shift)):
+        end -= 1
+    start, end = _stripped(answer, start, end)
+    return _Quote(start, end, start + shift)
+
+
+def _citation(quote: _Quote, tokens: Sequence[int], passage: Passage) -> Citation:
+    source_end = quote.source_start + quote.answer_end - quote.answer_start
+    return Citation(
+        answer_start=quote.answer_start,
+        answer_end=quote.answer_end,
+        passage_id=passage.id,
+        source_start=quote.source_start,
+        source_end=source_end,
+        cited_text=passage.text[quote.source_start : source_end],
+        title=passage.title,
+        uri=passage.uri,
+        passage_sha256=passage.sha256,
+        token_start=tokens[0],
+        token_end=tokens[-1] + 1,
+        score=passage.score,
+        license=passage.license,
+        metadata=passage.metadata,
+    )
+
+
+def _is_inside_word(text: str, index: int) -> bool:
+    """Return whether cutting ``text`` before ``index`` would split a word or a character made of several."""
+    if not 0 < index < len(text):
+        return False
+    before, after = text[index - 1], text[index]
+    if _extends(after) or before == _ZERO_WIDTH_JOINER:
+        return True
+    if _is_flag_half(before) and _is_flag_half(after):
+        return True
+    if before == "\r" and after == "\n":
+        return True
+    return _is_letter(before) and _is_letter(after)
+
+
+def _is_letter(char: str) -> bool:
+    if char.isascii():
+        return char.isalnum() or char == "_"
+    if unicodedata.category(char)[0] == "M":
+        return True
+    return char.isalnum() and not unicodedata.name(char, "").startswith(_UNSPACED)
+
+
+def _extends(char: str) -> bool:
+    """Return whether a character belongs to the one before it: marks, joiners, skin tones."""
+    if char.isascii():
+        return False
+    return unicodedata.category(char)[0] == "M" or char == _ZERO_WIDTH_JOINER or "\U0001f3fb" <= char <= "\U0001f3ff"
+
+
+def _is_flag_half(char: str) -> bool:
+    return "\U0001f1e6" <= char <= "\U0001f1ff"

@@ -1,0 +1,219 @@
+"""Settings of one request: small, immutable, validated as a whole."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from nest_engine.errors import ConfigError
+
+Method = Literal["lm", "knn-lm", "nest", "ra", "ra-nest", "lossless"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+# Settings whose default depends on the method. The general ones are the paper's for a 7B model. `knn-lm` knows no
+# spans: one token at a time, each attributed to its nearest neighbour. `lossless` cannot harm the text, so it drafts
+# wherever a passage agrees with the model and may copy a sentence as often as the model repeats it.
+_GENERAL: dict[str, Any] = {
+    "delta": 0.5,
+    "gamma": 5e-4,
+    "max_draft_tokens": 64,
+    "fixed_lambda": None,
+    "mask_copied": True,
+}
+_OF_METHOD: dict[str, dict[str, Any]] = {
+    "knn-lm": {"fixed_lambda": 0.7, "max_draft_tokens": 1, "delta": 1.0, "mask_copied": False},
+    "ra-nest": {"gamma": 0.5},
+    "lossless": {"delta": 1.0, "mask_copied": False},
+}
+_BY_METHOD: Any = None  # stands for "the method's own default" until the configuration is complete
+
+
+def _method_default(method: str, name: str) -> Any:
+    return _OF_METHOD.get(method, {}).get(name, _GENERAL[name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NestConfig:
+    """How to decode one request.
+
+    The defaults of the retrieval parameters are the paper's for a 7B model on Wikipedia. They belong
+    to that model: tune them for yours. ``delta``, ``gamma``, ``max_draft_tokens``, ``fixed_lambda`` and
+    ``mask_copied`` take the method's own default when they are not given.
+
+    Args:
+        method: ``lm`` the model alone; ``knn-lm`` fixed interpolation, no spans; ``nest`` the paper's method;
+            ``ra`` passages in the prompt; ``ra-nest`` both; ``lossless`` spans verified against the model alone, so
+            that its output does not change.
+        max_new_tokens: most tokens to generate.
+        temperature: 0 picks the most probable token; above 0 samples.
+        top_k: sample among the ``top_k`` most probable tokens; None for all.
+        top_p: sample among the most probable tokens that together reach this probability.
+        seed: seed of the sampler; None takes one from torch's own generator, so ``torch.manual_seed`` governs it.
+        stop: strings that end the answer; they are not part of it.
+        k: neighbours kept per query.
+        alpha: offset of the retrieval confidence (relative retrieval confidence).
+        tau: temperature of the retrieval confidence (relative retrieval confidence).
+        delta: draft a span only where lambda is at most this.
+        gamma: relaxation of the acceptance test (relaxed speculative decoding); smaller accepts more.
+        max_draft_tokens: longest draft, ``n`` in the paper.
+        fixed_lambda: use this interpolation coefficient everywhere instead of the confidence.
+        draft_after_rejection: draft a span also where a draft was just rejected; the paper takes one plain token.
+        mask_copied: never copy the same passage token twice in one answer.
+        num_passages: passages to ask the first-stage search for.
+        prompt_passages: how many of them ``ra`` and ``ra-nest`` place in the prompt.
+        min_citation_tokens: hide citations of fewer tokens.
+
+    Raises:
+        ConfigError: if a value is out of range or contradicts another.
+    """
+
+    method: Method = "nest"
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    k: int = 1024
+    alpha: float = 0.3
+    tau: float = 0.1
+    delta: float = _BY_METHOD
+    gamma: float = _BY_METHOD
+    max_draft_tokens: int = _BY_METHOD
+    fixed_lambda: float | None = _BY_METHOD
+    draft_after_rejection: bool = True
+    mask_copied: bool = _BY_METHOD
+    num_passages: int = 40
+    prompt_passages: int = 3
+    min_citation_tokens: int = 3
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        elif self.stop is None or not isinstance(self.stop, tuple):
+            object.__setattr__(self, "stop", tuple(self.stop or ()))
+        self._check("method", f"one of {', '.join(METHODS)}", lambda v: v in METHODS)
+        for name in _GENERAL:
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, _method_default(self.method, name))
+        for name in ("max_new_tokens", "k", "max_draft_tokens", "num_passages", "min_citation_tokens"):
+            self._check(name, "a whole number of at least 1", lambda v: _is_int(v) and v >= 1)
+        self._check("prompt_passages", "a whole number of at least 0", lambda v: _is_int(v) and v >= 0)
+        self._check("seed", "a whole number or None", lambda v: v is None or _is_int(v))
+        self._check("top_k", "a whole number of at least 1, or None", lambda v: v is None or (_is_int(v) and v >= 1))
+        self._check("temperature", "a number of at least 0", lambda v: _is_number(v) and v >= 0)
+        self._check("top_p", "a number above 0 and at most 1", lambda v: _is_number(v) and 0 < v <= 1)
+        self._check("alpha", "a finite number", _is_number)
+        self._check("tau", "a number above 0", lambda v: _is_number(v) and v > 0)
+        for name in ("delta", "gamma"):
+            self._check(name, "a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1)
+        self._check(
+            "fixed_lambda", "a number from 0 to 1, or None", lambda v: v is None or (_is_number(v) and 0 <= v <= 1)
+        )
+        for name in ("draft_after_rejection", "mask_copied"):
+            self._check(name, "True or False", lambda v: isinstance(v, bool))
+        self._check("stop", "non-empty strings", lambda v: all(isinstance(s, str) and s for s in v))
+
+    def _check(self, name: str, expected: str, is_valid: Callable[[Any], bool]) -> None:
+        value = getattr(self, name)
+        if not is_valid(value):
+            raise ConfigError(f"{name}={value!r} is not valid: expected {expected}")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most probable token is always taken."""
+        return self.temperature == 0.0
+
+    @property
+    def uses_datastore(self) -> bool:
+        """Whether the method searches passage tokens."""
+        return self.method not in ("lm", "ra")
+
+    @property
+    def uses_prompt_passages(self) -> bool:
+        """Whether the method reads passages in the prompt."""
+        return self.method in ("ra", "ra-nest")
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> NestConfig:
+        """Build a configuration from a mapping; unknown keys raise ``ConfigError``."""
+        return cls(method=settings.get("method", "nest")).replace(**settings)
+
+    def replace(self, **changes: Any) -> NestConfig:
+        """Return a copy with some settings changed.
+
+        A change of ``method`` also changes the settings that still had the old method's defaults.
+
+        Raises:
+            ConfigError: if a key is unknown or a value is not valid.
+        """
+        known = [f.name for f in fields(self)]
+        for name in changes:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(known)}"
+                raise ConfigError(f"unknown setting {name!r}; {hint}")
+        if changes.get("method", self.method) != self.method:
+            inherited = {name for name in _GENERAL if getattr(self, name) == _method_default(self.method, name)}
+            changes = dict.fromkeys(inherited, _BY_METHOD) | changes
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as a plain dict."""
+        return asdict(self) | {"stop": list(self.stop)}
+
+    @classmethod
+    def for_method(cls, method: Method, **changes: Any) -> NestConfig:
+        """Return the defaults of a method."""
+        return cls(method=method).replace(**changes)
+
+    @classmethod
+    def lm(cls, **changes: Any) -> NestConfig:
+        """The model alone."""
+        return cls.for_method("lm", **changes)
+
+    @classmethod
+    def knn_lm(cls, **changes: Any) -> NestConfig:
+        """Two-stage kNN-LM, the paper's baseline: lambda 0.7, no spans."""
+        return cls.for_method("knn-lm", **changes)
+
+    @classmethod
+    def ra(cls, **changes: Any) -> NestConfig:
+        """Passages in the prompt (paper: the top 3), no kNN."""
+        return cls.for_method("ra", **changes)
+
+    @classmethod
+    def ra_nest(cls, **changes: Any) -> NestConfig:
+        """Passages in the prompt and NEST; gamma 0.5 as in the paper."""
+        return cls.for_method("ra-nest", **changes)
+
+    @classmethod
+    def lossless(cls, **changes: Any) -> NestConfig:
+        """The model's own output, drafted from passages."""
+        return cls.for_method("lossless", **changes)
+
+    @classmethod
+    def paper_7b(cls, **changes: Any) -> NestConfig:
+        """The paper's setting for Llama-2-Chat 7B on Wikipedia tasks."""
+        return cls().replace(gamma=5e-4, draft_after_rejection=False, **changes)
+
+    @classmethod
+    def paper_13b(cls, **changes: Any) -> NestConfig:
+        """The paper's setting for Llama-2-Chat 13B on Wikipedia tasks."""
+        return cls().replace(gamma=5e-3, draft_after_rejection=False, **changes)
+
+    @classmethod
+    def paper_70b(cls, **changes: Any) -> NestConfig:
+        """The paper's setting for Llama-2-Chat 70B on Wikipedia tasks."""
+        return cls().replace(gamma=5e-2, draft_after_rejection=False, **changes)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,116 @@
+"""Keys of the passages of a request: from its own prompt, from the cache, or computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nest_engine.attribution import Source
+from nest_engine.decoder import Stopwatch
+from nest_engine.interfaces import LanguageModel, Prefill
+from nest_engine.key_cache import KeyCache
+from nest_engine.prompts import passage_in_prompt
+from nest_engine.request import Request
+from nest_engine.token_index import TokenIndex
+from nest_engine.types import Passage, PassageKeys
+
+
+@dataclass(frozen=True)
+class Datastore:
+    """What one request can copy.
+
+    Args:
+        passages: the passages of the request.
+        keys: keys of each passage; None where the method copies nothing.
+        num_encoded: passages whose keys had to be computed.
+    """
+
+    passages: Sequence[Passage]
+    keys: Sequence[PassageKeys | None]
+    num_encoded: int
+
+    def index(self, forbidden: frozenset[int], *, mask_copied: bool) -> TokenIndex:
+        """Return a token index for one answer."""
+        return TokenIndex(self.keys, forbidden=forbidden, mask_copied=mask_copied)
+
+    def sources(self) -> list[Source]:
+        """Return which characters the tokens of each passage stand for."""
+        return [
+            Source(passage, keys.tokens.starts, keys.tokens.ends) if keys else Source(passage, (), ())
+            for passage, keys in zip(self.passages, self.keys, strict=True)
+        ]
+
+
+def build_datastores(
+    language_model: LanguageModel, key_cache: KeyCache, requests: Sequence[Request], prefills: Sequence[Prefill]
+) -> list[Datastore]:
+    """Return the datastore of every request; passages without keys are read by the model in one go.
+
+    Args:
+        language_model: the model.
+        key_cache: where keys are kept between requests.
+        requests: the requests.
+        prefills: what reading each request's prompt yielded.
+
+    Returns:
+        one datastore for each request.
+    """
+    stopwatch = Stopwatch()
+    with stopwatch.phase("index_building"):
+        in_prompt_B = [_keys_in_prompt(request, prefill) for request, prefill in zip(requests, prefills, strict=True)]
+        wanted_B = [
+            {
+                _name(passage): passage
+                for number, passage in enumerate(request.passages)
+                if request.config.uses_datastore and number not in in_prompt
+            }
+            for request, in_prompt in zip(requests, in_prompt_B, strict=True)
+        ]
+        known, encoded = _passage_keys(
+            language_model, key_cache, {name: passage for wanted in wanted_B for name, passage in wanted.items()}
+        )
+    datastores = []
+    for request, in_prompt, wanted in zip(requests, in_prompt_B, wanted_B, strict=True):
+        request.stopwatch.add(stopwatch)
+        keys = [
+            in_prompt[number] if number in in_prompt else known[_name(passage)] if _name(passage) in wanted else None
+            for number, passage in enumerate(request.passages)
+        ]
+        datastores.append(Datastore(request.passages, keys, len(encoded & wanted.keys())))
+    return datastores
+
+
+_Name = tuple[str, str]
+
+
+def _name(passage: Passage) -> _Name:
+    return passage.title, passage.text
+
+
+def _passage_keys(
+    language_model: LanguageModel, key_cache: KeyCache, wanted: dict[_Name, Passage]
+) -> tuple[dict[_Name, PassageKeys], set[_Name]]:
+    """Return the keys of passages, and the names of those that had to be encoded."""
+    cached = {name: key_cache.get(passage) for name, passage in wanted.items()}
+    known = {name: keys for name, keys in cached.items() if keys is not None}
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        tokenized = [language_model.tokenizer.encode_passage(wanted[name]) for name in missing]
+        encoded = language_model.encode(tokenized)
+        for name, tokens, keys_TD in zip(missing, tokenized, encoded, strict=True):
+            known[name] = PassageKeys(tokens, len(tokens.token_ids) - len(keys_TD), keys_TD)
+            key_cache.put(wanted[name], known[name])
+    return known, set(missing)
+
+
+def _keys_in_prompt(request: Request, prefill: Prefill) -> dict[int, PassageKeys]:
+    """Return keys of the passages that stand in the prompt: reading it has already computed them."""
+    if request.config.method not in ("ra-nest", "lossless"):
+        return {}
+    keys = {}
+    for located in request.located:
+        first, tokens = passage_in_prompt(request.tokens, located, request.prompt)
+        skipped = 1 if first == 0 else 0  # nothing precedes the first token of a prompt
+        last = first + len(tokens.token_ids)
+        keys[located.number] = PassageKeys(tokens, skipped, prefill.hidden_TD[first + skipped - 1 : max(last - 1, 0)])
+    return keys

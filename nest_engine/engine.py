@@ -1,0 +1,356 @@
+"""What users call: prompts in, answers with exact citations out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import torch
+
+from nest_engine.config import NestConfig
+from nest_engine.decoder import Stopwatch
+from nest_engine.errors import ConfigError, InputError, NestError, RetrievalError
+from nest_engine.interfaces import LanguageModel, PassageRetriever
+from nest_engine.key_cache import KeyCache
+from nest_engine.prompts import BACKGROUND, require_background
+from nest_engine.request import Request, prepare
+from nest_engine.run import Cancel, Run
+from nest_engine.scoring import score
+from nest_engine.types import NestChunk, NestOutput, Passage, Score, require_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+T = TypeVar("T")
+
+
+class NestEngine:
+    """Generate text whose copied spans have an exact source.
+
+    One engine may be shared between threads: every call decodes in a session of its own.
+
+    Args:
+        model: a causal language model of transformers, or anything that implements ``LanguageModel``.
+        tokenizer: the model's fast tokenizer; not needed for a ``LanguageModel``.
+        retriever: first-stage search, asked when a call brings no passages.
+        config: default settings; calls may override them. Default: those stored with the model, else the paper's.
+        key_layer: for a transformers model: ``ffn_input`` or ``penultimate``.
+        key_cache: where passage keys are kept between calls; give engines of one model the same to share it.
+        background: how ``ra`` and ``ra-nest`` write passages into the prompt; holds ``{passages}`` once.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | LanguageModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        retriever: PassageRetriever | None = None,
+        config: NestConfig | None = None,
+        key_layer: str | None = None,
+        key_cache: KeyCache | None = None,
+        background: str = BACKGROUND,
+    ) -> None:
+        self.language_model = _as_language_model(model, tokenizer, key_layer)
+        self.retriever = retriever
+        self.config = config or NestConfig.from_dict(getattr(self.language_model, "settings", {}))
+        self.key_cache = key_cache if key_cache is not None else KeyCache()
+        self._background = require_background(background)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_id: str,
+        *,
+        retriever: PassageRetriever | None = None,
+        config: NestConfig | None = None,
+        key_layer: str = "ffn_input",
+        key_cache: KeyCache | None = None,
+        background: str = BACKGROUND,
+        **model_kwargs: Any,
+    ) -> NestEngine:
+        """Load a model from the hub or a folder.
+
+        Args:
+            model_id: hub id or local folder.
+            retriever: as for the class.
+            config: as for the class.
+            key_layer: as for the class.
+            key_cache: as for the class.
+            background: as for the class.
+            model_kwargs: ``revision``, ``dtype``, ``device``, ``device_map``, ``quantization_config``,
+                ``attn_implementation``, ``trust_remote_code`` and whatever else transformers takes; see
+                ``HuggingFaceLanguageModel.from_pretrained``.
+
+        Returns:
+            the engine.
+        """
+        from nest_engine.language_model import HuggingFaceLanguageModel
+
+        model = HuggingFaceLanguageModel.from_pretrained(model_id, key_layer=cast(Any, key_layer), **model_kwargs)
+        return cls(model, retriever=retriever, config=config, key_cache=key_cache, background=background)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        passages: Sequence[Passage] | None = None,
+        query: str | None = None,
+        config: NestConfig | None = None,
+        cancel: Cancel | None = None,
+        **settings: Any,
+    ) -> NestOutput:
+        """Answer one prompt.
+
+        Args:
+            prompt: what the model continues, chat template applied.
+            passages: what may be quoted; None asks the retriever.
+            query: what to search for; the prompt by default.
+            config: settings instead of the engine's.
+            cancel: asked between steps; True ends the answer with ``finish_reason="cancelled"``.
+            settings: single settings of ``NestConfig``, on top of ``config``.
+
+        Returns:
+            the answer, its citations and what it cost.
+
+        Raises:
+            ConfigError: if a setting is unknown or not valid.
+            InputError: if the prompt is empty, not text, or longer than the context.
+            RetrievalError: if the first-stage search fails.
+        """
+        return self.generate_batch(
+            [prompt],
+            passages=None if passages is None else [passages],
+            queries=None if query is None else [query],
+            config=config,
+            cancel=cancel,
+            **settings,
+        )[0]
+
+    def generate_batch(
+        self,
+        prompts: Sequence[str],
+        *,
+        passages: Sequence[Sequence[Passage] | None] | None = None,
+        queries: Sequence[str | None] | None = None,
+        config: NestConfig | None = None,
+        cancel: Cancel | None = None,
+        **settings: Any,
+    ) -> list[NestOutput]:
+        """Answer several prompts together; each advances by its own accepted length.
+
+        Args:
+            prompts: as ``prompt`` of :meth:`generate`, one for each answer.
+            passages: one sequence for each prompt; None asks the retriever.
+            queries: one for each prompt.
+            config: as for :meth:`generate`.
+            cancel: as for :meth:`generate`.
+            settings: as for :meth:`generate`.
+
+        Returns:
+            one answer for each prompt, equal to what :meth:`generate` gives.
+        """
+        if not prompts:
+            return []
+        requests = self._prepare(prompts, passages, queries, self._settings(config, settings))
+        run = Run(self.language_model, self.key_cache, requests)
+        while not run.is_done:
+            run.step(cancel)
+        return run.outputs()
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        passages: Sequence[Passage] | None = None,
+        query: str | None = None,
+        config: NestConfig | None = None,
+        cancel: Cancel | None = None,
+        **settings: Any,
+    ) -> Iterator[NestChunk]:
+        """Answer one prompt piece by piece; arguments and errors as for :meth:`generate`.
+
+        Closing the iterator ends decoding.
+
+        Yields:
+            text and citations as they become final; the last chunk also carries the whole answer.
+        """
+        requests = self._prepare(
+            [prompt],
+            None if passages is None else [passages],
+            None if query is None else [query],
+            self._settings(config, settings),
+        )
+        return self._stream(requests, cancel)
+
+    def score(
+        self,
+        text: str,
+        *,
+        prompt: str = "",
+        passages: Sequence[Passage] | None = None,
+        query: str | None = None,
+        config: NestConfig | None = None,
+        **settings: Any,
+    ) -> Score:
+        """Measure how well a text is predicted by p_M, or by the model alone for ``lm``, ``ra`` and ``lossless``.
+
+        Args:
+            text: what to predict.
+            prompt: what stands before it and is not scored.
+            passages: as for :meth:`generate`.
+            query: what to search for; the prompt by default, or the text when there is no prompt.
+            config: as for :meth:`generate`.
+            settings: as for :meth:`generate`.
+
+        Returns:
+            negative log-likelihood, perplexity, bits per byte.
+
+        Raises:
+            InputError: if there is nothing to predict.
+            ContextOverflowError: if prompt and text exceed the context.
+        """
+        require_text("text", text)
+        scored_with = self._settings(config, settings)
+        queries = [query or prompt or text]
+        [request] = self._prepare([prompt], None if passages is None else [passages], queries, scored_with)
+        return score(self.language_model, self.key_cache, request, text)
+
+    def format_question(self, question: str) -> str:
+        """Return the prompt that puts a question to this model: its chat template, or ``Question: ... Answer:``."""
+        return self.language_model.tokenizer.format_question(question)
+
+    def as_custom_generate(
+        self, passages: Sequence[Passage] | None = None, *, config: NestConfig | None = None, **settings: Any
+    ) -> Callable[..., Any]:
+        """Return a decoding method for ``model.generate(..., custom_generate=...)``.
+
+        Args:
+            passages: what may be quoted; None asks the retriever with the decoded prompt.
+            config: as for :meth:`generate`.
+            settings: as for :meth:`generate`. Length, sampling and stopping come from ``model.generate``.
+
+        Returns:
+            a callable for transformers.
+        """
+        from nest_engine.custom_generate import custom_generate
+
+        return custom_generate(self, passages, self._settings(config, settings))
+
+    def _prepare(
+        self,
+        prompts: Sequence[str],
+        passages: Sequence[Sequence[Passage] | None] | None,
+        queries: Sequence[str | None] | None,
+        config: NestConfig,
+    ) -> list[Request]:
+        """Find passages for each prompt, write them into it where the method says so, and tokenize."""
+        queries_B = _one_each("queries", queries, prompts)
+        passages_B = _one_each("passages", passages, prompts)
+        stopwatch = Stopwatch()
+        with stopwatch.phase("passage_search"):
+            found_B = self.find_passages(prompts, passages_B, queries_B, config)
+        return [
+            prepare(
+                self.language_model,
+                prompt,
+                found,
+                query,
+                config,
+                background=self._background,
+                stopwatch=stopwatch,
+            )
+            for prompt, found, query in zip(prompts, found_B, queries_B, strict=True)
+        ]
+
+    def find_passages(
+        self,
+        prompts: Sequence[str],
+        passages_B: Sequence[Sequence[Passage] | None],
+        queries_B: Sequence[str | None],
+        config: NestConfig,
+    ) -> list[tuple[Passage, ...]]:
+        """Return the passages of each prompt: those handed over, else those found in one search for all prompts.
+
+        Args:
+            prompts: the prompts.
+            passages_B: passages handed over, or None, for each prompt.
+            queries_B: what to search for, or None for the prompt itself.
+            config: says how many to search for; ``lm`` has none.
+
+        Returns:
+            passages of each prompt, best first.
+
+        Raises:
+            RetrievalError: if the search fails.
+        """
+        if config.method == "lm":
+            return [()] * len(prompts)
+        found_B = [_as_passages(passages or ()) for passages in passages_B]
+        missing = [row for row, passages in enumerate(passages_B) if passages is None]
+        if self.retriever is None or not missing:
+            return found_B
+        k = config.num_passages if config.uses_datastore else config.prompt_passages
+        results = _retrieve(self.retriever, [queries_B[row] or prompts[row] for row in missing], k)
+        for row, result in zip(missing, results, strict=True):
+            found_B[row] = result
+        return found_B
+
+    def _settings(self, config: NestConfig | None, settings: dict[str, Any]) -> NestConfig:
+        return (config or self.config).replace(**settings)
+
+    def _stream(self, requests: Sequence[Request], cancel: Cancel | None) -> Iterator[NestChunk]:
+        run = Run(self.language_model, self.key_cache, requests)
+        while not run.is_done:
+            release = run.step(cancel)[0]
+            if run.is_done:
+                yield NestChunk(release.text, tuple(release.citations), run.outputs()[0])
+            elif release.text or release.citations:
+                yield NestChunk(release.text, tuple(release.citations))
+
+
+def _as_language_model(
+    model: PreTrainedModel | LanguageModel, tokenizer: PreTrainedTokenizerBase | None, key_layer: str | None
+) -> LanguageModel:
+    if not isinstance(model, torch.nn.Module):
+        if tokenizer is not None or key_layer is not None:
+            raise ConfigError(f"{type(model).__name__} brings its own tokenizer and key layer; do not give others")
+        return model
+    if tokenizer is None:
+        raise ConfigError(f"{type(model).__name__} needs its tokenizer: NestEngine(model, tokenizer)")
+    from nest_engine.language_model import HuggingFaceLanguageModel
+
+    return HuggingFaceLanguageModel(model, tokenizer, key_layer=cast(Any, key_layer or "ffn_input"))
+
+
+def _as_passages(passages: Sequence[Passage]) -> tuple[Passage, ...]:
+    for passage in passages:
+        if not isinstance(passage, Passage):
+            raise InputError(
+                f"passages must be Passage objects, got {type(passage).__name__}: use Passage(text, title=...)"
+            )
+    return tuple(passages)
+
+
+def _retrieve(retriever: PassageRetriever, queries: Sequence[str], k: int) -> list[tuple[Passage, ...]]:
+    try:
+        results = retriever.retrieve(queries, k)
+    except NestError:
+        raise
+    except Exception as error:
+        raise RetrievalError(f"{type(retriever).__name__} failed: {error}") from error
+    if len(results) != len(queries):
+        raise RetrievalError(
+            f"{type(retriever).__name__} returned {len(results)} results for {len(queries)} queries; "
+            "retrieve() must return one list of passages for each query"
+        )
+    return [_as_passages(result) for result in results]
+
+
+def _one_each(name: str, given: Sequence[T | None] | None, prompts: Sequence[str]) -> Sequence[T | None]:
+    if isinstance(prompts, str):
+        raise InputError("prompts must be a sequence of strings, got one string; use generate() for one prompt")
+    if given is None:
+        return [None] * len(prompts)
+    if len(given) != len(prompts):
+        raise InputError(f"{len(prompts)} prompts but {len(given)} {name}; give one for each prompt")
+    return given

@@ -1,0 +1,55 @@
+"""Passage keys depend on the model and the passage alone: compute them once, keep what fits in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from nest_engine.types import Passage, PassageKeys
+
+
+class KeyCache:
+    """Least-recently-used store of passage keys, bounded by bytes. Safe to share between threads.
+
+    Keys belong to one model; give every model a cache of its own.
+
+    Args:
+        max_bytes: most bytes of keys to hold; 0 keeps nothing.
+    """
+
+    def __init__(self, max_bytes: int = 2**30) -> None:
+        self.max_bytes = max_bytes
+        self.nbytes = 0
+        self._entries: OrderedDict[tuple[str, str], PassageKeys] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, passage: Passage) -> PassageKeys | None:
+        """Return the keys of a passage, or None when they are not held."""
+        name = (passage.title, passage.text)
+        with self._lock:
+            keys = self._entries.get(name)
+            if keys is not None:
+                self._entries.move_to_end(name)
+            return keys
+
+    def put(self, passage: Passage, keys: PassageKeys) -> None:
+        """Hold the keys of a passage, dropping those used longest ago when space runs out."""
+        if keys.nbytes > self.max_bytes:
+            return
+        name = (passage.title, passage.text)
+        with self._lock:
+            replaced = self._entries.pop(name, None)
+            self._entries[name] = keys
+            self.nbytes += keys.nbytes - (replaced.nbytes if replaced else 0)
+            while self.nbytes > self.max_bytes:
+                _, dropped = self._entries.popitem(last=False)
+                self.nbytes -= dropped.nbytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+            self.nbytes = 0

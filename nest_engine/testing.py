@@ -1,0 +1,177 @@
+"""Test without a model: a language model that follows a script, and what it needs.
+
+    model = ScriptedLanguageModel("Helium is a gas.")
+    engine = NestEngine(model)
+    engine.generate("What is helium? ", passages=[Passage("Helium is a gas.")]).text  # "Helium is a gas."
+
+The scripted model reads bytes, so that every character outside ASCII is split over several tokens. It wants to say its
+script, its hidden state depends on the last few bytes, and it counts its forward passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from nest_engine.interfaces import Prefill, TokenizedText
+from nest_engine.types import Frontier, Outputs, Passage, TokenizedPassage
+
+EOS = 256
+_VOCAB_SIZE = 257
+_WIDTH = 32
+
+Script = Callable[[bytes], int]
+"""All bytes so far, to the token that the model wants to say next."""
+
+
+class ByteTokenizer:
+    """One token for each byte of UTF-8, and an end-of-sequence token whose string is ``</s>``."""
+
+    control_ids = frozenset([EOS])
+
+    def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
+        """Encode text as bytes; a prompt may not hold the end-of-sequence token."""
+        token_ids: list[int] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        for position, char in enumerate(text):
+            encoded = char.encode()
+            token_ids += encoded
+            starts += [position] * len(encoded)
+            ends += [position + 1] * len(encoded)
+        return TokenizedText(tuple(token_ids), tuple(starts), tuple(ends))
+
+    def encode_passage(self, passage: Passage) -> TokenizedPassage:
+        """Encode a passage behind its title, or behind an end-of-sequence token when it has none."""
+        text = self.encode_prompt(passage.text)
+        context = tuple(f"{passage.title}. ".encode()) if passage.title else (EOS,)
+        return TokenizedPassage(context, *text)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of bytes, incomplete characters replaced."""
+        return bytes(token for token in token_ids if token != EOS).decode("utf-8", errors="replace")
+
+    def format_question(self, question: str) -> str:
+        """Put a question into ``Question: ... Answer:``."""
+        return f"Question: {question}\nAnswer:"
+
+
+class ScriptedLanguageModel:
+    """A language model that wants to say what its script says.
+
+    Args:
+        script: a text, said once after any prompt; or a function from all bytes so far to the next token.
+        confidence: probability of the scripted token; the rest is spread over the other tokens.
+        memory: how many of the last bytes the hidden state depends on; texts that share them are near.
+        context_length: most tokens that the model reads.
+
+    Attributes:
+        num_forwards: forward passes over sequences so far.
+        num_encoded: passages encoded so far.
+    """
+
+    def __init__(
+        self,
+        script: str | Script = "",
+        *,
+        confidence: float = 0.9,
+        memory: int = 6,
+        context_length: int | None = None,
+    ) -> None:
+        self.tokenizer = ByteTokenizer()
+        self.context_length = context_length
+        self.eos_ids = frozenset([EOS])
+        self.device = torch.device("cpu")
+        self.num_forwards = 0
+        self.num_encoded = 0
+        self._script = script
+        self._confidence = confidence
+        self._memory = memory
+        generator = torch.Generator().manual_seed(0)
+        self._directions = torch.randn(memory, _VOCAB_SIZE, _WIDTH, generator=generator)
+
+    def encode(self, passages: Sequence[TokenizedPassage]) -> list[Tensor]:
+        """Return the hidden state before each token of each passage."""
+        self.num_encoded += len(passages)
+        keys = []
+        for passage in passages:
+            tokens = [*passage.context_ids, *passage.token_ids]
+            positions = range(max(len(passage.context_ids), 1), len(tokens))
+            rows = [self._hidden(tokens[:position]) for position in positions]
+            keys.append(torch.stack(rows) if rows else torch.empty(0, _WIDTH))
+        return keys
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[ScriptedSession, list[Prefill]]:
+        """Read prompts and open a session on them."""
+        session = ScriptedSession(self, [len(prompt) for prompt in prompts])
+        outputs = session.extend(prompts)
+        return session, [Prefill(output.frontier(-1), output.hidden_TD) for output in outputs]
+
+    def _state(self, tokens: Sequence[int], prompt_length: int) -> Frontier:
+        probs_V = torch.full((_VOCAB_SIZE,), (1 - self._confidence) / (_VOCAB_SIZE - 1))
+        probs_V[self._wanted(tokens, prompt_length)] = self._confidence
+        return Frontier(probs_V.log(), self._hidden(tokens))
+
+    def _wanted(self, tokens: Sequence[int], prompt_length: int) -> int:
+        if callable(self._script):
+            return self._script(bytes(token for token in tokens if token != EOS))
+        said = len(tokens) - prompt_length
+        script = self._script.encode()
+        return script[said] if 0 <= said < len(script) else EOS
+
+    def _hidden(self, tokens: Sequence[int]) -> Tensor:
+        recent = list(tokens[-self._memory :])
+        ages = range(len(recent) - 1, -1, -1)
+        return torch.stack(
+            [self._directions[age, token] * 0.7**age for age, token in zip(ages, recent, strict=True)]
+        ).sum(0)
+
+
+class ScriptedSession:
+    """Rows read by a scripted model.
+
+    Args:
+        model: the model.
+        prompt_lengths: tokens of each row's prompt.
+    """
+
+    def __init__(self, model: ScriptedLanguageModel, prompt_lengths: Sequence[int]) -> None:
+        self._model = model
+        self._prompt_lengths = list(prompt_lengths)
+        self._rows: list[list[int]] = [[] for _ in prompt_lengths]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens held for each row."""
+        return tuple(len(row) for row in self._rows)
+
+    def extend(self, drafts: Sequence[Sequence[int]]) -> list[Outputs]:
+        """Read each row's draft behind its tokens."""
+        self._model.num_forwards += 1
+        outputs = []
+        for row, prompt_length, draft in zip(self._rows, self._prompt_lengths, drafts, strict=True):
+            states = []
+            for token in draft:
+                row.append(token)
+                states.append(self._model._state(row, prompt_length))
+            outputs.append(
+                Outputs(
+                    torch.stack([state.logits_V for state in states]),
+                    torch.stack([state.hidden_D for state in states]),
+                )
+            )
+        return outputs
+
+    def truncate(self, lengths: Sequence[int]) -> None:
+        """Forget each row's tokens beyond ``lengths``."""
+        for row, length in zip(self._rows, lengths, strict=True):
+            if length > len(row):
+                raise ValueError(f"a row of {len(row)} tokens cannot be cut back to {length}")
+            del row[length:]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop every row that is not listed."""
+        self._rows = [self._rows[row] for row in rows]
+        self._prompt_lengths = [self._prompt_lengths[row] for row in rows]

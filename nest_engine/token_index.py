@@ -1,0 +1,110 @@
+"""The datastore of one request: keys, values and provenance of every passage token that can be copied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from nest_engine.mixture import squared_distances
+from nest_engine.types import Neighbors, PassageKeys, Provenance
+
+
+class TokenIndex:
+    """Exact nearest-neighbour search over the tokens of a handful of passages.
+
+    Entry ``i`` holds a key (the hidden state before a token), a value (that token) and where the token stands.
+    Entries of a passage are consecutive, so the continuation of entry ``i`` is entry ``i + 1``. Masked entries take
+    no part in a search: they are left out, not moved to infinity, since the farthest neighbour enters lambda.
+
+    Args:
+        passages: keys of each passage, in first-stage order; None for a passage that cannot be copied from.
+        forbidden: token ids that must never be copied (control tokens).
+        mask_copied: whether :meth:`mark_copied` masks.
+    """
+
+    def __init__(
+        self, passages: Sequence[PassageKeys | None], *, forbidden: Collection[int] = (), mask_copied: bool = True
+    ) -> None:
+        self.mask_copied = mask_copied
+        self._values: list[int] = []
+        self._provenance: list[Provenance] = []
+        self._passage_ends: list[int] = []  # for each entry: one past the last entry of its passage
+        keys = []
+        for number, passage in enumerate(passages):
+            if passage is None or passage.keys_TD.shape[0] == 0:
+                continue
+            token_ids = passage.tokens.token_ids
+            positions = range(passage.first, len(token_ids))
+            end = len(self._values) + len(positions)
+            self._values += token_ids[passage.first :]
+            self._provenance += [Provenance(number, position) for position in positions]
+            self._passage_ends += [end] * len(positions)
+            keys.append(passage.keys_TD)
+        self._copyable = [value not in forbidden for value in self._values]
+        self._num_copyable = sum(self._copyable)
+        if keys:
+            self._keys_ND = torch.cat(keys).float()
+            self._norms_N = self._keys_ND.square().sum(-1)
+            self._values_N = torch.tensor(self._values, device=self._keys_ND.device)
+            self._mask_N = ~torch.tensor(self._copyable, device=self._keys_ND.device)
+
+    def __len__(self) -> int:
+        """Return the number of entries that may still be copied."""
+        return self._num_copyable
+
+    def search(self, query_QD: Tensor, k: int) -> Neighbors | None:
+        """Find the ``k`` nearest entries of each query, or all entries when there are fewer.
+
+        Args:
+            query_QD: hidden states.
+            k: number of neighbours.
+
+        Returns:
+            the neighbours, or None when nothing may be copied.
+        """
+        k = min(k, len(self))
+        if k == 0:
+            return None
+        distances_QN = squared_distances(query_QD.float(), self._keys_ND, self._norms_N)
+        distances_QN.masked_fill_(self._mask_N, torch.inf)
+        distances_QK, entries_QK = distances_QN.topk(k, dim=-1, largest=False)
+        return Neighbors(distances_QK, self._values_N[entries_QK], entries_QK)
+
+    def span(self, entry: int, limit: int) -> list[int]:
+        """Return the entries that can be copied from ``entry`` on, within its passage.
+
+        Args:
+            entry: where to start.
+            limit: longest span.
+
+        Returns:
+            consecutive entries; empty when ``entry`` itself may not be copied.
+        """
+        end = min(entry + limit, self._passage_ends[entry])
+        blocked = next((i for i in range(entry, end) if not self._copyable[i]), end)
+        return list(range(entry, blocked))
+
+    def continuation(self, entry: int) -> int | None:
+        """Return the entry after ``entry`` if its passage goes on there and it may be copied."""
+        following = entry + 1
+        goes_on = following < self._passage_ends[entry] and self._copyable[following]
+        return following if goes_on else None
+
+    def value(self, entry: int) -> int:
+        """Return the token that an entry stands for."""
+        return self._values[entry]
+
+    def provenance(self, entry: int) -> Provenance:
+        """Return where the token of an entry stands."""
+        return self._provenance[entry]
+
+    def mark_copied(self, entries: Sequence[int]) -> None:
+        """Take copied entries out of the index, so that no sentence is copied again and again."""
+        if not self.mask_copied or not entries:
+            return
+        for entry in entries:
+            self._copyable[entry] = False
+        self._num_copyable -= len(entries)
+        self._mask_N[torch.tensor(entries, device=self._mask_N.device)] = True

@@ -1,0 +1,215 @@
+"""Text to tokens and back, with exact character offsets and no control token from untrusted text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, cast
+
+import tokenizers
+
+from nest_engine.errors import UnsupportedModelError
+from nest_engine.interfaces import TokenizedText
+from nest_engine.types import Passage, TokenizedPassage, require_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def titled_text(passage: Passage) -> str:
+    """Return a passage as the model reads it: ``title. text``."""
+    return f"{_title_prefix(passage)}{passage.text}"
+
+
+def _title_prefix(passage: Passage) -> str:
+    return f"{passage.title}. " if passage.title else ""
+
+
+class TextTokenizer:
+    """A Hugging Face fast tokenizer, with a second, control-free tokenizer for untrusted text.
+
+    Options such as ``split_special_tokens`` are state that threads share, and they let added tokens like
+    ``<tool_call>`` through. The second tokenizer simply knows no control tokens.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+
+    Raises:
+        UnsupportedModelError: if the tokenizer is not a fast one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, tokenizers.Tokenizer):
+            raise UnsupportedModelError(
+                f"{type(tokenizer).__name__} gives no character offsets, which exact citations need; "
+                "load a fast tokenizer (AutoTokenizer.from_pretrained(..., use_fast=True))"
+            )
+        self._trusted = tokenizer
+        self._definition = backend.to_str()
+        self._untrusted = _without_control_tokens(self._definition)
+        self.control_ids: frozenset[int] = frozenset(tokenizer.all_special_ids) | {
+            number for number, token in tokenizer.added_tokens_decoder.items() if not token.content.isspace()
+        }
+        self._prefix_ids = self._find_prefix_ids()
+
+    @property
+    def definition(self) -> str:
+        """The tokenizer's full definition as JSON, for fingerprints."""
+        return self._definition
+
+    @property
+    def eos_id(self) -> int | None:
+        """The tokenizer's end-of-text token."""
+        return cast("int | None", self._trusted.eos_token_id)
+
+    def __len__(self) -> int:
+        return len(self._trusted)
+
+    def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
+        """Encode a prompt the way ``tokenizer(text)`` does, without doubling its start-of-text token.
+
+        Args:
+            text: the prompt, chat template applied.
+            untrusted: character ranges, in order, whose control strings must be read as text.
+
+        Returns:
+            the tokens and their offsets in ``text``.
+
+        Raises:
+            InputError: if ``text`` cannot be encoded as UTF-8.
+        """
+        require_text("prompt", text)
+        bos = self._trusted.bos_token
+        add_special_tokens = not (bos and text.startswith(bos))
+        encoded = self._encode_trusted(text, 0, add_special_tokens)
+        if not any(self._is_control_in(encoded, start, end) for start, end in untrusted):
+            return encoded
+        # Cut at the borders of the untrusted ranges. Cuts may change how the words at the borders are tokenized,
+        # so this is done only where an untrusted text does hold a control string.
+        pieces: list[TokenizedText] = []
+        position = 0
+        for start, end in [*untrusted, (len(text), len(text))]:
+            pieces.append(self._encode_trusted(text[position:start], position, add_special_tokens and position == 0))
+            pieces.append(self._encode_untrusted(text[start:end], start))
+            position = end
+        token_ids, starts, ends = (tuple(chain.from_iterable(parts)) for parts in zip(*pieces, strict=True))
+        return TokenizedText(token_ids, starts, ends)
+
+    def encode_passage(self, passage: Passage) -> TokenizedPassage:
+        """Encode a passage by itself as ``title. text``: the title is context, only the text can be copied.
+
+        Args:
+            passage: the passage; control strings in it are read as text.
+
+        Returns:
+            tokens with their offsets in ``passage.text``.
+        """
+        prefix = _title_prefix(passage)
+        encoded = self._encode_untrusted(prefix + passage.text, 0)
+        num_context = sum(end <= len(prefix) for end in encoded.ends) if prefix else 0
+        return TokenizedPassage(
+            context_ids=(*self._prefix_ids, *encoded.token_ids[:num_context]),
+            token_ids=encoded.token_ids[num_context:],
+            starts=tuple(max(start - len(prefix), 0) for start in encoded.starts[num_context:]),
+            ends=tuple(end - len(prefix) for end in encoded.ends[num_context:]),
+        )
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens left out and spaces as they are."""
+        text = self._trusted.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)  # a list comes back only for a batch
+        return text
+
+    def format_question(self, question: str) -> str:
+        """Put a question into the chat template, or into ``Question: ... Answer:`` when there is none."""
+        if not self._trusted.chat_template:
+            return f"Question: {question}\nAnswer:"
+        messages = [{"role": "user", "content": question}]
+        prompt = self._trusted.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        assert isinstance(prompt, str)
+        return prompt
+
+    def _encode_trusted(self, text: str, offset: int, add_special_tokens: bool) -> TokenizedText:
+        encoded = self._trusted(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False)
+        return _shifted(encoded["input_ids"], encoded["offset_mapping"], offset)
+
+    def _encode_untrusted(self, text: str, offset: int) -> TokenizedText:
+        encoded = self._untrusted.encode(text, add_special_tokens=False)
+        return _shifted(encoded.ids, encoded.offsets, offset)
+
+    def _is_control_in(self, encoded: TokenizedText, start: int, end: int) -> bool:
+        return any(
+            token in self.control_ids and token_start < end and token_end > start
+            for token, token_start, token_end in zip(*encoded, strict=True)
+        )
+
+    def _find_prefix_ids(self) -> tuple[int, ...]:
+        """Return what stands before any text: what the tokenizer adds, else the start-of-text token if there is one."""
+        encoded = self._trusted("a", add_special_tokens=True, return_special_tokens_mask=True)
+        num_added = encoded["special_tokens_mask"].index(0) if 0 in encoded["special_tokens_mask"] else 0
+        if num_added:
+            return tuple(encoded["input_ids"][:num_added])
+        bos = self._trusted.bos_token_id
+        return () if bos is None else (bos,)
+
+
+class Detokenizer:
+    """Turn a growing list of tokens into text, knowing which characters each token stands for.
+
+    A character whose bytes are spread over several tokens belongs to all of them; it appears once it is complete.
+    The concatenation equals ``decode`` of all tokens.
+
+    Args:
+        decode: token ids to text.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
+        self._token_ids: list[int] = []
+        self._window_start = 0  # decoding starts here: one settled piece before the pending tokens, as context
+        self._window_text = ""  # text of that settled piece
+        self._num_settled = 0
+        self.text = ""
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+
+    def push(self, token: int) -> None:
+        """Append a token; ``text`` grows when its characters are complete."""
+        self._token_ids.append(token)
+        window = self._decode(self._token_ids[self._window_start :])
+        if not window.endswith(_REPLACEMENT):
+            self._settle(window)
+
+    def flush(self) -> None:
+        """Append what is left of an incomplete character."""
+        if self._num_settled < len(self._token_ids):
+            self._settle(self._decode(self._token_ids[self._window_start :]))
+
+    def _settle(self, window: str) -> None:
+        start = len(self.text)
+        self.text += window[len(self._window_text) :]
+        num_pending = len(self._token_ids) - self._num_settled
+        self.starts += [start] * num_pending
+        self.ends += [len(self.text)] * num_pending
+        self._window_start = self._num_settled
+        self._num_settled = len(self._token_ids)
+        self._window_text = self._decode(self._token_ids[self._window_start :])
+
+
+def _without_control_tokens(definition: str) -> tokenizers.Tokenizer:
+    settings = json.loads(definition)
+    settings["added_tokens"] = [
+        token for token in settings["added_tokens"] if not token["special"] and token["content"].isspace()
+    ]
+    settings["truncation"] = settings["padding"] = None
+    return tokenizers.Tokenizer.from_str(json.dumps(settings))
+
+
+def _shifted(token_ids: Sequence[int], offsets: Sequence[tuple[int, int]], by: int) -> TokenizedText:
+    return TokenizedText(
+        tuple(token_ids), tuple(start + by for start, _ in offsets), tuple(end + by for _, end in offsets)
+    )

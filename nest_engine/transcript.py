@@ -1,0 +1,94 @@
+"""The text of one answer as it grows: stop strings, what may be shown, citations as they become final."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nest_engine.attribution import Attributor
+from nest_engine.decoder import Answer
+from nest_engine.tokenization import Detokenizer
+from nest_engine.types import Citation
+
+
+@dataclass(frozen=True)
+class Release:
+    """Text and citations that have become final."""
+
+    text: str
+    citations: list[Citation]
+
+
+class Transcript:
+    """Follow one answer from tokens to text.
+
+    Args:
+        answer: the answer being decoded.
+        decode: token ids to text.
+        attributor: cites the answer.
+    """
+
+    def __init__(self, answer: Answer, decode: Callable[[Sequence[int]], str], attributor: Attributor) -> None:
+        self._answer = answer
+        self._detokenizer = Detokenizer(decode)
+        self._attributor = attributor
+        self._num_pushed = 0
+        self._num_released = 0  # characters
+        self.text = ""
+        self.citations: list[Citation] = []
+
+    def advance(self) -> Release:
+        """Read the tokens that the answer has gained, stop it at a stop string, and release what is final.
+
+        Returns:
+            the text and citations that no later token can change.
+        """
+        for token in self._answer.token_ids[self._num_pushed :]:
+            self._detokenizer.push(token)
+        self._num_pushed = len(self._answer.token_ids)
+        if self._answer.finish_reason is not None:
+            self._detokenizer.flush()
+        self.text = self._detokenizer.text
+        self._stop()
+        is_final = self._answer.finish_reason is not None
+        end = len(self.text) - (0 if is_final else _held_back(self.text, self._answer.config.stop))
+        return self._release(end, is_final=is_final)
+
+    def _stop(self) -> None:
+        """Cut the answer before the stop string that was completed first, wherever a draft carried it in."""
+        stops = [
+            (start + len(stop), start)
+            for stop in self._answer.config.stop
+            if (start := self.text.find(stop, self._num_released)) >= 0
+        ]
+        if not stops:
+            return
+        _, cut = min(stops)
+        self.text = self.text[:cut]
+        self._answer.cut(sum(start < cut for start in self._detokenizer.starts))
+        self._answer.finish_reason = "stop"
+
+    def _release(self, end: int, *, is_final: bool) -> Release:
+        num_tokens = min(len(self._detokenizer.starts), len(self._answer.token_ids))
+        citations = self._attributor.settle(
+            self.text[:end],
+            self._detokenizer.starts[:num_tokens],
+            self._detokenizer.ends[:num_tokens],
+            self._answer.provenance(),
+            is_final=is_final,
+        )
+        self.citations += citations
+        released = Release(self.text[self._num_released : end], citations)
+        self._num_released = end
+        return released
+
+
+def _held_back(text: str, stops: Sequence[str]) -> int:
+    """Return how many characters at the end of ``text`` may turn out to begin a stop string."""
+    longest = 0
+    for stop in stops:
+        for length in range(min(len(stop) - 1, len(text)), longest, -1):
+            if text.endswith(stop[:length]):
+                longest = length
+                break
+    return longest

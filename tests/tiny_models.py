@@ -1,0 +1,118 @@
+"""Tiny random models of eight architectures, and a tokenizer for them: everything in memory, float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import tokenizers
+import torch
+import transformers as hf
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+_TRAINING_TEXT = [
+    "The river flows from the mountains to the sea, and the sea gives the rain back to the mountains.",
+    "A planet is a body that moves around a star. A moon is a body that moves around a planet.",
+    "Question: What is a planet? Answer: A planet is a body that moves around a star.",
+    "Helium is a gas. Neon is a gas. Iron is a metal. Copper is a metal that conducts heat and electricity well.",
+]
+CONTROL_TOKENS = ["<|im_start|>", "<|im_end|>"]
+
+
+@lru_cache
+def tiny_tokenizer() -> hf.PreTrainedTokenizerFast:
+    """Return a byte-level BPE of 320 tokens with chat control tokens, one of them not marked special."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<|endoftext|>", *CONTROL_TOKENS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(_TRAINING_TEXT, trainer)
+    tokenizer = hf.PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<|endoftext|>", eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    )
+    tokenizer.add_tokens([tokenizers.AddedToken("<tool_call>", special=False)])
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to build a tiny model, and where its last feed-forward block and its last layer are."""
+
+    config: type[Any]
+    model: type[Any]
+    settings: dict[str, Any]
+    last_layer: str
+    feed_forward: str
+
+
+_COMMON = {"vocab_size": 336, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "initializer_range": 0.2}
+_LLAMA = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+_NEOX = {name: value for name, value in _LLAMA.items() if name != "num_key_value_heads"}
+
+ARCHITECTURES = {
+    "llama": Architecture(hf.LlamaConfig, hf.LlamaForCausalLM, _LLAMA, "model.layers.2", "mlp"),
+    "gpt2": Architecture(
+        hf.GPT2Config,
+        hf.GPT2LMHeadModel,
+        {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256},
+        "transformer.h.2",
+        "mlp",
+    ),
+    "gpt_neox": Architecture(hf.GPTNeoXConfig, hf.GPTNeoXForCausalLM, _NEOX, "gpt_neox.layers.2", "mlp"),
+    "opt": Architecture(
+        hf.OPTConfig,
+        hf.OPTForCausalLM,
+        {
+            "hidden_size": 32,
+            "word_embed_proj_dim": 32,
+            "ffn_dim": 64,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 256,
+            "init_std": 0.2,
+        },
+        "model.decoder.layers.2",
+        "fc1",
+    ),
+    # A window shorter than the texts of the tests, so that it matters.
+    "mistral": Architecture(
+        hf.MistralConfig, hf.MistralForCausalLM, _LLAMA | {"sliding_window": 24}, "model.layers.2", "mlp"
+    ),
+    "qwen3": Architecture(
+        hf.Qwen3Config,
+        hf.Qwen3ForCausalLM,
+        _LLAMA | {"head_dim": 8, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1},
+        "model.layers.2",
+        "mlp",
+    ),
+    "gemma": Architecture(hf.GemmaConfig, hf.GemmaForCausalLM, _LLAMA | {"head_dim": 8}, "model.layers.2", "mlp"),
+    "phi": Architecture(hf.PhiConfig, hf.PhiForCausalLM, _LLAMA, "model.layers.2", "mlp"),
+}
+
+
+def tiny_model(name: str, *, seed: int = 0, attn_implementation: str = "sdpa", **changes: Any) -> hf.PreTrainedModel:
+    """Return a tiny random model in evaluation mode."""
+    architecture = ARCHITECTURES[name]
+    config = architecture.config(**(_COMMON | architecture.settings | changes))
+    config._attn_implementation = attn_implementation
+    torch.manual_seed(seed)
+    model = architecture.model(config).eval()
+    # Random models hardly depend on distant text unless their attention is made sharp.
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if parameter.ndim == 2 and ("q_proj" in parameter_name or "query" in parameter_name):
+                parameter.mul_(2.0)
+    return model
