@@ -6,11 +6,14 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nest_engine import Passage
+from nest_engine import Passage, PassageRetriever
 
-__all__ = ["DemoQuestion", "load_passages", "load_questions", "model_path"]
+if TYPE_CHECKING:
+    from nest_engine import NestEngine
+
+__all__ = ["DemoQuestion", "load_engine", "load_passages", "load_questions", "model_path"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,17 @@ class DemoQuestion:
 def model_path() -> Path:
     """Return the folder of the shipped model."""
     return _data("model")
+
+
+def load_engine(retriever: PassageRetriever | None = None) -> NestEngine:
+    """Return an engine on the shipped model, in float32, which CPUs compute faster than its bfloat16.
+
+    Args:
+        retriever: first-stage search; the shipped corpus has none of its own.
+    """
+    from nest_engine import NestEngine
+
+    return NestEngine.from_pretrained(str(model_path()), dtype="float32", retriever=retriever)
 
 
 def load_passages() -> list[Passage]:

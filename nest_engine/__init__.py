@@ -3,8 +3,9 @@
 An implementation of Nearest Neighbor Speculative Decoding (NEST, arXiv 2405.19325).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from nest_engine.config import METHODS, NestConfig
-from nest_engine.engine import NestEngine
 from nest_engine.errors import (
     ConfigError,
     ContextOverflowError,
@@ -29,6 +30,9 @@ from nest_engine.types import (
     Provenance,
     Score,
 )
+
+if TYPE_CHECKING:
+    from nest_engine.engine import NestEngine
 
 __version__ = "0.1.0"
 
@@ -59,3 +63,12 @@ __all__ = [
     "UnsupportedModelError",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the engine, and torch with it, when it is first asked for: plain records and help need neither."""
+    if name == "NestEngine":
+        from nest_engine.engine import NestEngine
+
+        return NestEngine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

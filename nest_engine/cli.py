@@ -18,8 +18,10 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
+from nest_engine.citation_formats import json_ready
 from nest_engine.config import METHODS, NestConfig
 from nest_engine.errors import MissingDependencyError, NestError
+from nest_engine.rendering import printable, to_html, to_markdown, to_terminal
 
 try:
     import typer
@@ -338,8 +340,6 @@ def _progress(label: str) -> Iterator[Progress]:
 
 def _remark(kind: str, message: str, style: str = "yellow") -> None:
     """Write one line to stderr."""
-    from nest_engine.rendering import printable
-
     line = Text.assemble((f"{kind}: ", style), printable(" ".join(message.split())))
     _STDERR.print(line, soft_wrap=True)
 
@@ -355,21 +355,17 @@ def _describe(error: BaseException) -> str:
 
 
 def _show_answer(question: str, output: NestOutput, output_format: Format) -> None:
-    from nest_engine import rendering
-
     if output_format is Format.JSON:
         _print_json({"question": question, **output.to_dict()})
     elif output_format is Format.MARKDOWN:
-        typer.echo(rendering.to_markdown(output), nl=False)
+        typer.echo(to_markdown(output), nl=False)
     elif output_format is Format.HTML:
-        typer.echo(rendering.to_html(output, title=question), nl=False)
+        typer.echo(to_html(output, title=question), nl=False)
     else:
-        _STDOUT.print(rendering.to_terminal(output))
+        _STDOUT.print(to_terminal(output))
 
 
 def _print_json(value: Any) -> None:
-    from nest_engine.citation_formats import json_ready
-
     typer.echo(json.dumps(json_ready(value), indent=2))
 
 
@@ -384,8 +380,6 @@ def _comparison(question: str, outputs: dict[str, NestOutput]) -> dict[str, Any]
 def _show_comparison(question: str, outputs: dict[str, NestOutput]) -> None:
     from rich.rule import Rule
 
-    from nest_engine.rendering import printable, to_terminal
-
     _STDOUT.print(Rule(Text(printable(question), style="bold"), align="left"))
     for name, output in outputs.items():
         _STDOUT.print(Text(f"\n{name}", style="bold underline"))
@@ -395,8 +389,6 @@ def _show_comparison(question: str, outputs: dict[str, NestOutput]) -> None:
 
 def _show_table(answers: Sequence[tuple[str, dict[str, NestOutput]]]) -> None:
     from rich.table import Table
-
-    from nest_engine.rendering import printable
 
     table = Table("question", "method")
     for heading in ("tokens", "LM forwards", "tokens per forward", "copied"):
@@ -416,8 +408,6 @@ def _show_table(answers: Sequence[tuple[str, dict[str, NestOutput]]]) -> None:
 
 
 def _show_passage(rank: int, passage: Passage) -> None:
-    from nest_engine.rendering import printable
-
     score = "" if passage.score is None else f"  {passage.score:.2f}"
     heading = f"{passage.title or passage.id}{score}  {passage.uri or ''}".rstrip()
     text = " ".join(passage.text.split())

@@ -15,18 +15,19 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 # Settings whose default depends on the method. The general ones are the paper's for a 7B model. `knn-lm` knows no
 # spans: one token at a time, each attributed to its nearest neighbour. `lossless` cannot harm the text, so it drafts
-# wherever a passage agrees with the model and may copy a sentence as often as the model repeats it.
+# wherever a passage agrees with the model, as much as pays, and may copy a sentence as often as the model repeats it.
 _GENERAL: dict[str, Any] = {
     "delta": 0.5,
     "gamma": 5e-4,
     "max_draft_tokens": 64,
+    "adaptive_draft": False,
     "fixed_lambda": None,
     "mask_copied": True,
 }
 _OF_METHOD: dict[str, dict[str, Any]] = {
     "knn-lm": {"fixed_lambda": 0.7, "max_draft_tokens": 1, "delta": 1.0, "mask_copied": False},
     "ra-nest": {"gamma": 0.5},
-    "lossless": {"delta": 1.0, "mask_copied": False},
+    "lossless": {"delta": 1.0, "mask_copied": False, "adaptive_draft": True},
 }
 _BY_METHOD: Any = None  # stands for "the method's own default" until the configuration is complete
 
@@ -40,8 +41,8 @@ class NestConfig:
     """How to decode one request.
 
     The defaults of the retrieval parameters are the paper's for a 7B model on Wikipedia. They belong
-    to that model: tune them for yours. ``delta``, ``gamma``, ``max_draft_tokens``, ``fixed_lambda`` and
-    ``mask_copied`` take the method's own default when they are not given.
+    to that model: tune them for yours. ``delta``, ``gamma``, ``max_draft_tokens``, ``adaptive_draft``,
+    ``fixed_lambda`` and ``mask_copied`` take the method's own default when they are not given.
 
     Args:
         method: ``lm`` the model alone; ``knn-lm`` fixed interpolation, no spans; ``nest`` the paper's method;
@@ -59,6 +60,8 @@ class NestConfig:
         delta: draft a span only where lambda is at most this.
         gamma: relaxation of the acceptance test (relaxed speculative decoding); smaller accepts more.
         max_draft_tokens: longest draft, ``n`` in the paper.
+        adaptive_draft: let the running acceptance and the device's speed choose the draft length, up to
+            ``max_draft_tokens``. Only ``lossless`` does so by itself: its text does not depend on the length.
         fixed_lambda: use this interpolation coefficient everywhere instead of the confidence.
         draft_after_rejection: draft a span also where a draft was just rejected; the paper takes one plain token.
         mask_copied: never copy the same passage token twice in one answer.
@@ -83,6 +86,7 @@ class NestConfig:
     delta: float = _BY_METHOD
     gamma: float = _BY_METHOD
     max_draft_tokens: int = _BY_METHOD
+    adaptive_draft: bool = _BY_METHOD
     fixed_lambda: float | None = _BY_METHOD
     draft_after_rejection: bool = True
     mask_copied: bool = _BY_METHOD
@@ -113,7 +117,7 @@ class NestConfig:
         self._check(
             "fixed_lambda", "a number from 0 to 1, or None", lambda v: v is None or (_is_number(v) and 0 <= v <= 1)
         )
-        for name in ("draft_after_rejection", "mask_copied"):
+        for name in ("adaptive_draft", "draft_after_rejection", "mask_copied"):
             self._check(name, "True or False", lambda v: isinstance(v, bool))
         self._check("stop", "non-empty strings", lambda v: all(isinstance(s, str) and s for s in v))
 

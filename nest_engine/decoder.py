@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from nest_engine.config import NestConfig
+from nest_engine.draft_length import DraftLength
 from nest_engine.drafting import nearest_entry
 from nest_engine.interfaces import Session
 from nest_engine.mixture import Mixture, mix
@@ -79,6 +80,7 @@ class Answer:
         config: settings.
         eos_ids: tokens that end the answer.
         max_tokens: most tokens of the answer: the configured number, or what the context leaves.
+        draft_length: chooses the length of drafts.
         stopwatch: where to add up the time.
         process_logits: changes the model's logits before anything else sees them.
         is_stopped: ends the answer at a token, on top of ``eos_ids``.
@@ -93,6 +95,7 @@ class Answer:
         *,
         eos_ids: frozenset[int],
         max_tokens: int,
+        draft_length: DraftLength,
         stopwatch: Stopwatch,
         process_logits: LogitsProcessor | None = None,
         is_stopped: StoppingCriterion | None = None,
@@ -113,6 +116,7 @@ class Answer:
         self._rejected: int | None = None  # the token that ended the last draft
         self._eos_ids = eos_ids
         self._max_tokens = max_tokens
+        self._draft_length = draft_length
         self._process_logits = process_logits
         self._is_stopped = is_stopped
         self._is_lossless = config.method == "lossless"
@@ -175,6 +179,7 @@ class Answer:
         if outputs is not None:
             self._frontier = outputs.frontier(num_accepted - 1)
         if copied:
+            self._draft_length.observe(len(draft), num_accepted)
             self._num_drafts += 1
             self._num_drafted += len(draft)
             self._num_accepted += num_accepted
@@ -224,7 +229,7 @@ class Answer:
 
     def _copy_from(self, entry: int) -> Draft:
         """Draft the passage from ``entry`` on."""
-        limit = min(self.config.max_draft_tokens, self._max_tokens - len(self.token_ids))
+        limit = min(self._draft_length.limit, self._max_tokens - len(self.token_ids))
         entries = self.index.span(entry, limit)
         return Draft(tuple(self.index.value(entry) for entry in entries), tuple(entries))
 

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from nest_engine.types import Frontier, Outputs, Passage, TokenizedPassage
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @runtime_checkable
@@ -116,6 +117,11 @@ class LanguageModel(Protocol):
     @property
     def device(self) -> torch.device:
         """Where logits and hidden states live."""
+        ...
+
+    @property
+    def marginal_token_cost(self) -> float:
+        """Time of one more token in a forward pass, relative to a forward pass over one token."""
         ...
 
     def encode(self, passages: Sequence[TokenizedPassage]) -> list[Tensor]:

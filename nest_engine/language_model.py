@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import torch
@@ -29,6 +32,7 @@ KeyLayer = Literal["ffn_input", "penultimate"]
 _FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc1")
 _MASKED_ATTENTION = ("eager", "sdpa")  # implementations that take a ready-made [B, 1, Q, KV] mask
 _PLAIN_LAYERS = {"full_attention", "sliding_attention"}
+_WIDE_FORWARD = 32  # width of the forward that tells what wide forwards cost
 _ENCODE_TOKENS = 4096  # most tokens, padding included, in one forward over passages
 
 
@@ -130,6 +134,16 @@ class HuggingFaceLanguageModel:
         """Device of the input embeddings."""
         return cast(nn.Module, self.model.get_input_embeddings()).weight.device  # type: ignore[return-value]
 
+    @cached_property
+    def marginal_token_cost(self) -> float:
+        """Time of one more token in a forward pass relative to a forward over one token, measured once.
+
+        A line through the medians at both ends is enough: choosing a draft length needs no better, and a noisy
+        machine offers no better. The result is kept between a GPU's and a slow CPU's.
+        """
+        one, wide = self._forward_seconds(1), self._forward_seconds(_WIDE_FORWARD)
+        return min(max((wide / one - 1) / (_WIDE_FORWARD - 1), 0.001), 0.2)
+
     @property
     def settings(self) -> dict[str, Any]:
         """NEST settings stored with the model, under ``nest`` in its ``config.json``."""
@@ -200,6 +214,19 @@ class HuggingFaceLanguageModel:
             Prefill(Frontier(logits_TV[-1], hidden_TD[len(prompt) - 1]), hidden_TD[: len(prompt)])
             for prompt, logits_TV, hidden_TD in zip(prompts, logits_BTV, hidden_BTD, strict=True)
         ]
+
+    def _forward_seconds(self, width: int) -> float:
+        """Return the median time of a forward over ``width`` tokens behind a short prompt."""
+        session, _ = self.prefill([[0] * min(_WIDE_FORWARD, (self.context_length or _WIDE_FORWARD + 1) - 1)])
+        length = session.lengths[0]
+        width = min(width, (self.context_length or length + width) - length)
+        seconds = []
+        for _ in range(5):
+            session.truncate([length])
+            start = time.perf_counter()
+            float(session.extend([[0] * width])[0].logits_TV[-1, 0])  # reading a number waits for the device
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds)
 
     def _windows_of(self, passage: TokenizedPassage) -> Iterator[tuple[tuple[int, ...], int]]:
         """Yield what to read, and from which position on hidden states are keys."""

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from nest_engine.attribution import Attributor
+from nest_engine.config import NestConfig
 from nest_engine.datastore import build_datastores
 from nest_engine.decoder import Answer, Decoder, Stopwatch
+from nest_engine.draft_length import AdaptiveDraftLength, DraftLength, FixedDraftLength
 from nest_engine.interfaces import LanguageModel, Prefill, Session
 from nest_engine.key_cache import KeyCache
 from nest_engine.request import Request
@@ -54,6 +56,7 @@ class Run:
                 request.config,
                 eos_ids=eos_ids,
                 max_tokens=request.room(language_model.context_length),
+                draft_length=_draft_length(request.config, language_model),
                 stopwatch=request.stopwatch,
                 process_logits=request.process_logits,
                 is_stopped=request.is_stopped,
@@ -100,6 +103,12 @@ class Run:
                 self._requests, self._datastores, self.answers, self._transcripts, strict=True
             )
         ]
+
+
+def _draft_length(config: NestConfig, language_model: LanguageModel) -> DraftLength:
+    if config.adaptive_draft:
+        return AdaptiveDraftLength(config.max_draft_tokens, language_model.marginal_token_cost)
+    return FixedDraftLength(config.max_draft_tokens)
 
 
 def _read_prompts(language_model: LanguageModel, requests: Sequence[Request]) -> tuple[Session, list[Prefill]]:

@@ -84,6 +84,7 @@ class ScriptedLanguageModel:
         self.context_length = context_length
         self.eos_ids = frozenset([EOS])
         self.device = torch.device("cpu")
+        self.marginal_token_cost = 0.01
         self.num_forwards = 0
         self.num_encoded = 0
         self._script = script

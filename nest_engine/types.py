@@ -9,16 +9,17 @@ Character offsets are Unicode code points, half-open, over ``Passage.text`` and 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nest_engine.errors import InputError
+
+if TYPE_CHECKING:  # records need no torch: reading and showing citations stays light
+    from torch import Tensor
 
 FinishReason = Literal["eos", "stop", "length", "cancelled"]
 
@@ -245,7 +246,7 @@ class PassageKeys:
     @property
     def nbytes(self) -> int:
         """Size of the keys in bytes."""
-        return self.keys_TD.numel() * self.keys_TD.element_size()
+        return int(self.keys_TD.nbytes)
 
 
 @dataclass(frozen=True)
@@ -396,9 +397,10 @@ class Score:
     @property
     def perplexity(self) -> float:
         """``exp`` of the mean negative log-likelihood per token."""
-        return float(torch.tensor(self.nll / self.num_tokens, dtype=torch.float64).exp())
+        mean = self.nll / self.num_tokens
+        return math.exp(mean) if mean < 700 else math.inf
 
     @property
     def bits_per_byte(self) -> float:
         """Negative log-likelihood in bits per byte of text: comparable between tokenizers."""
-        return self.nll / (self.num_bytes * 0.6931471805599453)
+        return self.nll / (self.num_bytes * math.log(2))

@@ -30,4 +30,4 @@ def demo_engine() -> NestEngine:
     """An engine on the shipped model, in float32."""
     import nest_demo
 
-    return NestEngine.from_pretrained(str(nest_demo.model_path()), dtype=torch.float32)
+    return nest_demo.load_engine()

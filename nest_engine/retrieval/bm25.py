@@ -1,0 +1,38 @@
+"""Keyword search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nest_engine.retrieval.corpus_retriever import CorpusRetriever
+from nest_engine.retrieval.progress import Progress, ignore
+from nest_engine.retrieval.ranking import Ranking
+from nest_engine.retrieval.term_index import TermIndex
+from nest_engine.types import Passage
+
+
+class BM25Retriever(CorpusRetriever):
+    """Finds passages that share words with the query, in title or text, ranked by BM25.
+
+    A passage without a word of the query is never returned, so there may be fewer than ``k``. Stop words of the
+    query do not count, unless it has no other words.
+
+    Args:
+        passages: the corpus.
+        terms: an index of these passages; built when not given.
+        progress: told the number of passages indexed.
+
+    Raises:
+        InputError: if there are no passages.
+        MissingDependencyError: if bm25s is not installed.
+    """
+
+    def __init__(
+        self, passages: Sequence[Passage], terms: TermIndex | None = None, *, progress: Progress | None = None
+    ) -> None:
+        super().__init__(passages)
+        self._terms = terms or TermIndex.build(passages, progress=progress or ignore)
+
+    def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
+        """Return the ``k`` best rows, or fewer, for each query."""
+        return [self._terms.search(query, k) for query in queries]

@@ -1,0 +1,42 @@
+"""Vector search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nest_engine.retrieval.corpus_retriever import CorpusRetriever
+from nest_engine.retrieval.embedder import Embedder
+from nest_engine.retrieval.progress import Progress, ignore
+from nest_engine.retrieval.ranking import Ranking
+from nest_engine.retrieval.vector_index import VectorIndex
+from nest_engine.types import Passage
+
+
+class DenseRetriever(CorpusRetriever):
+    """Finds the passages whose vectors have the largest cosine with the query's; the search is exact.
+
+    Args:
+        passages: the corpus.
+        embedder: maps passages, title included, and queries to vectors.
+        vectors: the vectors of these passages by this embedder; computed when not given.
+        progress: told the number of passages embedded.
+
+    Raises:
+        InputError: if there are no passages, or a vector is zero or not finite.
+    """
+
+    def __init__(
+        self,
+        passages: Sequence[Passage],
+        embedder: Embedder,
+        vectors: VectorIndex | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(passages)
+        self._embedder = embedder
+        self._vectors = vectors or VectorIndex.build(passages, embedder, progress or ignore)
+
+    def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
+        """Return the ``k`` best rows, or all of them, for each query."""
+        return self._vectors.search(queries, self._embedder, k)

@@ -1,0 +1,55 @@
+"""A source text before it is cut into passages, and a source that was left out."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True)
+class Document:
+    """The text of a file, or of one line of a ``.jsonl`` file.
+
+    Args:
+        text: the text that passages are slices of.
+        title: its title, cut at 300 characters: the model reads it with every passage.
+        id: identifies it among the documents that were read.
+        source: path of its file, relative to the folder that was read.
+        uri: path of its file, from where the reading program stood.
+        license: licence of the text.
+        metadata: anything else that the source says about itself.
+        page_starts: offset of each page in ``text``; empty when there are no pages.
+    """
+
+    text: str
+    title: str
+    id: str
+    source: str
+    uri: str
+    license: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    page_starts: tuple[int, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The file and, where it holds several documents, the line."""
+        line = self.metadata.get("line")
+        return f"{self.source}, line {line}" if line else self.source
+
+    def page_at(self, offset: int) -> int | None:
+        """Return the number, from 1, of the page that holds an offset; None when there are no pages."""
+        return bisect_right(self.page_starts, offset) or None
+
+
+class Skipped(NamedTuple):
+    """A source, or a part of one, that could not be read.
+
+    Args:
+        path: the file or folder, with the line or page where only that is concerned.
+        reason: what is wrong, and what to do about it.
+    """
+
+    path: str
+    reason: str

@@ -1,0 +1,200 @@
+"""Versions of an index directory: a reader sees the old one or the new one, never a mixture.
+
+::
+
+    INDEX/
+        CURRENT                one line: name of the generation in use, SHA-256 of its manifest
+        generation-1f0c.../    a complete index, never changed once CURRENT names it
+            manifest.json      settings; size and SHA-256 of every other file
+            ...
+        .lock                  held while an index is built
+
+A build writes a new generation, flushes it to disk, and only then replaces ``CURRENT``, which is atomic. Killed at any
+moment, it leaves the previous generation in use; what it wrote is removed by the next build.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+from nest_engine.errors import CorruptIndexError, PassageIndexError
+from nest_engine.retrieval.manifest import FileRecord, Manifest, sha256_of
+from nest_engine.retrieval.optional import require
+
+T = TypeVar("T")
+_POINTER, _MANIFEST, _LOCK = "CURRENT", "manifest.json", ".lock"
+_NAME = re.compile(r"generation-[0-9a-f]{16}")
+_POINTER_LINE = re.compile(rf"({_NAME.pattern}) ([0-9a-f]{{64}})\n")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One complete version of an index.
+
+    Args:
+        directory: where its files are.
+        manifest: what they are.
+    """
+
+    directory: Path
+    manifest: Manifest
+
+    def check(self, *, contents: bool) -> None:
+        """Compare the files with the manifest: their names and sizes, and their contents too if asked for.
+
+        Raises:
+            CorruptIndexError: if a file is missing, differs or is not listed.
+        """
+        unlisted = {path.name for path in self.directory.iterdir()} - {_MANIFEST, *self.manifest.files}
+        if unlisted:
+            raise CorruptIndexError(f"{self.directory / min(unlisted)} is not in the manifest; rebuild the index")
+        for name, record in self.manifest.files.items():
+            record.check(self.directory / name, contents=contents)
+
+
+def with_current(root: Path, use: Callable[[Generation], T]) -> T:
+    """Apply a function to the generation in use; again, if a build has replaced it meanwhile.
+
+    Raises:
+        PassageIndexError: if there is no index.
+        CorruptIndexError: if the pointer, the manifest or, as ``use`` finds, another file is damaged.
+    """
+    while True:
+        pointer = _read_pointer(root)
+        try:
+            return use(_load(root, *pointer))
+        except (CorruptIndexError, FileNotFoundError):
+            if _read_pointer(root) == pointer:
+                raise
+
+
+def _load(root: Path, name: str, expected_sha256: str) -> Generation:
+    path = root / name / _MANIFEST
+    if path.parent.is_symlink() or path.is_symlink():
+        raise CorruptIndexError(f"{path} is reached through a symbolic link; rebuild the index")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CorruptIndexError(f"{path} cannot be read ({error}); rebuild the index") from error
+    if (found := sha256(data).hexdigest()) != expected_sha256:
+        raise CorruptIndexError(f"{path} has SHA-256 {found}, expected {expected_sha256}; rebuild the index")
+    return Generation(path.parent, Manifest.from_json(data, path))
+
+
+@contextmanager
+def building(root: Path) -> Iterator[Path]:
+    """Give a fresh directory for the files of a generation; afterwards, whatever happened, clean up.
+
+    Args:
+        root: directory of the index; made if need be.
+
+    Raises:
+        PassageIndexError: if ``root`` holds something else, another build is at work, or writing fails.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(root)
+        with _lock(root):
+            try:
+                directory = root / f"generation-{secrets.token_hex(8)}"
+                directory.mkdir()
+                yield directory
+            finally:
+                _remove_unused(root)
+    except OSError as error:
+        raise PassageIndexError(
+            f"the index {root} cannot be written ({error}); an index that was there before is still in use"
+        ) from error
+
+
+def flush(directory: Path) -> dict[str, FileRecord]:
+    """Force all files of a new generation to disk and measure them."""
+    paths = sorted(directory.iterdir())
+    for path in paths:
+        _fsync(path)
+    return {path.name: FileRecord.of(path) for path in paths}
+
+
+def publish(directory: Path, manifest: Manifest) -> None:
+    """Switch to a generation whose files are flushed."""
+    root, path = directory.parent, directory / _MANIFEST
+    path.write_bytes(manifest.to_json())
+    _fsync(path)
+    _fsync(directory)
+    pointer = directory / _POINTER  # beside its future place, on the same file system
+    pointer.write_text(f"{directory.name} {sha256_of(path)}\n", encoding="ascii", newline="\n")
+    _fsync(pointer)
+    os.replace(pointer, root / _POINTER)
+    _fsync(root)
+
+
+def _fsync(path: Path) -> None:
+    if path.is_dir():
+        if os.name != "posix":
+            return  # only POSIX can open a directory
+        descriptor = os.open(path, os.O_RDONLY)
+    else:
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_pointer(root: Path) -> tuple[str, str]:
+    path = root / _POINTER
+    try:
+        line = path.read_bytes()[:200].decode("ascii", "replace")
+    except FileNotFoundError as error:
+        raise PassageIndexError(
+            f"there is no passage index at {root}; build one with: nest index build DIR --out {root}"
+        ) from error
+    except OSError as error:
+        raise PassageIndexError(f"the passage index {root} cannot be read: {error}") from error
+    match = _POINTER_LINE.fullmatch(line)
+    if not match or path.is_symlink():
+        raise CorruptIndexError(f"{path} holds {line[:100]!r}, which names no generation; rebuild the index")
+    return match[1], match[2]
+
+
+def _remove_unused(root: Path) -> None:
+    """Remove every generation that is not in use: the previous one, and what killed builds have left."""
+    try:
+        current, _ = _read_pointer(root)
+    except CorruptIndexError:
+        return  # unknown what is in use
+    except PassageIndexError:
+        current = ""
+    for path in root.iterdir():
+        if _NAME.fullmatch(path.name) and path.name != current:
+            shutil.rmtree(path, ignore_errors=True)  # another system may forbid it while a reader has it open
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Keep out of directories that hold something else, such as the documents themselves."""
+    if (root / _POINTER).exists():
+        return
+    foreign = [path.name for path in root.iterdir() if path.name != _LOCK and not _NAME.fullmatch(path.name)]
+    if foreign:
+        raise PassageIndexError(
+            f"{root} holds other files, such as {min(foreign)!r}; give the index a directory of its own"
+        )
+
+
+@contextmanager
+def _lock(root: Path) -> Iterator[None]:
+    filelock = require("filelock", "filelock")  # comes with torch; the system releases it when the process dies
+    try:
+        with filelock.FileLock(root / _LOCK, timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise PassageIndexError(f"another process is building the index {root}; wait for it to end") from error

@@ -1,0 +1,124 @@
+"""Read files and folders into passages; what cannot be read is reported, and nothing else is lost for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nest_engine.errors import InputError, MissingDependencyError, NestError
+from nest_engine.retrieval.document import Document, Skipped
+from nest_engine.retrieval.formats import SourceFile, parse
+from nest_engine.retrieval.progress import Progress, ignore
+from nest_engine.retrieval.source_files import Paths, find_files
+from nest_engine.retrieval.splitting import CountTokens, check_max_tokens, estimate_tokens, split_document
+from nest_engine.types import Passage
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Largest document, in bytes of its file, that is read unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class ReadResult:
+    """What was read, and what was not.
+
+    Args:
+        passages: in the order of the paths; within a folder by name, its files before its subfolders.
+        skipped: files, folders, lines and pages that were left out, each with the reason.
+    """
+
+    passages: list[Passage]
+    skipped: list[Skipped]
+
+
+def read_passages(
+    paths: Paths,
+    *,
+    max_tokens: int = 200,
+    count_tokens: CountTokens = estimate_tokens,
+    max_bytes: int = MAX_BYTES,
+    progress: Progress | None = None,
+) -> ReadResult:
+    """Read ``.txt``, ``.md``, ``.html``, ``.htm``, ``.pdf`` and ``.jsonl`` files into passages.
+
+    Args:
+        paths: a file or folder, or several.
+        max_tokens: one more than the most tokens of a passage (paper: 200).
+        count_tokens: counts the tokens of a text; by default an estimate on the high side.
+        max_bytes: skip larger documents.
+        progress: told the number of bytes read.
+
+    Returns:
+        The passages, and whatever could not be read.
+
+    Raises:
+        ConfigError: if ``max_tokens`` is below 2.
+        InputError: if a path does not exist, or nothing at all could be read.
+        MissingDependencyError: if a file needs a library that is not installed.
+    """
+    check_max_tokens(max_tokens)
+    passages: list[Passage] = []
+    skipped: list[Skipped] = []
+    for item in read_documents(paths, max_bytes=max_bytes, progress=progress):
+        if isinstance(item, Skipped):
+            skipped.append(item)
+        else:
+            passages.extend(split_document(item, max_tokens=max_tokens, count_tokens=count_tokens))
+    if not passages:
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3]) or "the folder is empty"
+        raise InputError(f"no readable document in {paths!s} ({len(skipped)} skipped): {reasons}")
+    return ReadResult(passages, skipped)
+
+
+def read_documents(
+    paths: Paths, *, max_bytes: int = MAX_BYTES, progress: Progress | None = None
+) -> Iterator[Document | Skipped]:
+    """Read documents one by one, with what had to be left out among them.
+
+    Args:
+        paths: a file or folder, or several.
+        max_bytes: skip larger documents.
+        progress: told the number of bytes read.
+
+    Returns:
+        An iterator over documents, whose ids are unique, and what was left out.
+
+    Raises:
+        InputError: if a path does not exist.
+        MissingDependencyError: while iterating, if a file needs a library that is not installed.
+    """
+    files, skipped = find_files(paths, max_bytes)
+    return _read_all(files, skipped, progress or ignore)
+
+
+def _read_all(files: list[SourceFile], skipped: list[Skipped], progress: Progress) -> Iterator[Document | Skipped]:
+    yield from skipped
+    ids: set[str] = set()
+    done, total = 0, sum(file.size for file in files)
+    for file in files:
+        for position, item in _read(file):
+            if isinstance(item, Skipped):
+                yield item
+            elif item.id in ids:
+                yield Skipped(item.place, f"the id {item.id!r} is taken by an earlier document; make ids unique")
+            else:
+                ids.add(item.id)
+                yield item
+            progress(done + min(position, file.size), total)
+        done += file.size
+        progress(done, total)
+
+
+def _read(file: SourceFile) -> Iterator[tuple[int, Document | Skipped]]:
+    """Yield the documents of a file, each with the position up to which the file has been read."""
+    try:
+        with file.path.open("rb") as stream:
+            for item in parse(stream, file):
+                yield stream.tell(), item
+    except MissingDependencyError:
+        raise
+    except NestError as error:
+        yield file.size, Skipped(file.source, str(error))
+    except OSError as error:
+        yield file.size, Skipped(file.source, error.strerror or str(error))
+    except Exception as error:  # the libraries that parse foreign files let any error through
+        yield file.size, Skipped(file.source, f"damaged or not what its name says: {type(error).__name__}: {error}")

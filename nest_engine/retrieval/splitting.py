@@ -1,0 +1,128 @@
+"""Cut a document into passages, each an exact slice of its text."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+from nest_engine.errors import ConfigError
+from nest_engine.retrieval.document import Document
+from nest_engine.types import Passage
+
+CountTokens = Callable[[str], int]
+
+# Where a passage may end, best first. Every match ends where the next passage would start.
+_BOUNDARIES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"\n\s*\n",  # between paragraphs
+        r"[.!?…。！？][\"'”’)\]]*[^\S\n]*\n",  # the end of a sentence that ends a line
+        r"(?<!\b[A-Z])[.!?…][\"'”’)\]]*\s+(?![a-z\s])|[。！？]",  # between sentences, not after an initial
+        r"\n",  # between lines
+    )
+)
+_TEXT = re.compile(r"\S")
+_SPACE = re.compile(r"\s")
+_PIECE = re.compile(r"[A-Za-z]{1,5}|[^\sA-Za-z]")
+
+# A passage has at most this many characters for every token it may have. Prose stays below (3 to 5); a single
+# giant word does not, and neither does a blank page, which would otherwise be counted over and over.
+_MAX_CHARACTERS_PER_TOKEN = 6
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimate, rather high than low, how many tokens a language model makes of a text.
+
+    Five Latin letters, or any other character that is not a space, count as a token.
+    """
+    return len(_PIECE.findall(text))
+
+
+def split_document(
+    document: Document, *, max_tokens: int = 200, count_tokens: CountTokens = estimate_tokens
+) -> Iterator[Passage]:
+    """Cut a document into passages of fewer than ``max_tokens`` tokens (the paper: 200).
+
+    A passage ends at the best boundary in the second half of the longest stretch that fits: between paragraphs, else
+    between sentences, lines or words, and inside a word only if that word alone is too long. It never spans two pages.
+    White space around passages belongs to none; all other characters belong to exactly one.
+
+    Args:
+        document: the text with its title and source.
+        max_tokens: one more than the most tokens of a passage.
+        count_tokens: counts the tokens of a text; more text must never count fewer.
+
+    Yields:
+        Passages with ``document.text[start_index:start_index + len(text)] == text``, where ``start_index`` is in
+        their metadata, together with ``source`` and, where there are pages, ``page``.
+
+    Raises:
+        ConfigError: if ``max_tokens`` is not a whole number of at least 2.
+    """
+    check_max_tokens(max_tokens)
+    bounds = (*document.page_starts, len(document.text)) if document.page_starts else (0, len(document.text))
+    for page_start, page_end in pairwise(bounds):
+        for start, end in _spans(document.text, page_start, page_end, max_tokens, count_tokens):
+            yield _passage(document, start, end)
+
+
+def check_max_tokens(max_tokens: int) -> None:
+    """Raise `ConfigError` unless a passage of fewer than ``max_tokens`` tokens can hold one."""
+    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 2:
+        raise ConfigError(f"max_tokens={max_tokens!r} is not valid: expected a whole number of at least 2")
+
+
+def _passage(document: Document, start: int, end: int) -> Passage:
+    place = {"source": document.source, "start_index": start}
+    if page := document.page_at(start):
+        place["page"] = page
+    return Passage(
+        text=document.text[start:end],
+        title=document.title,
+        id=f"{document.id}#{start}",
+        uri=document.uri,
+        license=document.license,
+        metadata={**document.metadata, **place},
+    )
+
+
+def _spans(text: str, start: int, end: int, max_tokens: int, count: CountTokens) -> Iterator[tuple[int, int]]:
+    """Yield the (start, end) of the passages of ``text[start:end]``."""
+    while match := _TEXT.search(text, start, end):
+        start = match.start()
+        longest = _longest_fit(text, start, end, max_tokens, count)
+        cut = longest if longest == end else _best_boundary(text, start, longest, end)
+        yield start, start + len(text[start:cut].rstrip())
+        start = cut
+
+
+def _longest_fit(text: str, start: int, end: int, max_tokens: int, count: CountTokens) -> int:
+    """Return where the longest stretch of fewer than ``max_tokens`` tokens ends: after a word if possible."""
+
+    def tokens_to(stop: int) -> int:
+        return count(text[start:stop])
+
+    stop = min(end, start + max_tokens * _MAX_CHARACTERS_PER_TOKEN)
+    word_ends = [match.start() for match in _SPACE.finditer(text, start, stop)]
+    if stop == end or text[stop].isspace():
+        word_ends.append(stop)
+    fitting = bisect_left(word_ends, max_tokens, key=tokens_to)
+    if fitting:
+        return word_ends[fitting - 1]
+    inside_word = range(start + 1, stop + 1)
+    return inside_word[max(bisect_left(inside_word, max_tokens, key=tokens_to), 1) - 1]
+
+
+def _best_boundary(text: str, start: int, longest: int, end: int) -> int:
+    """Return the last boundary of the best kind in the second half of ``text[start:longest]``, else ``longest``."""
+    following = _TEXT.search(text, longest, end)
+    next_start = following.start() if following else end
+    for boundary in _BOUNDARIES:
+        # The next character is searched too: some boundaries depend on what follows. It is no part of the passage.
+        matches = boundary.finditer(text, (start + longest) // 2, min(next_start + 1, end))
+        cuts = [match.end() for match in matches if match.end() <= next_start]
+        if cuts:
+            return cuts[-1]
+    return longest

@@ -1,0 +1,124 @@
+"""Keyword index of a corpus: BM25 scores by term (bm25s)."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nest_engine.errors import CorruptIndexError
+from nest_engine.retrieval.optional import require
+from nest_engine.retrieval.progress import Progress, ignore
+from nest_engine.retrieval.ranking import Ranking
+from nest_engine.retrieval.search_text import search_text
+from nest_engine.types import Passage
+
+# Of bm25s' variants, Lucene's alone gives every term a positive weight, even one that stands in all passages: a score
+# above zero then says exactly that a passage shares a term with the query.
+_METHOD = "lucene"
+
+# Lucene's English stop words and those that ask questions, but for the words that are also names ("The Who", "IT").
+_WORD = re.compile(r"\w+")
+STOP_WORDS = frozenset(
+    _WORD.findall(
+        "a an and are as at be but by did do does for from had has have how in into is its of on or that the their "
+        "then there these they this to was were what when where which why will with"
+    )
+)
+
+
+def terms_of(text: str) -> list[str]:
+    """Return the terms of a text: its words, in the compatible and case-folded form of Unicode.
+
+    Nothing is left out: a query may be the name of a band or of a programming language. `query_terms` drops words.
+    """
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def query_terms(query: str) -> list[str]:
+    """Return the terms of a query without stop words, unless it has no others ("to be or not to be")."""
+    terms = terms_of(query)
+    return [term for term in terms if term not in STOP_WORDS] or terms
+
+
+class TermIndex:
+    """BM25 scores of every term in every passage that has it.
+
+    Args:
+        bm25: a bm25s index.
+    """
+
+    def __init__(self, bm25: Any) -> None:
+        self._bm25 = bm25
+
+    @classmethod
+    def build(
+        cls, passages: Sequence[Passage], *, k1: float = 0.9, b: float = 0.4, progress: Progress = ignore
+    ) -> TermIndex:
+        """Index titles and texts.
+
+        Args:
+            passages: the corpus.
+            k1: how much a repeated term adds.
+            b: how much a long passage is held against it, from 0 to 1.
+            progress: told the number of passages read.
+        """
+        bm25s = require("bm25s", "bm25s")
+        vocabulary: dict[str, int] = {}
+        rows: list[list[int]] = []
+        for row, passage in enumerate(passages, start=1):
+            rows.append([vocabulary.setdefault(term, len(vocabulary)) for term in terms_of(search_text(passage))])
+            progress(row, len(passages))
+        bm25 = bm25s.BM25(method=_METHOD, k1=k1, b=b)
+        # Passages without a single word have the mean length 0, by which bm25s divides to no effect.
+        with np.errstate(invalid="ignore"):
+            bm25.index((rows, vocabulary), create_empty_token=False, show_progress=False)
+        return cls(bm25)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the scores depend on besides the passages."""
+        return {"method": self._bm25.method, "k1": self._bm25.k1, "b": self._bm25.b}
+
+    @property
+    def num_passages(self) -> int:
+        """Number of passages in the index."""
+        return int(self._bm25.scores["num_docs"])
+
+    def search(self, query: str, k: int) -> Ranking:
+        """Rank up to ``k`` passages that share a term with the query; scores are float32."""
+        ids = self._bm25.get_tokens_ids(query_terms(query))
+        if not ids:
+            return Ranking.empty()
+        scores = self._bm25.get_scores_from_ids(ids)
+        rows = np.flatnonzero(scores > 0)
+        return Ranking.best(rows, scores[rows], k)
+
+    def save(self, directory: Path) -> None:
+        """Write the index as ``.npy`` and JSON files."""
+        self._bm25.save(str(directory))
+
+    @classmethod
+    def load(cls, directory: Path) -> TermIndex:
+        """Open a saved index; the scores stay on disk and are mapped into memory.
+
+        Raises:
+            CorruptIndexError: if files are missing or do not fit together.
+        """
+        bm25s = require("bm25s", "bm25s")
+        try:
+            bm25 = bm25s.BM25.load(str(directory), mmap=True, allow_pickle=False, backend="numpy")
+            postings, scores = len(bm25.scores["indices"]), len(bm25.scores["data"])
+            terms, bounds = len(bm25.vocab_dict), bm25.scores["indptr"]
+        except Exception as error:  # bm25s lets any error of malformed files through
+            raise CorruptIndexError(f"the keyword index in {directory} cannot be read ({error}); rebuild it") from error
+        if not (len(bounds) == terms + 1 and bounds[-1] == postings == scores):
+            raise CorruptIndexError(
+                f"the keyword index in {directory} does not fit together: {terms} terms and {len(bounds) - 1} lists, "
+                f"{postings} postings and {scores} scores; rebuild it"
+            )
+        return cls(bm25)

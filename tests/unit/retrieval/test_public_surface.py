@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nest_engine.retrieval
+from nest_engine import Passage
+from nest_engine.errors import MissingDependencyError
+from nest_engine.retrieval import BM25Retriever, DenseRetriever, SentenceTransformerEmbedder, read_passages
+from tests.unit.retrieval.conftest import LetterEmbedder
+
+
+def test_exported_names():
+    assert nest_engine.retrieval.__all__ == [
+        "BM25Retriever",
+        "DenseRetriever",
+        "Document",
+        "Embedder",
+        "HybridRetriever",
+        "IndexInfo",
+        "PassageIndex",
+        "PassageRetriever",
+        "Progress",
+        "QueryEmbedder",
+        "Ranking",
+        "ReadResult",
+        "SearchMode",
+        "SentenceTransformerEmbedder",
+        "Skipped",
+        "estimate_tokens",
+        "fuse",
+        "read_documents",
+        "read_passages",
+        "split_document",
+    ]
+    assert all(hasattr(nest_engine.retrieval, name) for name in nest_engine.retrieval.__all__)
+
+
+def test_importing_needs_no_optional_library():
+    blocked = ["bm25s", "faiss", "sentence_transformers", "bs4", "pypdf"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import nest_engine.retrieval"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "use"),
+    [
+        ("bm25s", "bm25s", lambda tmp_path: BM25Retriever([Passage("a")])),
+        ("faiss", "faiss-cpu", lambda tmp_path: DenseRetriever([Passage("a")], LetterEmbedder()).retrieve(["a"], 1)),
+        ("sentence_transformers", "sentence-transformers", lambda tmp_path: SentenceTransformerEmbedder("model")),
+        ("bs4", "beautifulsoup4", lambda tmp_path: read_passages(tmp_path / "a.html")),
+        ("pypdf", "pypdf", lambda tmp_path: read_passages(tmp_path / "a.pdf")),
+    ],
+)
+def test_a_missing_library_names_the_install_command(monkeypatch, tmp_path: Path, module: str, package: str, use):
+    for suffix in ("html", "pdf"):
+        (tmp_path / f"a.{suffix}").write_text("a")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(
+        MissingDependencyError, match=rf"{package} is not installed; run: pip install 'nest-engine\[retrieval\]'"
+    ):
+        use(tmp_path)

@@ -1,0 +1,425 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from pypdf import PdfWriter
+from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+
+from nest_engine import Passage
+from nest_engine.errors import ConfigError, InputError, MissingDependencyError
+from nest_engine.retrieval import Document, Skipped, read_documents, read_passages
+
+
+def pdf(*pages: str, title: str | None = None) -> bytes:
+    writer = PdfWriter()
+    names = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Helvetica"}
+    font = DictionaryObject({NameObject(key): NameObject(value) for key, value in names.items()})
+    for text in pages:
+        page = writer.add_blank_page(300, 300)
+        page[NameObject("/Resources")] = DictionaryObject(
+            {NameObject("/Font"): DictionaryObject({NameObject("/F"): font})}
+        )
+        stream = DecodedStreamObject()
+        stream.set_data(f"BT /F 12 Tf 20 200 Td ({text}) Tj ET".encode("latin-1"))
+        page[NameObject("/Contents")] = writer._add_object(stream)
+    if title:
+        writer.add_metadata({"/Title": title})
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    return buffer.getvalue()
+
+
+def read_one(path: Path, **options: object) -> Document:
+    (document,) = read_documents(path, **options)  # type: ignore[arg-type]
+    assert isinstance(document, Document)
+    return document
+
+
+def skips(items: list[Skipped]) -> dict[str, str]:
+    return dict(items)
+
+
+def check_slices(passages: list[Passage], documents: list[Document]) -> None:
+    sources = {document.id: document for document in documents}
+    for passage in passages:
+        document_id, start = passage.id.rsplit("#", 1)
+        assert passage.metadata["start_index"] == int(start)
+        assert sources[document_id].text[int(start) : int(start) + len(passage.text)] == passage.text
+
+
+class TestFolder:
+    def test_reads_all_types_in_order(self, tmp_path: Path):
+        (tmp_path / "b.txt").write_text("Plain text.")
+        (tmp_path / "a.md").write_text("# Heading\n\nMarkdown text.")
+        (tmp_path / "sub").mkdir()
+        (tmp_path / "sub" / "page.HTML").write_text("<title>Page</title><p>Web text.</p>")
+        (tmp_path / "sub" / "lines.jsonl").write_text('{"title": "Line", "text": "JSON text."}\n')
+        (tmp_path / "sub" / "paper.pdf").write_bytes(pdf("PDF text.", title="Paper"))
+        result = read_passages(tmp_path)
+        assert result.skipped == []
+        assert [(p.title, p.metadata["source"], p.id) for p in result.passages] == [
+            ("Heading", "a.md", "a.md#0"),
+            ("b", "b.txt", "b.txt#0"),
+            ("Line", "sub/lines.jsonl", "sub/lines.jsonl:1#0"),
+            ("Page", "sub/page.HTML", "sub/page.HTML#0"),
+            ("Paper", "sub/paper.pdf", "sub/paper.pdf#0"),
+        ]
+        assert [p.uri for p in result.passages[:2]] == [str(tmp_path / "a.md"), str(tmp_path / "b.txt")]
+        check_slices(result.passages, [item for item in read_documents(tmp_path) if isinstance(item, Document)])
+
+    def test_what_cannot_be_read_is_reported_and_the_rest_kept(self, tmp_path: Path, monkeypatch):
+        (tmp_path / "good.txt").write_text("Good text.")
+        (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+        (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 and then nothing of the kind")
+        (tmp_path / "half.pdf").write_bytes(pdf("Some text.")[:200])
+        (tmp_path / "empty.md").write_text(" \n")
+        (tmp_path / "scan.pdf").write_bytes(pdf(""))
+        (tmp_path / "large.txt").write_text("x" * 2000)
+        (tmp_path / "photo.jpeg").write_bytes(b"\xff\xd8")
+        (tmp_path / "README").write_text("No suffix.")
+        (tmp_path / ".secret.txt").write_text("Hidden.")
+        (tmp_path / ".git").mkdir()
+        (tmp_path / ".git" / "notes.txt").write_text("Hidden too.")
+        (tmp_path / "locked.txt").write_text("Locked.")
+        open_path = Path.open
+
+        def deny(path: Path, *args, **kwargs):
+            if path.name == "locked.txt":
+                raise PermissionError(13, "Permission denied", str(path))
+            return open_path(path, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "open", deny)
+        result = read_passages(tmp_path, max_bytes=1500)
+        assert [passage.text for passage in result.passages] == ["Good text."]
+        skipped = skips(result.skipped)
+        assert skipped.pop("broken.pdf").startswith("damaged or not what its name says: ")
+        assert skipped.pop("half.pdf").startswith("damaged or not what its name says: ")
+        known = "known types: .txt, .md, .html, .htm, .pdf, .jsonl"
+        assert skipped == {
+            "latin.txt": "not valid utf-8: byte 0xe9 at offset 3; convert the file to UTF-8",
+            "empty.md": "holds no text",
+            "scan.pdf": "holds no text",
+            "large.txt": "larger than 1,500 bytes; split it, or raise max_bytes",
+            "photo.jpeg": f"files of type '.jpeg' are not supported; {known}",
+            "README": f"files of type '' are not supported; {known}",
+            ".secret.txt": "hidden",
+            ".git": "hidden",
+            "locked.txt": "Permission denied",
+        }
+
+    def test_links_that_lead_out_are_not_followed(self, tmp_path: Path):
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "secret.txt").write_text("Secret.")
+        docs = tmp_path / "docs"
+        docs.mkdir()
+        (docs / "own.txt").write_text("Own.")
+        (docs / "link.txt").symlink_to(outside / "secret.txt")
+        (docs / "folder").symlink_to(outside)
+        (docs / "up").symlink_to(tmp_path)
+        (docs / "alias.txt").symlink_to(docs / "own.txt")
+        (docs / "dangling.txt").symlink_to(docs / "gone.txt")
+        (docs / "circle").symlink_to(docs / "circle2")
+        (docs / "circle2").symlink_to(docs / "circle")
+        result = read_passages(docs)
+        assert [passage.text for passage in result.passages] == ["Own."]  # once, though it has an alias
+        reason = f"symbolic link that leads out of {docs}, or in a circle"
+        skipped = skips(result.skipped)
+        assert skipped.pop("circle")  # for which of the reasons, depends on the version of Python
+        assert skipped.pop("circle2")
+        assert skipped == {
+            "link.txt": reason,
+            "folder": reason,
+            "up": reason,
+            "dangling.txt": "not a regular file, or a link to nothing",
+        }
+
+    def test_a_link_that_the_user_names_is_followed(self, tmp_path: Path):
+        (tmp_path / "real").mkdir()
+        (tmp_path / "real" / "a.txt").write_text("Text.")
+        (tmp_path / "link").symlink_to(tmp_path / "real")
+        assert [passage.text for passage in read_passages(tmp_path / "link").passages] == ["Text."]
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+    def test_a_pipe_is_not_opened(self, tmp_path: Path):
+        (tmp_path / "a.txt").write_text("Text.")
+        os.mkfifo(tmp_path / "b.txt")  # opening it would wait for a writer for ever
+        assert skips(read_passages(tmp_path).skipped) == {"b.txt": "not a regular file, or a link to nothing"}
+
+    def test_several_paths_keep_apart_files_of_the_same_name(self, tmp_path: Path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for folder in ("one", "two"):
+            Path(folder).mkdir()
+            Path(folder, "a.txt").write_text(f"Text {folder}.")
+        result = read_passages(["one", "two/a.txt", Path("one/a.txt")])
+        assert [passage.id for passage in result.passages] == ["one/a.txt#0", "two/a.txt#0"]
+
+    def test_a_missing_path_is_an_error(self, tmp_path: Path):
+        with pytest.raises(InputError, match=r"missing does not exist; give a file or folder"):
+            read_documents([tmp_path, tmp_path / "missing"])
+
+    def test_nothing_readable_is_an_error(self, tmp_path: Path):
+        with pytest.raises(InputError, match=r"no readable document in .*: the folder is empty"):
+            read_passages(tmp_path)
+        (tmp_path / "a.doc").write_text("Text.")
+        with pytest.raises(InputError, match=r"no readable document in .* \(1 skipped\): a.doc: files of type '.doc'"):
+            read_passages(tmp_path)
+        with pytest.raises(InputError, match="no path to read"):
+            read_passages([])
+
+    def test_settings_are_checked_before_reading(self, tmp_path: Path):
+        with pytest.raises(ConfigError, match="max_tokens=0"):
+            read_passages(tmp_path / "missing", max_tokens=0)
+
+    def test_progress_counts_bytes(self, tmp_path: Path):
+        (tmp_path / "a.txt").write_text("Some text.")
+        (tmp_path / "b.jsonl").write_text('{"text": "One."}\n{"text": "Two."}\n')
+        (tmp_path / "c.pdf").write_bytes(b"broken")
+        calls: list[tuple[int, int]] = []
+        read_passages(tmp_path, progress=lambda done, total: calls.append((done, total)))
+        assert {total for _, total in calls} == {10 + 34 + 6}
+        assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+        assert calls[-1] == (50, 50)
+
+    def test_documents_are_read_one_by_one(self, tmp_path: Path):
+        line = json.dumps({"text": "Word. " * 20_000}) + "\n"
+        (tmp_path / "a.jsonl").write_text(line * 100)  # 12 MB
+        tracemalloc.start()
+        assert sum(1 for _ in read_documents(tmp_path)) == 100
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 3_000_000
+
+    def test_a_missing_library_is_an_error_not_a_skip(self, tmp_path: Path, monkeypatch):
+        monkeypatch.setitem(__import__("sys").modules, "pypdf", None)
+        (tmp_path / "a.pdf").write_bytes(b"%PDF")
+        with pytest.raises(
+            MissingDependencyError, match=r"pypdf is not installed; run: pip install 'nest-engine\[retrieval\]'"
+        ):
+            read_passages(tmp_path)
+
+
+class TestText:
+    def test_is_the_content_of_the_file(self, tmp_path: Path):
+        content = "One.\r\n\r\nTwo\x00\u0301 👩\u200d🚀 שלום\u2028end\n"
+        (tmp_path / "notes.txt").write_bytes(content.encode())
+        document = read_one(tmp_path / "notes.txt")
+        assert (document.text, document.title) == (content, "notes")
+        check_slices(read_passages(tmp_path / "notes.txt", max_tokens=4).passages, [document])
+
+    def test_offsets_start_after_a_byte_order_mark(self, tmp_path: Path):
+        (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfText.")
+        assert read_one(tmp_path / "a.txt").text == "Text."
+        (tmp_path / "b.txt").write_bytes("a\ufeffb".encode())
+        assert read_one(tmp_path / "b.txt").text == "a\ufeffb"
+
+    def test_other_encodings_are_reported(self, tmp_path: Path):
+        (tmp_path / "a.txt").write_text("Text.", encoding="utf-16")
+        assert skips(list(read_documents(tmp_path))) == {  # type: ignore[arg-type]
+            "a.txt": "not valid utf-8: byte 0xff at offset 0; convert the file to UTF-8"
+        }
+
+
+class TestMarkdown:
+    @pytest.mark.parametrize(
+        ("text", "title"),
+        [
+            ("Intro\r\n\r\n##  On `nests` ##\r\nText", "On `nests`"),
+            ("No heading, #hashtag", "notes"),
+            ("# C#\n", "C#"),
+            ("# " + "long " * 100, "long " * 59 + "long"),
+        ],
+    )
+    def test_title(self, tmp_path: Path, text: str, title: str):
+        (tmp_path / "notes.md").write_bytes(text.encode())
+        document = read_one(tmp_path / "notes.md")
+        assert (document.title, document.text) == (title, text)
+
+
+class TestHtml:
+    def read(self, tmp_path: Path, page: str | bytes) -> Document:
+        (tmp_path / "page.html").write_bytes(page.encode() if isinstance(page, str) else page)
+        return read_one(tmp_path / "page.html")
+
+    def test_visible_text_in_paragraphs(self, tmp_path: Path):
+        document = self.read(
+            tmp_path,
+            """<!DOCTYPE html><html><head><title> A\n page </title><style>p {}</style></head>
+            <body><script>alert("x")</script><!-- note -->
+            <h1>Nests</h1><p>A <b>bird</b>'s
+            nest &amp; eggs.<br>Second line.</p><ul><li>twigs</li><li><p>moss</p></li></ul>
+            <table><tr><td>egg</td> <td>blue</td></tr></table></body></html>""",
+        )
+        assert document.title == "A page"
+        assert document.text == "Nests\n\nA bird's nest & eggs.\nSecond line.\n\ntwigs\n\nmoss\n\negg\tblue"
+
+    def test_text_beside_a_block_is_a_paragraph_of_its_own(self, tmp_path: Path):
+        text = self.read(tmp_path, "<div> Before <p>inside</p>after <i>it </i>. </div><svg><text>x</text></svg>").text
+        assert text == "Before\n\ninside\n\nafter it ."
+
+    def test_rows_are_paragraphs_and_cells_set_apart_by_tabs(self, tmp_path: Path):
+        text = self.read(
+            tmp_path, "<table>\n<tr>\n<th> A\n</th>\n<th>B</th>\n</tr><tr><td>1</td><td> 2</td></tr></table>"
+        ).text
+        assert text == "A\tB\n\n1\t2"
+
+    def test_code_keeps_its_layout(self, tmp_path: Path):
+        text = self.read(tmp_path, "<p>Code:</p><pre>if x:\n    return  1</pre>").text
+        assert text == "Code:\n\nif x:\n    return  1"
+
+    def test_declared_encodings(self, tmp_path: Path):
+        assert self.read(tmp_path, b'<meta charset="iso-8859-1"><p>caf\xe9 \x93x\x94').text == "café “x”"
+        assert self.read(tmp_path, '<meta charset="utf-8"><p>café'.encode()).text == "café"
+        assert self.read(tmp_path, "<p>café").text == "café"
+        assert self.read(tmp_path, '<meta charset="utf-16"><p>café'.encode()).text == "café"
+
+    @pytest.mark.parametrize(
+        ("page", "reason"),
+        [
+            (b"<p>caf\xe9", "not valid utf-8: byte 0xe9 at offset 6"),
+            (b'<meta charset="utf-8"><p>caf\xe9', "not valid utf-8: byte 0xe9"),
+            (b'<meta charset="klingon"><p>Text', "unknown character encoding 'klingon'"),
+            (b'<meta charset="hex"><p>Text', "unknown character encoding 'hex'"),
+        ],
+    )
+    def test_wrong_encodings_are_reported_not_guessed(self, tmp_path: Path, page: bytes, reason: str):
+        (tmp_path / "page.html").write_bytes(page)
+        (item,) = read_documents(tmp_path)
+        assert isinstance(item, Skipped)
+        assert item.reason.startswith(reason)
+
+    def test_giant_white_space(self, tmp_path: Path):
+        space = " " * 1_000_000
+        assert self.read(tmp_path, f"<pre>a{space}b</pre><p>c{space}d</p>").text == f"a{space}b\n\nc d"
+
+    def test_a_page_of_markup_alone_holds_no_text(self, tmp_path: Path):
+        (tmp_path / "page.htm").write_text("<title>T</title><script>1</script>")
+        assert list(read_documents(tmp_path)) == [Skipped("page.htm", "holds no text")]
+
+    def test_deep_nesting(self, tmp_path: Path):
+        assert self.read(tmp_path, "<div>" * 20_000 + "deep").text == "deep"
+
+
+class TestPdf:
+    def test_pages_are_numbered_and_passages_within_them(self, tmp_path: Path):
+        (tmp_path / "paper.pdf").write_bytes(pdf("Page one.", "", "Page three.", title="A paper"))
+        document = read_one(tmp_path / "paper.pdf")
+        passages = read_passages(tmp_path / "paper.pdf").passages
+        assert [(p.text, p.metadata["page"], p.title) for p in passages] == [
+            ("Page one.", 1, "A paper"),
+            ("Page three.", 3, "A paper"),
+        ]
+        check_slices(passages, [document])
+
+    def test_without_a_title_the_file_name_is_the_title(self, tmp_path: Path):
+        (tmp_path / "paper.pdf").write_bytes(pdf("Text."))
+        assert read_one(tmp_path / "paper.pdf").title == "paper"
+
+    def test_a_page_that_fails_is_reported_and_the_others_kept(self, tmp_path: Path, monkeypatch):
+        from pypdf import PageObject
+
+        extract = PageObject.extract_text
+
+        def fail_on_two(page: PageObject) -> str:
+            if page.page_number == 1:
+                raise ZeroDivisionError("bad font")
+            return extract(page)
+
+        monkeypatch.setattr(PageObject, "extract_text", fail_on_two)
+        (tmp_path / "paper.pdf").write_bytes(pdf("One.", "Two.", "Three."))
+        result = read_passages(tmp_path)
+        assert [(p.text, p.metadata["page"]) for p in result.passages] == [("One.", 1), ("Three.", 3)]
+        assert result.skipped == [Skipped("paper.pdf, page 2", "cannot be read: bad font")]
+
+    def test_surrogates_become_text(self, tmp_path: Path, monkeypatch):
+        from pypdf import PageObject
+
+        monkeypatch.setattr(PageObject, "extract_text", lambda page: "\ud83d\ude80 and \ud83d")
+        (tmp_path / "paper.pdf").write_bytes(pdf("x"))
+        assert read_one(tmp_path / "paper.pdf").text == "🚀 and \ufffd"
+
+    def test_an_encrypted_file_is_reported(self, tmp_path: Path):
+        writer = PdfWriter(clone_from=io.BytesIO(pdf("Secret.")))
+        writer.encrypt("password", algorithm="RC4-128")
+        writer.write(tmp_path / "paper.pdf")
+        (item,) = read_documents(tmp_path)
+        assert isinstance(item, Skipped)
+        assert "decrypted" in item.reason
+
+
+class TestJsonLines:
+    def read(self, tmp_path: Path, *lines: object, **options: object) -> list[Document | Skipped]:
+        encoded = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+        (tmp_path / "a.jsonl").write_bytes(b"\n".join(encoded))
+        return list(read_documents(tmp_path / "a.jsonl", **options))  # type: ignore[arg-type]
+
+    def test_all_fields(self, tmp_path: Path):
+        record = {"id": 7, "title": "T", "text": "Text.", "uri": "https://x", "license": "CC0"}
+        (document,) = self.read(tmp_path, record | {"metadata": {"a": 1}, "author": "B"})
+        assert isinstance(document, Document)
+        assert (document.id, document.title, document.text) == ("7", "T", "Text.")
+        assert (document.uri, document.license) == ("https://x", "CC0")
+        assert document.metadata == {"a": 1, "author": "B", "line": 1}
+
+    def test_text_alone_suffices(self, tmp_path: Path):
+        _, document = self.read(
+            tmp_path, {"text": "One."}, {"text": "Two.", "title": None, "id": None, "metadata": None}
+        )
+        assert isinstance(document, Document)
+        source = str(tmp_path / "a.jsonl")
+        assert (document.id, document.title, document.uri, document.source) == (f"{source}:2", "a", source, source)
+
+    def test_bad_lines_are_reported_and_the_others_kept(self, tmp_path: Path):
+        path = str(tmp_path / "a.jsonl")
+        items = self.read(
+            tmp_path,
+            {"text": "Good."},
+            b'{"text": 1',
+            ["text"],
+            {"title": "T"},
+            {"text": 5},
+            b'{"text": "\xff"}',
+            b'{"text": "a\\ud800"}',
+            b'{"text": "Text.", "metadata": {"n": NaN}}',
+            {"text": " "},
+            {"text": "Text.", "metadata": [1]},
+            {"text": "Text.", "license": 2},
+            b"[" * 100_000,
+            b"",
+            {"text": "y" * 2_000_000},
+            {"text": "Last."},
+            max_bytes=1_500_000,
+        )
+        assert [item.text for item in items if isinstance(item, Document)] == ["Good.", "Last."]
+        reasons = skips([item for item in items if isinstance(item, Skipped)])
+        beginnings = {
+            2: "malformed JSON: Expecting ',' delimiter",
+            3: 'expected an object with a string "text"',
+            4: 'expected an object with a string "text"',
+            5: 'expected an object with a string "text"',
+            6: "not valid utf-8: byte 0xff",
+            7: "holds a lone surrogate",
+            8: "malformed JSON: NaN is not JSON",
+            9: "holds no text",
+            10: '"metadata" must be an object',
+            11: '"metadata" must be an object, "uri" and "license" strings',
+            12: "malformed JSON: ",
+            14: "larger than 1,500,000 bytes",
+        }
+        assert list(reasons) == [f"{path}, line {number}" for number in beginnings]
+        for number, beginning in beginnings.items():
+            assert reasons[f"{path}, line {number}"].startswith(beginning)
+
+    def test_a_second_document_with_an_id_is_reported(self, tmp_path: Path):
+        for name in ("a", "b"):
+            (tmp_path / f"{name}.jsonl").write_text('{"id": "x", "text": "Text."}')
+        result = read_passages(tmp_path)
+        assert [passage.id for passage in result.passages] == ["x#0"]
+        assert result.skipped == [
+            Skipped("b.jsonl, line 1", "the id 'x' is taken by an earlier document; make ids unique")
+        ]
