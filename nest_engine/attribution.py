@@ -14,7 +14,7 @@ from nest_engine.types import Citation, Passage, Provenance
 
 # Scripts that do not separate words by spaces: every character may start or end a quotation.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-_ZERO_WIDTH_JOINER = "\N{ZERO WIDTH JOINER}"
+_JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Attributor:
         self._sources = sources
         self._min_tokens = min_tokens
         self._next = 0  # tokens before this one are settled
+        self._cited_until = 0  # characters of the answer that citations cover: they never overlap
 
     def settle(
         self,
@@ -73,9 +74,9 @@ class Attributor:
         num_tokens = len(starts)
         while self._next < num_tokens:
             end = _run_end(provenance, self._next, num_tokens)
-            if not is_final and (end == num_tokens or ends[end - 1] >= len(text)):
-                break
             if provenance[self._next] is not None:
+                if not is_final and (end == num_tokens or ends[end - 1] >= len(text)):
+                    break
                 citations += self._cite(_Run(text, starts, ends, provenance, self._next, end))
             self._next = end
         return citations
@@ -83,9 +84,10 @@ class Attributor:
     def _cite(self, run: _Run) -> Iterator[Citation]:
         source = self._sources[run.passage]
         for quote in _matching_quotes(run, source):
-            quote = _trimmed(quote, run.text, source.passage.text)
+            quote = _trimmed(quote, run.text, source.passage.text, not_before=self._cited_until)
             tokens = [i for i in range(run.start, run.end) if run.overlaps(i, quote)]
-            if len(tokens) >= self._min_tokens:
+            if quote.answer_start < quote.answer_end and len(tokens) >= self._min_tokens:
+                self._cited_until = quote.answer_end
                 yield _citation(quote, tokens, source.passage)
 
 
@@ -174,14 +176,24 @@ def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
     return start, start + len(piece.strip())
 
 
-def _trimmed(quote: _Quote, answer: str, source: str) -> _Quote:
-    """Cut partial words and characters from both ends, then the space that this lays bare."""
+def _trimmed(quote: _Quote, answer: str, source: str, *, not_before: int) -> _Quote:
+    """Cut partial words, partial characters and space from both ends.
+
+    Args:
+        quote: ranges that read the same.
+        answer: the answer.
+        source: the passage's text.
+        not_before: first character of the answer that may be cited.
+    """
     start, end, shift = quote.answer_start, quote.answer_end, quote.source_start - quote.answer_start
-    while start < end and (_is_inside_word(answer, start) or _is_inside_word(source, start + shift)):
+
+    def may_cut(index: int) -> bool:
+        return not _is_inside_word(answer, index) and not _is_inside_word(source, index + shift)
+
+    while start < end and (start < not_before or answer[start].isspace() or not may_cut(start)):
         start += 1
-    while end > start and (_is_inside_word(answer, end) or _is_inside_word(source, end + shift)):
+    while end > start and (answer[end - 1].isspace() or not may_cut(end)):
         end -= 1
-    start, end = _stripped(answer, start, end)
     return _Quote(start, end, start + shift)
 
 
@@ -210,11 +222,9 @@ def _is_inside_word(text: str, index: int) -> bool:
     if not 0 < index < len(text):
         return False
     before, after = text[index - 1], text[index]
-    if _extends(after) or before == _ZERO_WIDTH_JOINER:
+    if _extends(after) or before in _JOINERS:
         return True
     if _is_flag_half(before) and _is_flag_half(after):
-        return True
-    if before == "\r" and after == "\n":
         return True
     return _is_letter(before) and _is_letter(after)
 
@@ -228,10 +238,11 @@ def _is_letter(char: str) -> bool:
 
 
 def _extends(char: str) -> bool:
-    """Return whether a character belongs to the one before it: marks, joiners, skin tones."""
+    """Return whether a character belongs to the one before it: marks, joiners, skin tones, emoji tags."""
     if char.isascii():
         return False
-    return unicodedata.category(char)[0] == "M" or char == _ZERO_WIDTH_JOINER or "\U0001f3fb" <= char <= "\U0001f3ff"
+    is_modifier = "\U0001f3fb" <= char <= "\U0001f3ff" or "\U000e0020" <= char <= "\U000e007f"
+    return unicodedata.category(char)[0] == "M" or char in _JOINERS or is_modifier
 
 
 def _is_flag_half(char: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -97,7 +97,7 @@ class NestConfig:
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
-        elif self.stop is None or not isinstance(self.stop, tuple):
+        elif self.stop is None or isinstance(self.stop, Iterable):
             object.__setattr__(self, "stop", tuple(self.stop or ()))
         self._check("method", f"one of {', '.join(METHODS)}", lambda v: v in METHODS)
         for name in _GENERAL:
@@ -106,7 +106,9 @@ class NestConfig:
         for name in ("max_new_tokens", "k", "max_draft_tokens", "num_passages", "min_citation_tokens"):
             self._check(name, "a whole number of at least 1", lambda v: _is_int(v) and v >= 1)
         self._check("prompt_passages", "a whole number of at least 0", lambda v: _is_int(v) and v >= 0)
-        self._check("seed", "a whole number or None", lambda v: v is None or _is_int(v))
+        self._check(
+            "seed", "a whole number of 63 bits, or None", lambda v: v is None or (_is_int(v) and 0 <= v < 2**63)
+        )
         self._check("top_k", "a whole number of at least 1, or None", lambda v: v is None or (_is_int(v) and v >= 1))
         self._check("temperature", "a number of at least 0", lambda v: _is_number(v) and v >= 0)
         self._check("top_p", "a number above 0 and at most 1", lambda v: _is_number(v) and 0 < v <= 1)
@@ -119,7 +121,9 @@ class NestConfig:
         )
         for name in ("adaptive_draft", "draft_after_rejection", "mask_copied"):
             self._check(name, "True or False", lambda v: isinstance(v, bool))
-        self._check("stop", "non-empty strings", lambda v: all(isinstance(s, str) and s for s in v))
+        self._check(
+            "stop", "non-empty strings", lambda v: isinstance(v, tuple) and all(isinstance(s, str) and s for s in v)
+        )
 
     def _check(self, name: str, expected: str, is_valid: Callable[[Any], bool]) -> None:
         value = getattr(self, name)
@@ -202,17 +206,17 @@ class NestConfig:
     @classmethod
     def paper_7b(cls, **changes: Any) -> NestConfig:
         """The paper's setting for Llama-2-Chat 7B on Wikipedia tasks."""
-        return cls().replace(gamma=5e-4, draft_after_rejection=False, **changes)
+        return cls().replace(**({"gamma": 5e-4, "draft_after_rejection": False} | changes))
 
     @classmethod
     def paper_13b(cls, **changes: Any) -> NestConfig:
         """The paper's setting for Llama-2-Chat 13B on Wikipedia tasks."""
-        return cls().replace(gamma=5e-3, draft_after_rejection=False, **changes)
+        return cls().replace(**({"gamma": 5e-3, "draft_after_rejection": False} | changes))
 
     @classmethod
     def paper_70b(cls, **changes: Any) -> NestConfig:
         """The paper's setting for Llama-2-Chat 70B on Wikipedia tasks."""
-        return cls().replace(gamma=5e-2, draft_after_rejection=False, **changes)
+        return cls().replace(**({"gamma": 5e-2, "draft_after_rejection": False} | changes))
 
 
 def _is_int(value: object) -> bool:

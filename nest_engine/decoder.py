@@ -28,6 +28,7 @@ from nest_engine.drafting import nearest_entry
 from nest_engine.interfaces import Session
 from nest_engine.mixture import Mixture, mix
 from nest_engine.sampling import pick, warp, without
+from nest_engine.suffix_match import SUFFIX_TOKENS, SuffixMatcher
 from nest_engine.token_index import TokenIndex
 from nest_engine.types import DecodeStats, Draft, FinishReason, Frontier, Outputs, PhaseSeconds, Provenance
 from nest_engine.verification import accept_lossless, accept_relaxed, accepted_prefix
@@ -110,7 +111,8 @@ class Answer:
         self.finish_reason: FinishReason | None = None
         self.num_forwards = 1  # the prompt's
         self.num_steps = 0
-        self._num_drafts = self._num_drafted = self._num_accepted = 0
+        self._spans: list[tuple[int, int]] = []  # where the accepted part of each draft begins, and its length
+        self._num_rejected = 0
         self._frontier = frontier
         self._continuation: int | None = None  # the entry that follows a wholly accepted draft
         self._rejected: int | None = None  # the token that ended the last draft
@@ -120,6 +122,9 @@ class Answer:
         self._process_logits = process_logits
         self._is_stopped = is_stopped
         self._is_lossless = config.method == "lossless"
+        # What the model said before it may say again. Only lossless drafts can come from there: they have no source,
+        # and the model alone decides whether they stand.
+        self._text = SuffixMatcher(prompt_ids) if self._is_lossless else None
         self._generator = None if config.greedy else _generator(config.seed, frontier.logits_V.device)
 
     def propose(self) -> Draft:
@@ -141,6 +146,8 @@ class Answer:
         # Relaxed acceptance may pick a rejected token after all; lossless sampling has to leave it out.
         pick_probs_V = without(self._pick_probs(mixture)[0], rejected if self._is_lossless else None)
         token = pick(pick_probs_V, self._generator)
+        if may_copy and self._text is not None and (draft := self._matching_draft(self._text, token)) is not None:
+            return draft
         entry = nearest_entry(mixture.neighbors, 0, token) if may_copy else None
         return Draft((token,)) if entry is None else self._copy_from(entry)
 
@@ -173,16 +180,18 @@ class Answer:
         self.token_ids += draft.tokens[:num_accepted]
         self.entries += copied or [None] * num_accepted
         self.index.mark_copied(copied)
+        if self._text is not None:
+            self._text.extend(draft.tokens[:num_accepted])
         was_cut = num_accepted < len(draft)
         self._rejected = draft.tokens[num_accepted] if was_cut else None
-        self._continuation = self.index.continuation(copied[-1]) if copied and not was_cut else None
+        goes_on = copied and not was_cut and self.config.max_draft_tokens > 1  # no spans, no continuations
+        self._continuation = self.index.continuation(copied[-1]) if goes_on else None
         if outputs is not None:
             self._frontier = outputs.frontier(num_accepted - 1)
-        if copied:
+        if copied or len(draft) > 1:
             self._draft_length.observe(len(draft), num_accepted)
-            self._num_drafts += 1
-            self._num_drafted += len(draft)
-            self._num_accepted += num_accepted
+            self._spans.append((num_before, num_accepted))
+            self._num_rejected += len(draft) - num_accepted
         if self._is_stopped is not None:
             self._stop_after(num_before)
         if self.token_ids[-1] in self._eos_ids:
@@ -205,14 +214,15 @@ class Answer:
     def stats(self) -> DecodeStats:
         """Return what the answer has cost so far."""
         num_tokens = len(self.token_ids)
+        spans = [min(length, num_tokens - start) for start, length in self._spans if start < num_tokens]
         return DecodeStats(
             prompt_tokens=len(self.prompt_ids),
             completion_tokens=num_tokens,
             lm_forwards=self.num_forwards,
             steps=self.num_steps,
-            drafted_tokens=self._num_drafted,
-            accepted_tokens=self._num_accepted,
-            mean_accepted_span=self._num_accepted / self._num_drafts if self._num_drafts else 0.0,
+            drafted_tokens=sum(spans) + self._num_rejected,
+            accepted_tokens=sum(spans),
+            mean_accepted_span=sum(spans) / len(spans) if spans else 0.0,
             attributed_share=sum(entry is not None for entry in self.entries) / num_tokens if num_tokens else 0.0,
             mean_lambda=sum(self.lambdas) / num_tokens if num_tokens else 1.0,
             seconds=self.stopwatch.reading(),
@@ -229,9 +239,21 @@ class Answer:
 
     def _copy_from(self, entry: int) -> Draft:
         """Draft the passage from ``entry`` on."""
-        limit = min(self._draft_length.limit, self._max_tokens - len(self.token_ids))
-        entries = self.index.span(entry, limit)
+        entries = self.index.span(entry, self._longest_draft())
         return Draft(tuple(self.index.value(entry) for entry in entries), tuple(entries))
+
+    def _matching_draft(self, text: SuffixMatcher, token: int) -> Draft | None:
+        """Draft what followed where the text so far stood before: in a passage, or else in prompt and answer."""
+        so_far = [*text.tokens[-SUFFIX_TOKENS:], token]
+        in_passages, in_text = self.index.match(so_far), text.longest(so_far)
+        if in_passages is not None and (in_text is None or in_passages[1] >= in_text.length):
+            return self._copy_from(in_passages[0])
+        if in_text is None:
+            return None
+        return Draft((token, *text.continuation(in_text.position, token, self._longest_draft() - 1)))
+
+    def _longest_draft(self) -> int:
+        return min(self._draft_length.limit, self._max_tokens - len(self.token_ids))
 
     def _mixture(self, logits_QV: Tensor, hidden_QD: Tensor, draft: Sequence[int] = ()) -> Mixture:
         """Search and mix at ``Q`` positions (steps 1 to 4); position ``i`` follows ``draft[: i + 1]``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -152,6 +152,7 @@ class NestEngine:
         if not prompts:
             return []
         requests = self._prepare(prompts, passages, queries, self._settings(config, settings))
+        self._require_room(requests)
         run = Run(self.language_model, self.key_cache, requests)
         while not run.is_done:
             run.step(cancel)
@@ -180,6 +181,7 @@ class NestEngine:
             None if query is None else [query],
             self._settings(config, settings),
         )
+        self._require_room(requests)
         return self._stream(requests, cancel)
 
     def score(
@@ -283,17 +285,19 @@ class NestEngine:
         Raises:
             RetrievalError: if the search fails.
         """
-        if config.method == "lm":
-            return [()] * len(prompts)
-        found_B = [_as_passages(passages or ()) for passages in passages_B]
+        found_B = [() if passages is None else _as_passages(passages) for passages in passages_B]
         missing = [row for row, passages in enumerate(passages_B) if passages is None]
-        if self.retriever is None or not missing:
-            return found_B
         k = config.num_passages if config.uses_datastore else config.prompt_passages
+        if config.method == "lm" or self.retriever is None or not missing or k == 0:
+            return found_B
         results = _retrieve(self.retriever, [queries_B[row] or prompts[row] for row in missing], k)
         for row, result in zip(missing, results, strict=True):
             found_B[row] = result
         return found_B
+
+    def _require_room(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            request.require_room(self.language_model.context_length)
 
     def _settings(self, config: NestConfig | None, settings: dict[str, Any]) -> NestConfig:
         return (config or self.config).replace(**settings)
@@ -311,6 +315,8 @@ class NestEngine:
 def _as_language_model(
     model: PreTrainedModel | LanguageModel, tokenizer: PreTrainedTokenizerBase | None, key_layer: str | None
 ) -> LanguageModel:
+    if isinstance(model, str):
+        raise ConfigError(f"model={model!r} is a name; load it with NestEngine.from_pretrained({model!r})")
     if not isinstance(model, torch.nn.Module):
         if tokenizer is not None or key_layer is not None:
             raise ConfigError(f"{type(model).__name__} brings its own tokenizer and key layer; do not give others")
@@ -322,28 +328,36 @@ def _as_language_model(
     return HuggingFaceLanguageModel(model, tokenizer, key_layer=cast(Any, key_layer or "ffn_input"))
 
 
-def _as_passages(passages: Sequence[Passage]) -> tuple[Passage, ...]:
+def _as_passages(given: Iterable[Passage]) -> tuple[Passage, ...]:
+    if isinstance(given, (Passage, str)) or not isinstance(given, Iterable):
+        raise InputError(f"passages must be a sequence of Passage objects, got {type(given).__name__}")
+    passages = tuple(given)
     for passage in passages:
         if not isinstance(passage, Passage):
             raise InputError(
                 f"passages must be Passage objects, got {type(passage).__name__}: use Passage(text, title=...)"
             )
-    return tuple(passages)
+    return passages
 
 
 def _retrieve(retriever: PassageRetriever, queries: Sequence[str], k: int) -> list[tuple[Passage, ...]]:
+    name = type(retriever).__name__
     try:
         results = retriever.retrieve(queries, k)
     except NestError:
         raise
     except Exception as error:
-        raise RetrievalError(f"{type(retriever).__name__} failed: {error}") from error
-    if len(results) != len(queries):
+        raise RetrievalError(f"{name} failed: {error}") from error
+    try:
+        found = [_as_passages(result) for result in results]
+    except (InputError, TypeError) as error:
+        raise RetrievalError(f"{name}.retrieve() must return one list of passages for each query: {error}") from error
+    if len(found) != len(queries):
         raise RetrievalError(
-            f"{type(retriever).__name__} returned {len(results)} results for {len(queries)} queries; "
-            "retrieve() must return one list of passages for each query"
+            f"{name}.retrieve() returned {len(found)} results for {len(queries)} queries; "
+            "it must return one list of passages for each query"
         )
-    return [_as_passages(result) for result in results]
+    return found
 
 
 def _one_each(name: str, given: Sequence[T | None] | None, prompts: Sequence[str]) -> Sequence[T | None]:

@@ -37,16 +37,17 @@ class KeyCache:
 
     def put(self, passage: Passage, keys: PassageKeys) -> None:
         """Hold the keys of a passage, dropping those used longest ago when space runs out."""
-        if keys.nbytes > self.max_bytes:
+        if not 0 < keys.nbytes <= self.max_bytes:  # a passage without keys would never be dropped again
             return
         name = (passage.title, passage.text)
         with self._lock:
             replaced = self._entries.pop(name, None)
-            self._entries[name] = keys
-            self.nbytes += keys.nbytes - (replaced.nbytes if replaced else 0)
-            while self.nbytes > self.max_bytes:
+            self.nbytes -= replaced.nbytes if replaced else 0
+            while self.nbytes + keys.nbytes > self.max_bytes:
                 _, dropped = self._entries.popitem(last=False)
                 self.nbytes -= dropped.nbytes
+            self._entries[name] = keys
+            self.nbytes += keys.nbytes
 
     def clear(self) -> None:
         """Forget everything."""

@@ -77,20 +77,52 @@ def place(
     return text + after + prompt[at:], located
 
 
-def question_start(prompt: str, query: str | None, *, is_chat: bool) -> int:
+def untrusted_ranges(
+    prompt: str, passages: Sequence[Passage], placed: Sequence[LocatedPassage]
+) -> list[tuple[int, int]]:
+    """Return every stretch of a prompt that came from a passage: control strings in it must be read as text.
+
+    A passage may stand in a prompt several times, and passages may overlap there: all of it counts.
+
+    Args:
+        prompt: the prompt.
+        passages: all passages of the request.
+        placed: passages that are known to stand in the prompt, however short.
+
+    Returns:
+        disjoint character ranges, in order.
+    """
+    ranges = [(passage.untrusted_start, passage.end) for passage in placed]
+    for text in {passage.text for passage in passages if len(passage.text) >= _SHORTEST_LOCATED}:
+        start = prompt.find(text)
+        while start >= 0:
+            ranges.append((start, start + len(text)))
+            start = prompt.find(text, start + 1)
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if merged and start <= merged[-1][1]:
+            start, end = merged[-1][0], max(end, merged.pop()[1])
+        merged.append((start, end))
+    return merged
+
+
+def question_start(prompt: str, query: str | None, control_strings: Sequence[tuple[int, int]]) -> int:
     """Return where background belongs: in front of everything, or of the question within a chat message.
 
     Args:
         prompt: the prompt.
         query: the question, when the caller named it.
-        is_chat: whether the prompt holds control tokens of a chat template.
+        control_strings: where control strings stand in the prompt; more than a leading one make it a chat.
 
     Raises:
         InputError: if the question cannot be found in a chat prompt.
     """
+    leading = control_strings[0][1] if control_strings and control_strings[0][0] == 0 else 0
+    is_chat = len(control_strings) > (leading > 0)
     if not is_chat:
-        return 0
-    start = prompt.rfind(query) if query else -1
+        return leading
+    # Behind the last control string the answer begins: a template may hold the query's words there, as in "model:".
+    start = prompt.rfind(query, 0, control_strings[-1][0]) if query else -1
     if start < 0:
         raise InputError(
             f"query={query!r} does not stand in the chat prompt, so passages cannot be placed in front of the "

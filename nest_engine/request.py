@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from nest_engine.config import NestConfig
 from nest_engine.decoder import LogitsProcessor, StoppingCriterion, Stopwatch
 from nest_engine.errors import ContextOverflowError, InputError
-from nest_engine.interfaces import LanguageModel, TokenizedText
-from nest_engine.prompts import LocatedPassage, locate, place, question_start
+from nest_engine.interfaces import LanguageModel, TokenizedText, Tokenizer
+from nest_engine.prompts import LocatedPassage, locate, place, question_start, untrusted_ranges
 from nest_engine.types import Passage, require_text
 
 
@@ -23,6 +23,7 @@ class Request:
         tokens: the prompt's tokens.
         passages: what may be quoted.
         located: the passages that stand in the prompt.
+        untrusted: character ranges of the prompt that came from passages.
         notices: what the caller should know; grows while the request is worked on.
         stopwatch: seconds spent on the request.
         process_logits: changes the model's logits before anything else sees them.
@@ -33,11 +34,26 @@ class Request:
     prompt: str
     tokens: TokenizedText
     passages: tuple[Passage, ...]
-    located: list[LocatedPassage]
+    located: Sequence[LocatedPassage]
+    untrusted: Sequence[tuple[int, int]] = ()
     notices: list[str] = field(default_factory=list)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     process_logits: LogitsProcessor | None = None
     is_stopped: StoppingCriterion | None = None
+
+    def require_room(self, context: int | None) -> None:
+        """Make sure that an answer fits in the context, and say so in the notices when it has to be shorter.
+
+        Raises:
+            InputError: if the prompt is empty.
+            ContextOverflowError: if the prompt fills the context.
+        """
+        room = self.room(context)
+        if room < self.config.max_new_tokens:
+            self.notices.append(
+                f"the answer was limited to {room} tokens instead of {self.config.max_new_tokens}: the prompt takes "
+                f"{len(self.tokens.token_ids)} of the context's {context}"
+            )
 
     def room(self, context: int | None) -> int:
         """Return the most tokens that the answer may have in a context of ``context`` tokens.
@@ -89,51 +105,42 @@ def prepare(
         notices.append("no passages: the model answered alone")
     located = locate(prompt, passages)
     if config.uses_prompt_passages and passages and not located:
-        prompt, located = _place_fitting(
-            language_model, prompt, passages[: config.prompt_passages], query, config, background, notices
-        )
-    tokens = encode_prompt(language_model, prompt, located)
-    request = Request(config, prompt, tokens, passages, located, notices, Stopwatch(stopwatch))
-    room = request.room(language_model.context_length)
-    if room < config.max_new_tokens:
-        notices.append(
-            f"the answer was limited to {room} tokens instead of {config.max_new_tokens}: the prompt takes "
-            f"{len(tokens.token_ids)} of the context's {language_model.context_length}"
-        )
-    return request
-
-
-def encode_prompt(language_model: LanguageModel, prompt: str, located: Sequence[LocatedPassage]) -> TokenizedText:
-    """Tokenize a prompt; control strings in the passages that stand in it are plain text."""
-    return language_model.tokenizer.encode_prompt(
-        prompt, [(passage.untrusted_start, passage.end) for passage in located]
-    )
+        room = None if (context := language_model.context_length) is None else context - config.max_new_tokens
+        placeable = passages[: config.prompt_passages]
+        prompt, located = _place_fitting(language_model.tokenizer, prompt, placeable, query, room, background)
+        if len(located) < len(placeable):
+            notices.append(
+                f"{len(located)} of {len(placeable)} passages were placed in the prompt: the others do not fit in the "
+                f"context of {context} tokens beside an answer of {config.max_new_tokens}"
+            )
+    untrusted = untrusted_ranges(prompt, passages, located)
+    tokens = language_model.tokenizer.encode_prompt(prompt, untrusted)
+    return Request(config, prompt, tokens, passages, located, untrusted, notices, Stopwatch(stopwatch))
 
 
 def _place_fitting(
-    language_model: LanguageModel,
+    tokenizer: Tokenizer,
     prompt: str,
     passages: Sequence[Passage],
     query: str | None,
-    config: NestConfig,
+    room: int | None,
     background: str,
-    notices: list[str],
 ) -> tuple[str, list[LocatedPassage]]:
-    """Write as many passages into the prompt as the context holds beside the answer."""
-    plain = encode_prompt(language_model, prompt, ())
-    is_chat = any(token in language_model.tokenizer.control_ids for token in plain.token_ids[1:])
-    at = question_start(prompt, query, is_chat=is_chat)
-    context = language_model.context_length
+    """Write as many passages into the prompt as ``room`` tokens hold."""
+    at = question_start(prompt, query, _control_offsets(tokenizer, prompt))
     for number in range(len(passages), 0, -1):
         text, located = place(prompt, passages[:number], at=at, background=background)
-        num_tokens = len(encode_prompt(language_model, text, located).token_ids)
-        if context is None or num_tokens + config.max_new_tokens <= context:
-            break
-    else:
-        number, text, located = 0, prompt, []
-    if number < len(passages):
-        notices.append(
-            f"{number} of {len(passages)} passages were placed in the prompt: the others do not fit in the context "
-            f"of {context} tokens beside an answer of {config.max_new_tokens}"
-        )
-    return text, located
+        tokens = tokenizer.encode_prompt(text, untrusted_ranges(text, passages[:number], located))
+        if room is None or len(tokens.token_ids) <= room:
+            return text, located
+    return prompt, []
+
+
+def _control_offsets(tokenizer: Tokenizer, prompt: str) -> list[tuple[int, int]]:
+    """Return where control strings stand in a prompt."""
+    tokens = tokenizer.encode_prompt(prompt)
+    return [
+        (start, end)
+        for token, start, end in zip(*tokens, strict=True)
+        if token in tokenizer.control_ids and end > start
+    ]

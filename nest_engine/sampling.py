@@ -21,7 +21,8 @@ def warp(probs_QV: Tensor, *, temperature: float, top_k: int | None, top_p: floa
     Returns:
         distributions, ``[Q, V]``.
     """
-    scores_QV = probs_QV.log() / temperature
+    scores_QV = probs_QV.log()
+    scores_QV = (scores_QV - scores_QV.amax(-1, keepdim=True)) / temperature  # however small, nothing overflows
     if top_k is not None and top_k < scores_QV.shape[-1]:
         smallest_kept_Q = scores_QV.topk(top_k, dim=-1).values[:, -1:]
         scores_QV = scores_QV.masked_fill(scores_QV < smallest_kept_Q, -torch.inf)

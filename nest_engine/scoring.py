@@ -11,7 +11,7 @@ from nest_engine.errors import ContextOverflowError, InputError
 from nest_engine.interfaces import LanguageModel, TokenizedText
 from nest_engine.key_cache import KeyCache
 from nest_engine.mixture import mix
-from nest_engine.request import Request, encode_prompt
+from nest_engine.request import Request
 from nest_engine.types import Score
 
 _CHUNK_TOKENS = 256  # tokens scored in one forward; their distributions are held at once
@@ -36,7 +36,7 @@ def score(language_model: LanguageModel, key_cache: KeyCache, request: Request, 
         InputError: if there is nothing to predict.
         ContextOverflowError: if prompt and text exceed the context.
     """
-    tokens = encode_prompt(language_model, request.prompt + text, request.located)
+    tokens = language_model.tokenizer.encode_prompt(request.prompt + text, request.untrusted)
     first = max(sum(end <= len(request.prompt) for end in tokens.ends), 1)  # something must stand before it
     num_scored = len(tokens.token_ids) - first
     if num_scored < 1:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from nest_engine.mixture import squared_distances
+from nest_engine.suffix_match import SEPARATOR, SuffixMatcher
 from nest_engine.types import Neighbors, PassageKeys, Provenance
 
 
@@ -91,6 +93,33 @@ class TokenIndex:
         following = entry + 1
         goes_on = following < self._passage_ends[entry] and self._copyable[following]
         return following if goes_on else None
+
+    def match(self, text: Sequence[int]) -> tuple[int, int] | None:
+        """Find the entry where a passage agrees longest with the end of a text, token for token.
+
+        Args:
+            text: tokens, the last of which the entry has to stand for.
+
+        Returns:
+            the entry and the number of tokens that agree, two at least; None when no passage agrees.
+        """
+        matcher, entries = self._matcher
+        found = matcher.longest(text)
+        return None if found is None else (entries[found.position], found.length)
+
+    @cached_property
+    def _matcher(self) -> tuple[SuffixMatcher, list[int]]:
+        """Return the copyable tokens of all passages as one text, and the entry of each of its tokens.
+
+        The matcher prefers later places, so the passage that the first stage ranked best comes last.
+        """
+        tokens: list[int] = []
+        entries: list[int] = []
+        for end in sorted(set(self._passage_ends), reverse=True):
+            start = self._passage_ends.index(end)
+            tokens += [SEPARATOR, *(self._values[i] if self._copyable[i] else SEPARATOR for i in range(start, end))]
+            entries += [SEPARATOR, *range(start, end)]
+        return SuffixMatcher(tokens), entries
 
     def value(self, entry: int) -> int:
         """Return the token that an entry stands for."""

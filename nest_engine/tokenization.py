@@ -48,12 +48,14 @@ class TextTokenizer:
                 f"{type(tokenizer).__name__} gives no character offsets, which exact citations need; "
                 "load a fast tokenizer (AutoTokenizer.from_pretrained(..., use_fast=True))"
             )
-        self._trusted = tokenizer
-        self._definition = backend.to_str()
-        self._untrusted = _without_control_tokens(self._definition)
+        self._owner = tokenizer
+        self._definition = _without_limits(backend.to_str())
         self.control_ids: frozenset[int] = frozenset(tokenizer.all_special_ids) | {
             number for number, token in tokenizer.added_tokens_decoder.items() if not token.content.isspace()
         }
+        # Private copies: truncation and padding are state of a tokenizer, which its owner may set at any moment.
+        self._trusted = tokenizers.Tokenizer.from_str(self._definition)
+        self._untrusted = _without_control_tokens(self._definition)
         self._prefix_ids = self._find_prefix_ids()
 
     @property
@@ -64,10 +66,10 @@ class TextTokenizer:
     @property
     def eos_id(self) -> int | None:
         """The tokenizer's end-of-text token."""
-        return cast("int | None", self._trusted.eos_token_id)
+        return cast("int | None", self._owner.eos_token_id)
 
     def __len__(self) -> int:
-        return len(self._trusted)
+        return len(self._owner)
 
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
         """Encode a prompt the way ``tokenizer(text)`` does, without doubling its start-of-text token.
@@ -83,7 +85,7 @@ class TextTokenizer:
             InputError: if ``text`` cannot be encoded as UTF-8.
         """
         require_text("prompt", text)
-        bos = self._trusted.bos_token
+        bos = self._owner.bos_token
         add_special_tokens = not (bos and text.startswith(bos))
         encoded = self._encode_trusted(text, 0, add_special_tokens)
         if not any(self._is_control_in(encoded, start, end) for start, end in untrusted):
@@ -120,26 +122,22 @@ class TextTokenizer:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids, special tokens left out and spaces as they are."""
-        text = self._trusted.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        assert isinstance(text, str)  # a list comes back only for a batch
-        return text
+        return self._trusted.decode(list(token_ids), skip_special_tokens=True)
 
     def format_question(self, question: str) -> str:
         """Put a question into the chat template, or into ``Question: ... Answer:`` when there is none."""
-        if not self._trusted.chat_template:
+        if not self._owner.chat_template:
             return f"Question: {question}\nAnswer:"
         messages = [{"role": "user", "content": question}]
-        prompt = self._trusted.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        prompt = self._owner.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         assert isinstance(prompt, str)
         return prompt
 
     def _encode_trusted(self, text: str, offset: int, add_special_tokens: bool) -> TokenizedText:
-        encoded = self._trusted(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False)
-        return _shifted(encoded["input_ids"], encoded["offset_mapping"], offset)
+        return _shifted(self._trusted.encode(text, add_special_tokens=add_special_tokens), offset)
 
     def _encode_untrusted(self, text: str, offset: int) -> TokenizedText:
-        encoded = self._untrusted.encode(text, add_special_tokens=False)
-        return _shifted(encoded.ids, encoded.offsets, offset)
+        return _shifted(self._untrusted.encode(text, add_special_tokens=False), offset)
 
     def _is_control_in(self, encoded: TokenizedText, start: int, end: int) -> bool:
         return any(
@@ -149,11 +147,11 @@ class TextTokenizer:
 
     def _find_prefix_ids(self) -> tuple[int, ...]:
         """Return what stands before any text: what the tokenizer adds, else the start-of-text token if there is one."""
-        encoded = self._trusted("a", add_special_tokens=True, return_special_tokens_mask=True)
-        num_added = encoded["special_tokens_mask"].index(0) if 0 in encoded["special_tokens_mask"] else 0
+        encoded = self._trusted.encode("a", add_special_tokens=True)
+        num_added = next((i for i, is_special in enumerate(encoded.special_tokens_mask) if not is_special), 0)
         if num_added:
-            return tuple(encoded["input_ids"][:num_added])
-        bos = self._trusted.bos_token_id
+            return tuple(encoded.ids[:num_added])
+        bos = self._owner.bos_token_id
         return () if bos is None else (bos,)
 
 
@@ -192,24 +190,44 @@ class Detokenizer:
     def _settle(self, window: str) -> None:
         start = len(self.text)
         self.text += window[len(self._window_text) :]
+        has_grown = len(self.text) > start
         num_pending = len(self._token_ids) - self._num_settled
         self.starts += [start] * num_pending
         self.ends += [len(self.text)] * num_pending
-        self._window_start = self._num_settled
+        # Tokens without text make no context: a decoder that strips leading space would strip the next piece's.
+        if has_grown:
+            self._window_start = self._num_settled
         self._num_settled = len(self._token_ids)
         self._window_text = self._decode(self._token_ids[self._window_start :])
 
 
+def _without_limits(definition: str) -> str:
+    """Return a tokenizer's definition without truncation and padding."""
+    return json.dumps(json.loads(definition) | {"truncation": None, "padding": None})
+
+
 def _without_control_tokens(definition: str) -> tokenizers.Tokenizer:
+    """Return a tokenizer that reads control strings as text; runs of spaces stay tokens."""
     settings = json.loads(definition)
-    settings["added_tokens"] = [
-        token for token in settings["added_tokens"] if not token["special"] and token["content"].isspace()
-    ]
-    settings["truncation"] = settings["padding"] = None
+    control = {
+        token["content"] for token in settings["added_tokens"] if token["special"] or not token["content"].isspace()
+    }
+    settings["added_tokens"] = [token for token in settings["added_tokens"] if token["content"] not in control]
+    # Some vocabularies hold control strings as ordinary pieces: give those a name that no text contains.
+    model = settings["model"]
+    hidden = control - {model.get("unk_token")}
+    if isinstance(model.get("vocab"), dict):
+        model["vocab"] = {
+            f"\uffff{number}" if piece in hidden else piece: number for piece, number in model["vocab"].items()
+        }
+    elif isinstance(model.get("vocab"), list):
+        model["vocab"] = [
+            [f"\uffff{number}" if piece in hidden else piece, score]
+            for number, (piece, score) in enumerate(model["vocab"])
+        ]
     return tokenizers.Tokenizer.from_str(json.dumps(settings))
 
 
-def _shifted(token_ids: Sequence[int], offsets: Sequence[tuple[int, int]], by: int) -> TokenizedText:
-    return TokenizedText(
-        tuple(token_ids), tuple(start + by for start, _ in offsets), tuple(end + by for _, end in offsets)
-    )
+def _shifted(encoded: tokenizers.Encoding, by: int) -> TokenizedText:
+    starts, ends = zip(*encoded.offsets, strict=True) if encoded.offsets else ((), ())
+    return TokenizedText(tuple(encoded.ids), tuple(start + by for start in starts), tuple(end + by for end in ends))

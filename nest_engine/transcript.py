@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nest_engine.attribution import Attributor
 from nest_engine.decoder import Answer
 from nest_engine.tokenization import Detokenizer
-from nest_engine.types import Citation
+from nest_engine.types import Citation, Provenance
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Transcript:
         self._attributor = attributor
         self._num_pushed = 0
         self._num_released = 0  # characters
+        self._provenance: list[Provenance | None] = []
         self.text = ""
         self.citations: list[Citation] = []
 
@@ -69,14 +70,11 @@ class Transcript:
         self._answer.finish_reason = "stop"
 
     def _release(self, end: int, *, is_final: bool) -> Release:
-        num_tokens = min(len(self._detokenizer.starts), len(self._answer.token_ids))
-        citations = self._attributor.settle(
-            self.text[:end],
-            self._detokenizer.starts[:num_tokens],
-            self._detokenizer.ends[:num_tokens],
-            self._answer.provenance(),
-            is_final=is_final,
-        )
+        starts, ends = self._detokenizer.starts, self._detokenizer.ends
+        self._provenance += self._answer.provenance(len(self._provenance))
+        num_tokens = len(self._answer.token_ids)
+        del starts[num_tokens:], ends[num_tokens:], self._provenance[num_tokens:]  # what a stop string cut off
+        citations = self._attributor.settle(self.text[:end], starts, ends, self._provenance, is_final=is_final)
         self.citations += citations
         released = Release(self.text[self._num_released : end], citations)
         self._num_released = end

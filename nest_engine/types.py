@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nest_engine.errors import InputError
@@ -60,19 +59,15 @@ class Passage:
     uri: str | None = None
     score: float | None = None
     license: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         require_text("Passage.text", self.text)
         require_text("Passage.title", self.title)
-        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+        object.__setattr__(self, "metadata", dict(self.metadata))
         if not self.id:
             digest = hashlib.sha256(f"{self.title}\0{self.text}".encode()).hexdigest()
             object.__setattr__(self, "id", digest[:16])
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A mapping proxy cannot be pickled; the constructor makes it anew.
-        return Passage, (self.text, self.title, self.id, self.uri, self.score, self.license, dict(self.metadata))
 
     @cached_property
     def sha256(self) -> str:
@@ -128,7 +123,7 @@ class Citation:
     token_end: int = 0
     score: float | None = None
     license: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict with every field."""
@@ -270,9 +265,9 @@ class DecodeStats:
         lm_forwards: forward passes that produced the answer, the one over the prompt included.
         steps: decoding steps: one forward each, except a last step whose token ends the answer.
         encoded_passages: passages whose keys had to be computed for this answer; 0 when all were known.
-        drafted_tokens: tokens that were proposed from passages and had to be verified.
-        accepted_tokens: those of them that were accepted.
-        mean_accepted_span: mean length of the accepted part of the drafts copied from passages.
+        drafted_tokens: tokens of all drafts, each draft's decided first token included.
+        accepted_tokens: those of them that stand in the answer.
+        mean_accepted_span: mean length of the accepted part of a draft.
         attributed_share: share of the answer's tokens with a known source, short copies included.
         mean_lambda: mean interpolation coefficient over the answer's tokens; 1 means the model alone.
         seconds: wall-clock seconds by phase.

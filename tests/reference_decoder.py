@@ -124,9 +124,16 @@ class ReferenceDecoder:
                 token = argmax(view.lm if lossless else view.mixed)
                 agreeing = [(d, i) for d, i in view.neighbors if entries[i].value == token]
                 may_copy = view.lambda_ <= config.delta and (config.draft_after_rejection or not was_rejected)
-                if agreeing and may_copy:
+                repeated: list[int] = []
+                if may_copy and lossless:
+                    copied_from, repeated = self.match(prompt + answer.tokens + [token], entries, masked)
+                    copied = [] if copied_from is None else span(copied_from)
+                if agreeing and may_copy and not copied and not repeated:
                     copied = span(min(agreeing)[1])
             draft = [entries[i].value for i in copied] or [token]
+            if not copied and repeated:
+                limit = min(config.max_draft_tokens, config.max_new_tokens - len(answer.tokens))
+                draft = [token, *repeated][:limit]
             answer.num_drafts += len(copied) > 1
 
             accepted, lambdas = 1, [1.0 if lossless else view.lambda_]
@@ -146,13 +153,45 @@ class ReferenceDecoder:
             if config.mask_copied:
                 masked |= set(kept)
             continuation = None
-            if kept and not was_rejected:
+            if kept and not was_rejected and config.max_draft_tokens > 1:
                 following = kept[-1] + 1
                 goes_on = following < len(entries) and entries[following].passage == entries[kept[-1]].passage
                 continuation = following if goes_on and following not in masked else None
             if answer.tokens[-1] in eos_ids:
                 break
         return answer
+
+    def match(self, text: list[int], entries: list[Entry], masked: set[int]) -> tuple[int | None, list[int]]:
+        """Find where the end of a text stood before: an entry, or what followed in the text itself.
+
+        The longest agreement of two to eight tokens counts; then a passage before the text, the better-ranked
+        passage, the later place.
+        """
+
+        def agreement(before: list[int]) -> int:
+            length = 0
+            while length < min(8, len(before), len(text)) and before[-1 - length] == text[-1 - length]:
+                length += 1
+            return length
+
+        in_passages = []
+        for i, entry in enumerate(entries):
+            before = []
+            for j in range(i, -1, -1):
+                if entries[j].passage != entry.passage or j in masked:
+                    break
+                before.insert(0, entries[j].value)
+            in_passages.append((agreement(before), -entry.passage, i))
+        in_text = [(agreement(text[: i + 1]), i) for i in range(len(text) - 1)]
+        best, best_in_text = max(in_passages, default=(0, 0, 0)), max(in_text, default=(0, 0))
+        if best[0] >= max(2, best_in_text[0]):
+            return best[2], []
+        if best_in_text[0] < 2:
+            return None, []
+        repeated = list(text)
+        for i in range(64):  # the repetition may run into itself
+            repeated.append(repeated[best_in_text[1] + 1 + i])
+        return None, repeated[len(text) :]
 
     def look(self, tokens: list[int], entries: list[Entry], masked: set[int], config: Any) -> View:
         """Return p_LM, p_M, lambda and the neighbours after ``tokens``."""

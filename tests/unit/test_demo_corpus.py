@@ -41,7 +41,8 @@ def test_ids_and_titles_are_unique(passages, field):
 def test_each_text_is_one_line_of_moderate_length(passages):
     for passage in passages:
         text = passage["text"]
-        assert len(text.splitlines()) == 1 and text == text.strip(), passage["id"]
+        assert len(text.splitlines()) == 1, passage["id"]
+        assert text == text.strip(), passage["id"]
         assert 40 <= len(text.split()) <= 130, passage["id"]
 
 

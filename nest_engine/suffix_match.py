@@ -1,0 +1,81 @@
+"""Exact search for what the text so far ends with: the draft source that needs no keys."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+SUFFIX_TOKENS = 8  # longer agreement says little more about how the text goes on
+_MOST_CANDIDATES = 64  # latest places of a pair that are compared
+
+SEPARATOR = -1  # stands between texts that must not be matched across
+
+
+class SuffixMatch(NamedTuple):
+    """Where a text ends with the same tokens as the text that was searched for.
+
+    Args:
+        position: of the last matching token.
+        length: matching tokens, two at least.
+    """
+
+    position: int
+    length: int
+
+
+class SuffixMatcher:
+    """A growing sequence of tokens, searched by how a text ends.
+
+    Every pair of tokens knows where it stands; from there the match is extended backwards.
+
+    Args:
+        tokens: the first tokens; ``SEPARATOR`` never matches.
+    """
+
+    def __init__(self, tokens: Iterable[int] = ()) -> None:
+        self.tokens: list[int] = []
+        self._positions: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        self.extend(tokens)
+
+    def extend(self, tokens: Iterable[int]) -> None:
+        """Append tokens."""
+        for token in tokens:
+            if self.tokens and token != SEPARATOR and self.tokens[-1] != SEPARATOR:
+                self._positions[self.tokens[-1], token].append(len(self.tokens))
+            self.tokens.append(token)
+
+    def longest(self, text: Sequence[int]) -> SuffixMatch | None:
+        """Return the longest match of the end of ``text``, the latest of equals; None below two tokens."""
+        if len(text) < 2:
+            return None
+        best: SuffixMatch | None = None
+        for position in reversed(self._positions.get((text[-2], text[-1]), [])[-_MOST_CANDIDATES:]):
+            length = self._match_length(text, position)
+            if best is None or length > best.length:
+                best = SuffixMatch(position, length)
+        return best
+
+    def continuation(self, position: int, token: int, limit: int) -> list[int]:
+        """Return what the text goes on with if it repeats what stands behind ``position``.
+
+        The repetition may run into itself, as in LZ77: a text that goes round in circles is continued round and round.
+
+        Args:
+            position: of the last matching token.
+            token: the token that is about to be appended; it matches the one at ``position``.
+            limit: how many tokens to return.
+
+        Returns:
+            the tokens behind ``token``.
+        """
+        repeated = [*self.tokens[position + 1 : position + 1 + limit], token]
+        period = len(self.tokens) - position  # distance to what is repeated, once `token` is appended
+        return [repeated[i % period] for i in range(limit)]
+
+    def _match_length(self, text: Sequence[int], position: int) -> int:
+        length = 2
+        longest = min(len(text), position + 1, SUFFIX_TOKENS)
+        while length < longest and self.tokens[position - length] == text[-1 - length]:
+            length += 1
+        return length

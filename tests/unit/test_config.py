@@ -1,0 +1,106 @@
+"""Settings are complete, validated as a whole, and follow the method where nobody chose."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from nest_engine import METHODS, ConfigError, NestConfig
+
+
+def test_defaults_are_the_papers():
+    config = NestConfig()
+    assert (config.method, config.k, config.alpha, config.tau, config.delta) == ("nest", 1024, 0.3, 0.1, 0.5)
+    assert (config.gamma, config.max_draft_tokens, config.num_passages, config.prompt_passages) == (5e-4, 64, 40, 3)
+    assert (NestConfig.ra_nest().gamma, NestConfig.knn_lm().fixed_lambda, NestConfig.knn_lm().max_draft_tokens) == (
+        0.5,
+        0.7,
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("preset", "gamma"), [(NestConfig.paper_7b, 5e-4), (NestConfig.paper_13b, 5e-3), (NestConfig.paper_70b, 5e-2)]
+)
+def test_paper_presets(preset, gamma):
+    config = preset(max_new_tokens=7)
+    assert (config.gamma, config.draft_after_rejection, config.max_new_tokens) == (gamma, False, 7)
+
+
+def test_a_preset_can_be_adjusted():
+    assert NestConfig.paper_7b(gamma=0.1).gamma == 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("method", "nests"),
+        ("method", ["nest"]),
+        ("max_new_tokens", 0),
+        ("max_new_tokens", True),
+        ("max_new_tokens", 1.5),
+        ("temperature", -0.1),
+        ("temperature", float("nan")),
+        ("temperature", float("inf")),
+        ("top_k", 0),
+        ("top_p", 0.0),
+        ("top_p", 1.01),
+        ("seed", 1.0),
+        ("seed", 2**70),
+        ("stop", ("a", "")),
+        ("stop", (1,)),
+        ("stop", 5),
+        ("k", 0),
+        ("alpha", "0.3"),
+        ("alpha", float("inf")),
+        ("tau", 0),
+        ("delta", -0.1),
+        ("gamma", 1.1),
+        ("max_draft_tokens", 0),
+        ("fixed_lambda", 1.1),
+        ("draft_after_rejection", 1),
+        ("mask_copied", "yes"),
+        ("num_passages", 0),
+        ("prompt_passages", -1),
+        ("min_citation_tokens", 0),
+    ],
+)
+def test_a_value_out_of_range_is_named(name, value):
+    with pytest.raises(ConfigError, match=rf"^{name}=.* is not valid: expected"):
+        NestConfig(**{name: value})
+
+
+def test_an_unknown_setting_suggests_the_nearest():
+    with pytest.raises(ConfigError, match="unknown setting 'max_tokens'; did you mean 'max_new_tokens'"):
+        NestConfig().replace(max_tokens=3)
+    with pytest.raises(ConfigError, match="unknown setting 'zzz'; known settings: method, max_new_tokens"):
+        NestConfig.from_dict({"zzz": 1})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_dict_round_trip(method):
+    config = NestConfig(method=method, stop=("a", "b"), top_k=5, delta=0.25)
+    assert NestConfig.from_dict(config.to_dict()) == config
+    assert config.to_dict()["stop"] == ["a", "b"]
+
+
+def test_one_stop_string_is_not_taken_apart():
+    assert NestConfig(stop="END").stop == ("END",)
+    assert NestConfig(stop=["a", "b"]).stop == ("a", "b")
+    assert NestConfig(stop=None).stop == ()
+
+
+def test_changing_the_method_changes_only_what_nobody_chose():
+    config = NestConfig(gamma=0.2).replace(method="lossless")
+    assert (config.gamma, config.delta, config.mask_copied) == (0.2, 1.0, False)
+    assert config.replace(method="nest") == NestConfig(gamma=0.2)
+    assert NestConfig.knn_lm().replace(method="nest", delta=0.9) == NestConfig(delta=0.9)
+
+
+def test_it_is_immutable():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        NestConfig().k = 5
+    base = NestConfig()
+    base.replace(k=5)
+    assert base.k == 1024

@@ -1,0 +1,32 @@
+"""Which neighbour is copied from."""
+
+from __future__ import annotations
+
+import torch
+
+from nest_engine.drafting import nearest_entry
+from nest_engine.types import Neighbors
+
+NEIGHBORS = Neighbors(
+    distances_QK=torch.tensor([[1.0, 2.0, 2.0, 3.0], [0.5, 0.5, 0.5, 0.5]]),
+    values_QK=torch.tensor([[7, 8, 8, 7], [9, 8, 9, 7]]),
+    entries_QK=torch.tensor([[40, 31, 30, 2], [6, 5, 4, 3]]),
+)
+
+
+def test_the_nearest_neighbour_that_agrees_is_taken():
+    assert nearest_entry(NEIGHBORS, 0, 7) == 40
+
+
+def test_equal_distances_are_settled_by_the_order_of_the_index():
+    assert nearest_entry(NEIGHBORS, 0, 8) == 30
+    assert nearest_entry(NEIGHBORS, 1, 9) == 4
+
+
+def test_each_query_has_its_own_neighbours():
+    assert nearest_entry(NEIGHBORS, 1, 7) == 3
+
+
+def test_no_neighbour_agrees():
+    assert nearest_entry(NEIGHBORS, 0, 9) is None
+    assert nearest_entry(None, 0, 7) is None
