@@ -131,7 +131,7 @@ class HuggingFaceLanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Device of the input embeddings."""
+        """Device of the input embeddings; outputs come back there from wherever the last layer is."""
         return cast(nn.Module, self.model.get_input_embeddings()).weight.device  # type: ignore[return-value]
 
     @cached_property
@@ -249,7 +249,7 @@ class HuggingFaceLanguageModel:
         mask = self._attention_mask(positions_BT, token_ids_BT.shape[1])
         with self._tap.capture(stop_forward=True) as captured:
             self.model.base_model(token_ids_BT, attention_mask=mask, position_ids=positions_BT, use_cache=False)
-        return captured.hidden(*token_ids_BT.shape)
+        return captured.hidden(*token_ids_BT.shape).to(self.device)
 
     def _attention_mask(self, positions_BQ: Tensor, kv_length: int) -> Tensor | dict[str, Tensor]:
         """Return the mask(s) ``[B, 1, Q, KV]``: a token sees its own row's tokens up to itself, within the window.
@@ -381,12 +381,12 @@ class HuggingFaceSession:
                 past_key_values=self._cache,
                 use_cache=True,
                 **({"logits_to_keep": torch.tensor(last_T, device=lm.device)} if last_logits_only else {}),
-            ).logits.float()
+            ).logits.to(lm.device, torch.float32)
         if last_logits_only:
             kept = torch.tensor([last_T.index(len(draft) - 1) for draft in drafts], device=logits_BTV.device)
             logits_BTV = logits_BTV[torch.arange(len(drafts), device=logits_BTV.device), kept][:, None]
         self._lengths = [length + len(draft) for length, draft in zip(self._lengths, drafts, strict=True)]
-        return logits_BTV, captured.hidden(*token_ids_BT.shape).to(logits_BTV.device)
+        return logits_BTV, captured.hidden(*token_ids_BT.shape).to(lm.device)
 
 
 class _RowCache(Cache):

@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nest_engine.errors import InputError
@@ -336,6 +337,27 @@ class NestOutput:
         """Token usage under the names that LLM APIs share."""
         prompt, completion = self.stats.prompt_tokens, self.stats.completion_tokens
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+    def to_markdown(self) -> str:
+        """Return the answer with numbered footnotes."""
+        from nest_engine.rendering import to_markdown
+
+        return to_markdown(self)
+
+    def to_html(self, path: str | Path | None = None, *, title: str = "Answer") -> str:
+        """Return a stand-alone page that shows what was copied from where; write it to ``path`` if one is given."""
+        from nest_engine.rendering import to_html
+
+        page = to_html(self, title=title)
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        """Show the answer in a notebook."""
+        from nest_engine.rendering import to_html_fragment
+
+        return to_html_fragment(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict: text, citations, finish reason, usage, statistics, sources and notices."""

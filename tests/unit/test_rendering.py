@@ -330,3 +330,14 @@ def test_markdown_of_any_text_makes_no_link_image_emphasis_or_raw_html(text: str
     made = {tag for tag, _ in page.tags}
     assert not made & {"a", "img", "em", "strong", "b", "script"}
     assert re.sub(r"[\s-]", "", page.text) == re.sub(r"[\s-]", "", text) or made & {"pre", "hr"}
+
+
+def test_an_output_shows_itself(tmp_path):
+    source = Passage("Helium is <b>a</b> gas.", title="Helium")
+    output = output_of("We read: ", ("Helium is <b>a</b> gas", source), ".")
+    assert output._repr_html_() == rendering.to_html_fragment(output)
+    assert output.to_markdown() == rendering.to_markdown(output)
+    page = output.to_html(tmp_path / "answer.html", title="What is helium?")
+    assert (tmp_path / "answer.html").read_text(encoding="utf-8") == page
+    assert "What is helium?" in page
+    assert "&lt;b&gt;a&lt;/b&gt;" in page
