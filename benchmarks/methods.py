@@ -1,7 +1,7 @@
-"""Compare the methods: tokens per forward, attributed share, speed.
+"""Compare the methods with transformers' own `generate`: tokens per forward, attributed share, speed.
 
     python -m benchmarks.methods                                    # the shipped corpus and its 40 questions
-    python -m benchmarks.methods --docs articles.jsonl --prompts 50 # "Tell me about <title>." over your articles
+    python -m benchmarks.methods --docs articles --prompts 50       # "Tell me about <title>." over your files
 
 Methods alternate prompt by prompt, so that a machine that grows slower or faster treats them alike. Each prompt is
 answered once before it is timed: passage keys are warm, as they are from the second request on.
@@ -15,6 +15,7 @@ import platform
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,6 +28,8 @@ import nest_demo
 from nest_engine import METHODS, NestEngine, NestOutput
 from nest_engine.retrieval import BM25Retriever, read_passages
 
+BASELINE = "generate"
+
 
 def questions_about(titles: Sequence[str], count: int) -> list[str]:
     """Return one question for each of ``count`` titles, spread evenly over the list."""
@@ -35,41 +38,62 @@ def questions_about(titles: Sequence[str], count: int) -> list[str]:
     return [f"Tell me about {title}." for title in distinct[::step][:count]]
 
 
-def measure(
-    engine: NestEngine, questions: Sequence[str], max_new_tokens: int
-) -> dict[str, list[tuple[NestOutput, float]]]:
-    """Answer every question with every method, in turn; return answers and seconds."""
-    runs: dict[str, list[tuple[NestOutput, float]]] = {method: [] for method in METHODS}
+@dataclass(frozen=True)
+class Answered:
+    """One timed answer; ``output`` is None for transformers' own."""
+
+    num_tokens: int
+    num_forwards: int
+    seconds: float
+    output: NestOutput | None = None
+
+
+def measure(engine: NestEngine, questions: Sequence[str], max_new_tokens: int) -> dict[str, list[Answered]]:
+    """Answer every question with every method, in turn."""
+    runs: dict[str, list[Answered]] = {BASELINE: [], **{method: [] for method in METHODS}}
     for question in track(questions, "answering", console=Console(stderr=True)):
         prompt = engine.format_question(question)
         passages = engine.retriever.retrieve([question], engine.config.num_passages)[0]
-        for method in METHODS:
+        for name in runs:
             for is_timed in (False, True):
                 start = time.perf_counter()
-                output = engine.generate(
-                    prompt, passages=passages, query=question, method=method, max_new_tokens=max_new_tokens
-                )
+                if name == BASELINE:
+                    num_tokens = generate(engine, prompt, max_new_tokens)
+                    answered = Answered(num_tokens, num_tokens, time.perf_counter() - start)
+                else:
+                    output = engine.generate(
+                        prompt, passages=passages, query=question, method=name, max_new_tokens=max_new_tokens
+                    )
+                    stats, seconds = output.stats, time.perf_counter() - start
+                    answered = Answered(stats.completion_tokens, stats.lm_forwards, seconds, output)
                 if is_timed:
-                    runs[method].append((output, time.perf_counter() - start))
+                    runs[name].append(answered)
     return runs
 
 
-def summary(runs: Sequence[tuple[NestOutput, float]], baseline: Sequence[tuple[NestOutput, float]]) -> dict[str, float]:
-    """Return totals over all answers; the speed ratio is the median over prompts."""
-    stats = [output.stats for output, _ in runs]
-    tokens = sum(s.completion_tokens for s in stats)
-    drafted = sum(s.drafted_tokens for s in stats)
-    speeds = [output.stats.completion_tokens / seconds for output, seconds in runs]
-    baseline_speeds = [output.stats.completion_tokens / seconds for output, seconds in baseline]
-    quotes = sum(len(output.citations) for output, _ in runs)
+def generate(engine: NestEngine, prompt: str, max_new_tokens: int) -> int:
+    """Answer with transformers alone; return the number of tokens."""
+    token_ids = torch.tensor([engine.language_model.tokenizer.encode_prompt(prompt).token_ids])
+    model = engine.language_model.model
+    output = model.generate(token_ids, max_new_tokens=max_new_tokens, do_sample=False, attention_mask=token_ids >= 0)
+    return output.shape[1] - token_ids.shape[1]
+
+
+def summary(runs: Sequence[Answered], baseline: Sequence[Answered]) -> dict[str, float]:
+    """Return totals over all answers; speed and its ratio are medians over prompts."""
+    tokens = sum(answered.num_tokens for answered in runs)
+    outputs = [answered.output for answered in runs if answered.output]
+    drafted = sum(output.stats.drafted_tokens for output in outputs)
+    quotes = [citation for output in outputs for citation in output.citations]
+    ratios = [b.seconds / b.num_tokens * a.num_tokens / a.seconds for a, b in zip(runs, baseline, strict=True)]
     return {
-        "tokens_per_forward": tokens / sum(s.lm_forwards for s in stats),
-        "attributed_share": sum(s.attributed_share * s.completion_tokens for s in stats) / tokens,
-        "acceptance": sum(s.accepted_tokens for s in stats) / drafted if drafted else 0.0,
-        "citations_per_answer": quotes / len(runs),
-        "tokens_per_citation": sum(c.token_end - c.token_start for o, _ in runs for c in o.citations) / max(quotes, 1),
-        "tokens_per_second": statistics.median(speeds),
-        "speed_ratio_to_lm": statistics.median(a / b for a, b in zip(speeds, baseline_speeds, strict=True)),
+        "tokens_per_forward": tokens / sum(answered.num_forwards for answered in runs),
+        "attributed_share": sum(o.stats.attributed_share * o.stats.completion_tokens for o in outputs) / tokens,
+        "acceptance": sum(output.stats.accepted_tokens for output in outputs) / drafted if drafted else 0.0,
+        "citations_per_answer": len(quotes) / len(runs),
+        "tokens_per_citation": sum(c.token_end - c.token_start for c in quotes) / max(len(quotes), 1),
+        "tokens_per_second": statistics.median(answered.num_tokens / answered.seconds for answered in runs),
+        f"speed_ratio_to_{BASELINE}": statistics.median(ratios),
     }
 
 
@@ -90,12 +114,15 @@ def main() -> None:
     else:
         passages = list(read_passages([arguments.docs]).passages)
         questions = questions_about([passage.title for passage in passages], arguments.prompts)
-    model = arguments.model or str(nest_demo.model_path())
-    engine = NestEngine.from_pretrained(model, dtype=torch.float32, retriever=BM25Retriever(passages))
+    retriever = BM25Retriever(passages)
+    if arguments.model:
+        engine = NestEngine.from_pretrained(arguments.model, dtype=torch.float32, retriever=retriever)
+    else:
+        engine = nest_demo.load_engine(retriever)
     engine.config = engine.config.replace(num_passages=arguments.passages)
 
     runs = measure(engine, questions, arguments.max_new_tokens)
-    results = {method: summary(runs[method], runs["lm"]) for method in METHODS}
+    results = {name: summary(answers, runs[BASELINE]) for name, answers in runs.items()}
     setting = {
         "questions": len(questions),
         "corpus_passages": len(passages),

@@ -118,12 +118,7 @@ class NestEngine:
             RetrievalError: if the first-stage search fails.
         """
         return self.generate_batch(
-            [prompt],
-            passages=None if passages is None else [passages],
-            queries=None if query is None else [query],
-            config=config,
-            cancel=cancel,
-            **settings,
+            [prompt], passages=[passages], queries=[query], config=config, cancel=cancel, **settings
         )[0]
 
     def generate_batch(
@@ -175,12 +170,7 @@ class NestEngine:
         Yields:
             text and citations as they become final; the last chunk also carries the whole answer.
         """
-        requests = self._prepare(
-            [prompt],
-            None if passages is None else [passages],
-            None if query is None else [query],
-            self._settings(config, settings),
-        )
+        requests = self._prepare([prompt], [passages], [query], self._settings(config, settings))
         self._require_room(requests)
         return self._stream(requests, cancel)
 
@@ -214,7 +204,7 @@ class NestEngine:
         require_text("text", text)
         scored_with = self._settings(config, settings)
         queries = [query or prompt or text]
-        [request] = self._prepare([prompt], None if passages is None else [passages], queries, scored_with)
+        [request] = self._prepare([prompt], [passages], queries, scored_with)
         return score(self.language_model, self.key_cache, request, text)
 
     def format_question(self, question: str) -> str:
