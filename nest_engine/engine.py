@@ -54,7 +54,7 @@ class NestEngine:
         self.retriever = retriever
         self.config = config or NestConfig.from_dict(getattr(self.language_model, "settings", {}))
         self.key_cache = key_cache if key_cache is not None else KeyCache()
-        self._background = require_background(background)
+        self.background = require_background(background)
 
     @classmethod
     def from_pretrained(
@@ -248,7 +248,7 @@ class NestEngine:
                 found,
                 query,
                 config,
-                background=self._background,
+                background=self.background,
                 stopwatch=stopwatch,
             )
             for prompt, found, query in zip(prompts, found_B, queries_B, strict=True)

@@ -149,7 +149,7 @@ class HuggingFaceLanguageModel:
         """NEST settings stored with the model, under ``nest`` in its ``config.json``."""
         return dict(getattr(self.model.config, "nest", None) or {})
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Digest of what keys depend on: weights (sampled), configuration, tokenizer, key layer."""
         digest = hashlib.sha256()

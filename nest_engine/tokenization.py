@@ -59,6 +59,11 @@ class TextTokenizer:
         self._prefix_ids = self._find_prefix_ids()
 
     @property
+    def hf_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of transformers, for its chat template; encode with this class."""
+        return self._owner
+
+    @property
     def definition(self) -> str:
         """The tokenizer's full definition as JSON, for fingerprints."""
         return self._definition

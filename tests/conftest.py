@@ -19,6 +19,13 @@ transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """LangChain's standard tests bring a benchmark plugin; the test command measures nothing."""
+    if hasattr(config.option, "benchmark_disable"):
+        config.option.benchmark_disable = True
+
+
 @pytest.fixture(scope="session")
 def tiny_engine() -> NestEngine:
     """An engine on a tiny random Llama."""

@@ -1,0 +1,123 @@
+"""LangChain documents to passages and back; ids, scores and metadata survive."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.documents import Document
+from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
+
+from nest_engine import InputError, Passage
+
+_SCORE_KEYS = ("score", "relevance_score", "_relevance_score")
+
+
+def to_passage(document: Document) -> Passage:
+    """Return a document as a passage.
+
+    The id is ``Document.id``, else ``metadata["id"]``, else a digest of content and source. Title, uri, licence and
+    score come from the metadata keys in common use; all metadata is kept.
+
+    Args:
+        document: the document.
+
+    Returns:
+        the passage; its text is the document's content, character for character.
+    """
+    metadata = document.metadata
+    source = _first_text(metadata, "source", "url", "uri")
+    return Passage(
+        document.page_content,
+        title=_first_text(metadata, "title") or "",
+        id=_identity(document, source),
+        uri=source,
+        score=_score(metadata),
+        license=_first_text(metadata, "license"),
+        metadata=metadata,
+    )
+
+
+def to_document(passage: Passage) -> Document:
+    """Return a passage as a document: title, source, licence and score stand in its metadata."""
+    named = {"title": passage.title or None, "source": passage.uri, "license": passage.license, "score": passage.score}
+    return Document(
+        id=passage.id,
+        page_content=passage.text,
+        metadata=dict(passage.metadata) | {name: value for name, value in named.items() if value is not None},
+    )
+
+
+def as_passages(documents: object) -> list[Passage]:
+    """Return what a caller handed over as passages.
+
+    Raises:
+        InputError: if it is not a sequence of documents or passages.
+    """
+    if isinstance(documents, (str, bytes, Mapping)) or not isinstance(documents, Iterable):
+        raise InputError(f"passages must be a list of documents, got {type(documents).__name__}")
+    return [_as_passage(document) for document in documents]
+
+
+def passages_of_each(given: object, num_prompts: int) -> list[list[Passage]]:
+    """Return the passages of each prompt: a flat list serves every prompt, a list of lists gives each its own.
+
+    Raises:
+        InputError: if there are not as many lists as prompts.
+    """
+    if not isinstance(given, Sequence) or not any(isinstance(item, (list, tuple)) for item in given):
+        return [as_passages(given)] * num_prompts
+    if len(given) != num_prompts:
+        raise InputError(f"{num_prompts} prompts but {len(given)} lists of passages; give one list for each prompt")
+    return [as_passages(documents) for documents in given]
+
+
+def documents_of_tools(messages: Sequence[BaseMessage]) -> list[Passage] | None:
+    """Return the documents that tools have found since the last human message; None when there are none.
+
+    ``create_retriever_tool(..., response_format="content_and_artifact")`` leaves them in ``ToolMessage.artifact``.
+    """
+    found: list[Passage] = []
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            break
+        if isinstance(message, ToolMessage):
+            found = _documents_in(message.artifact) + found
+    return found or None
+
+
+def _documents_in(artifact: object) -> list[Passage]:
+    items = artifact if isinstance(artifact, (list, tuple)) else [artifact]
+    return [_as_passage(item) for item in items if isinstance(item, (Document, Passage))]
+
+
+def _as_passage(document: object) -> Passage:
+    if isinstance(document, Passage):
+        return document
+    if isinstance(document, Document):
+        return to_passage(document)
+    raise InputError(
+        f"passages must be Document or Passage objects, got {type(document).__name__}: use Document(page_content=...)"
+    )
+
+
+def _identity(document: Document, source: str | None) -> str:
+    candidates = (document.id, document.metadata.get("id"), document.metadata.get("_id"))  # _id: Qdrant's
+    given = next((str(candidate) for candidate in candidates if candidate not in (None, "")), None)
+    if given is not None:
+        return given
+    return hashlib.sha256(f"{source or ''}\0{document.page_content}".encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _first_text(metadata: Mapping[str, Any], *keys: str) -> str | None:
+    values = (metadata.get(key) for key in keys)
+    return next((str(value) for value in values if value), None)
+
+
+def _score(metadata: Mapping[str, Any]) -> float | None:
+    values = (metadata.get(key) for key in _SCORE_KEYS)
+    numeric = (float(v) for v in values if isinstance(v, numbers.Real) and not isinstance(v, bool))
+    return next((score for score in numeric if math.isfinite(score)), None)

@@ -1,0 +1,131 @@
+"""Retrievers of LangChain for the engine, and the engine's for LangChain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables.config import run_in_executor
+from langchain_core.vectorstores import VectorStore
+from pydantic import ConfigDict, Field
+
+from nest_engine import ConfigError, Passage, PassageRetriever
+from nest_integrations.langchain.documents import to_document, to_passage
+
+
+class VectorStoreWithScores(BaseRetriever):
+    """A retriever over a vector store that keeps the scores which ``as_retriever()`` drops.
+
+    The score stands in ``metadata["score"]``, higher is better: the store's relevance score where it has one, its
+    similarity otherwise, a distance with its sign turned.
+
+    Args:
+        vectorstore: the store.
+        k: most documents to return.
+        search_kwargs: passed to the store's search, for example ``filter``.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    vectorstore: VectorStore = Field(exclude=True, repr=False)
+    k: int = Field(default=4, ge=1)
+    search_kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        arguments = self.search_kwargs | {"k": k or self.k}
+        try:
+            return _scored(self.vectorstore.similarity_search_with_relevance_scores(query, **arguments))
+        except NotImplementedError:
+            return _similar(self.vectorstore.similarity_search_with_score(query, **arguments))
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        arguments = self.search_kwargs | {"k": k or self.k}
+        try:
+            return _scored(await self.vectorstore.asimilarity_search_with_relevance_scores(query, **arguments))
+        except NotImplementedError:
+            return _similar(await self.vectorstore.asimilarity_search_with_score(query, **arguments))
+
+
+class NestRetriever(BaseRetriever):
+    """A retriever of the engine (BM25, dense, hybrid, an index on disk) as a retriever of LangChain.
+
+    Args:
+        retriever: anything with ``retrieve(queries, k)``.
+        k: most documents to return.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    retriever: Any = Field(exclude=True, repr=False)
+    k: int = Field(default=4, ge=1)
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        [passages] = self.retriever.retrieve([query], k or self.k)
+        return [to_document(passage) for passage in passages]
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        return await run_in_executor(None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), k=k)
+
+
+class LangChainRetriever:
+    """A vector store or retriever of LangChain as a ``PassageRetriever``: ``NestEngine(..., retriever=...)``.
+
+    Args:
+        retriever: a vector store or retriever. A retriever that knows no ``k`` returns as many documents as it likes;
+            the first ``k`` are taken.
+    """
+
+    def __init__(self, retriever: VectorStore | BaseRetriever) -> None:
+        self._retriever = as_retriever(retriever)
+
+    def retrieve(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """Return up to ``k`` passages for each query, best first."""
+        found = self._retriever.batch(list(queries), **number_argument(self._retriever, k))
+        return [[to_passage(document) for document in documents[:k]] for documents in found]
+
+
+def as_retriever(source: object) -> BaseRetriever:
+    """Return anything that finds passages as a retriever of LangChain.
+
+    Raises:
+        ConfigError: if it cannot search.
+    """
+    if isinstance(source, BaseRetriever):
+        return source
+    if isinstance(source, VectorStore):
+        return VectorStoreWithScores(vectorstore=source, name=type(source).__name__)
+    if isinstance(source, PassageRetriever):
+        return NestRetriever(retriever=source, name=type(source).__name__)
+    raise ConfigError(
+        f"retriever={type(source).__name__} cannot search: give a VectorStore, a BaseRetriever, or an object with "
+        "retrieve(queries, k)"
+    )
+
+
+def number_argument(retriever: BaseRetriever, k: int) -> dict[str, Any]:
+    """Return the argument that asks for ``k`` documents, for the retrievers that are ours; others have their own."""
+    return {"k": k} if isinstance(retriever, (VectorStoreWithScores, NestRetriever)) else {}
+
+
+def _similar(found: Sequence[tuple[Document, float]]) -> list[Document]:
+    """Score documents by similarity; best first, so rising numbers are distances."""
+    is_distance = len(found) > 1 and found[0][1] < found[-1][1]
+    return _scored([(document, -score if is_distance else score) for document, score in found])
+
+
+def _scored(found: Sequence[tuple[Document, float]]) -> list[Document]:
+    return [
+        document.model_copy(update={"metadata": document.metadata | {"score": float(score)}})
+        for document, score in found
+    ]

@@ -1,0 +1,116 @@
+"""Tool calls in the text of a model: ``<tool_call>{"name": ..., "arguments": {...}}</tool_call>``, or the bare object.
+
+Models of the Hermes, Qwen and SmolLM families write the first, Llama's the second.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import ToolCall
+from langchain_core.messages.tool import tool_call
+
+from nest_engine import ConfigError
+
+_START, _END = "<tool_call>", "</tool_call>"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How to read the text of a model's turn.
+
+    Args:
+        has_tools: whether the model may call tools.
+        opening: what the turn had to begin with, so that it calls one; it stands in the prompt.
+    """
+
+    has_tools: bool = False
+    opening: str = ""
+
+    def split(self, answer: str) -> tuple[int, list[ToolCall]]:
+        """Return how much of a finished answer is for the reader, and the tool calls behind that.
+
+        Text that looks like a tool call and cannot be read as one is for the reader.
+        """
+        text = self.opening + answer
+        start = _calls_start(text) if self.has_tools else None
+        calls = [] if start is None else _read_calls(text[start:])
+        if start is None or not calls:
+            return len(answer), []
+        return max(0, start - len(self.opening)), calls
+
+    def shown(self, answer: str) -> int:
+        """Return how much of an unfinished answer is for the reader; what may begin a tool call is held back."""
+        if not self.has_tools:
+            return len(answer)
+        if self.opening or not answer.strip():
+            return 0
+        start = _calls_start(answer)
+        held = next((size for size in range(len(_START) - 1, 0, -1) if answer.endswith(_START[:size])), 0)
+        return len(answer) - held if start is None else start
+
+
+def opening(tools: Sequence[dict[str, Any]], tool_choice: str | None) -> str:
+    """Return what the model's turn has to begin with for it to call a tool.
+
+    Args:
+        tools: the tools in OpenAI's format.
+        tool_choice: the name of a tool, ``any``, or None to leave it to the model.
+    """
+    names = [tool["function"]["name"] for tool in tools]
+    if not names or tool_choice is None:
+        return ""
+    if tool_choice == "any" and len(names) > 1:
+        return f'{_START}\n{{"name": "'
+    name = names[0] if tool_choice == "any" else tool_choice
+    return f'{_START}\n{{"name": {json.dumps(name)}, "arguments": '
+
+
+def read_tool_choice(tool_choice: object, tools: Sequence[dict[str, Any]]) -> str | None:
+    """Return a tool choice in any of LangChain's forms as the name of a tool, ``any``, or None for the model's choice.
+
+    Raises:
+        ConfigError: if it is none of them, or names no tool.
+    """
+    if tool_choice in (None, False, "auto"):
+        return None
+    if tool_choice in (True, "any", "required"):
+        return "any"
+    name = tool_choice.get("function", {}).get("name") if isinstance(tool_choice, dict) else tool_choice
+    names = [tool["function"]["name"] for tool in tools]
+    if name not in names:
+        raise ConfigError(
+            f"tool_choice={tool_choice!r} names no bound tool: give one of {', '.join(names)}, 'any', 'auto' or 'none'"
+        )
+    return str(name)
+
+
+def _calls_start(text: str) -> int | None:
+    """Return where tool calls begin, if there are any."""
+    if text.lstrip().startswith("{"):
+        return 0
+    start = text.find(_START)
+    return None if start < 0 else start
+
+
+def _read_calls(text: str) -> list[ToolCall]:
+    """Return tool calls, or none at all when one of them cannot be read."""
+    blocks = re.findall(f"{_START}(.*?)(?:{_END}|$)", text, re.DOTALL) if _START in text else [text]
+    try:
+        return [_read_call(block) for block in blocks]
+    except ValueError:
+        return []
+
+
+def _read_call(text: str) -> ToolCall:
+    value, _ = json.JSONDecoder().raw_decode(text.strip())
+    name = value.get("name") if isinstance(value, dict) else None
+    arguments = value.get("arguments", value.get("parameters", {})) if name else None
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise ValueError("a tool call is an object with a name and arguments that are an object")
+    return tool_call(name=name, args=arguments, id=f"call_{uuid.uuid4().hex[:16]}")

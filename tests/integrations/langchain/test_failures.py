@@ -1,0 +1,149 @@
+"""Stores that are down, slow or wrong; answers that take too long."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+pytest.importorskip("langchain_core", reason="needs: pip install 'nest-engine[langchain]'")
+
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+
+from nest_engine import NestEngine, NestError, RetrievalError
+from nest_engine.testing import ScriptedLanguageModel
+from nest_integrations.langchain import ChatNest, CitationCallback, NestLLM
+from tests.integrations.langchain.conftest import SENTENCE
+from tests.integrations.langchain.support import Recorder, SlowModel, tool_tokenizer
+
+
+class Down(BaseRetriever):
+    """Fails until it has been asked often enough."""
+
+    failures: int = 10**9
+    asked: list[str] = []  # noqa: RUF012 - pydantic copies it
+
+    def _get_relevant_documents(self, query: str, **kwargs: Any) -> list[Document]:
+        self.asked.append(query)
+        if len(self.asked) <= self.failures:
+            raise ConnectionError("the store is down")
+        return [Document(id="d0", page_content=SENTENCE)]
+
+
+class Slow(BaseRetriever):
+    def _get_relevant_documents(self, query: str, **kwargs: Any) -> list[Document]:
+        time.sleep(0.5)
+        return [Document(id="d0", page_content=SENTENCE)]
+
+
+def model(kind: str, retriever: BaseRetriever, **fields: Any) -> Any:
+    engine = NestEngine(ScriptedLanguageModel(SENTENCE))
+    if kind == "chat":
+        return ChatNest(engine=engine, retriever=retriever, tokenizer=tool_tokenizer(), method="lossless", **fields)
+    return NestLLM(engine=engine, retriever=retriever, method="lossless", **fields)
+
+
+def call(way: str, model: Any, config: Any = None) -> str:
+    if way == "invoke":
+        answer = model.invoke("Say: ", config)
+    elif way == "ainvoke":
+        answer = asyncio.run(model.ainvoke("Say: ", config))
+    elif way == "stream":
+        answer = "".join(getattr(chunk, "text", chunk) for chunk in model.stream("Say: ", config))
+    else:
+
+        async def collect() -> str:
+            return "".join([getattr(chunk, "text", chunk) async for chunk in model.astream("Say: ", config)])
+
+        answer = asyncio.run(collect())
+    return str(getattr(answer, "text", answer))
+
+
+WAYS = ["invoke", "ainvoke", "stream", "astream"]
+
+
+@pytest.mark.parametrize("kind", ["llm", "chat"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_failed_search_raises(kind: str, way: str):
+    with pytest.raises(RetrievalError, match="Down failed: the store is down") as caught:
+        call(way, model(kind, Down()))
+    assert isinstance(caught.value.__cause__, ConnectionError)
+
+
+@pytest.mark.parametrize("kind", ["llm", "chat"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("retriever", "deadline", "reason"),
+    [
+        (Down(), 30.0, "Down failed: the store is down"),
+        (Slow(), 0.05, "Slow did not answer within deadline=0.05 seconds"),
+    ],
+)
+def test_a_failed_search_degrades(kind: str, way: str, retriever: BaseRetriever, deadline: float, reason: str):
+    cited, seen = CitationCallback(), Recorder()
+    degrading = model(kind, retriever, on_error="degrade", deadline=deadline)
+    assert call(way, degrading, {"callbacks": [cited, seen]}) == SENTENCE
+    assert cited.citations == []
+    [told] = cited.degraded.values()
+    assert told.startswith(reason)
+    [(_, [result], _)] = seen.named("on_llm_end")
+    notices = result.generations[0][0].generation_info["notices"]
+    assert any(notice.startswith(f"answered without passages: {reason}") for notice in notices)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_late_search_raises_at_its_deadline(way: str):
+    start = time.perf_counter()
+    with pytest.raises(RetrievalError, match=r"deadline=0\.05 seconds; raise the deadline, or answer without passages"):
+        call(way, model("llm", Slow(), deadline=0.05))
+    if way in ("invoke", "stream"):  # asyncio.run waits for its threads
+        assert time.perf_counter() - start < 0.4
+
+
+def test_a_search_in_time_is_untouched_by_its_deadline():
+    cited = CitationCallback()
+    call("invoke", model("llm", Slow(), deadline=30), {"callbacks": [cited]})
+    assert len(cited.citations) == 1
+    assert cited.degraded == {}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_search_is_tried_again(way: str):
+    retriever = Down(failures=2, asked=[])
+    cited = CitationCallback()
+    call(way, model("llm", retriever, max_retries=2), {"callbacks": [cited]})
+    assert retriever.asked == ["Say: "] * 3
+    assert len(cited.citations) == 1
+
+
+def test_one_failure_in_a_batch_degrades_one_answer():
+    class Picky(BaseRetriever):
+        def _get_relevant_documents(self, query: str, **kwargs: Any) -> list[Document]:
+            if query == "Two: ":
+                raise ConnectionError("the store is down")
+            return [Document(id="d0", page_content=SENTENCE)]
+
+    result = model("llm", Picky(), on_error="degrade").generate(["One: ", "Two: ", "Three: "])
+    infos = [generations[0].generation_info for generations in result.generations]
+    assert ["degraded" in info for info in infos] == [False, True, False]
+    assert [len(info["citations"]) for info in infos] == [1, 0, 1]
+
+
+def test_errors_of_the_engine_keep_their_type():
+    class Refusing(BaseRetriever):
+        def _get_relevant_documents(self, query: str, **kwargs: Any) -> list[Document]:
+            raise NestError("index is gone")
+
+    with pytest.raises(NestError, match=r"^index is gone$"):
+        call("invoke", model("llm", Refusing()))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_answer_has_a_time_limit(way: str):
+    slow = SlowModel(seconds=0.01)
+    with pytest.raises(TimeoutError, match=r"longer than timeout=0\.1 seconds; raise it or lower max_tokens"):
+        call(way, NestLLM(engine=NestEngine(slow), timeout=0.1, method="lm", max_tokens=300))
+    assert slow.num_forwards < 30
