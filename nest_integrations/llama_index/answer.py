@@ -1,0 +1,83 @@
+"""An answer on its way from the engine to LlamaIndex."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from llama_index.core.base.llms.types import ChatMessage, ContentBlock, MessageRole, TextBlock
+
+from nest_engine import DecodeStats, NestChunk, NestOutput
+from nest_integrations.llama_index.events import plain
+from nest_integrations.llama_index.nodes import NodeCitation, cite_nodes, node_citation
+from nest_integrations.llama_index.responses import NestChatResponse, NestCompletionResponse, citation_block
+
+
+@dataclass(frozen=True)
+class AnswerSoFar:
+    """What LLM responses are made of. What is meant for others to serialize comes once the answer is complete.
+
+    Args:
+        text: the text so far.
+        citations: the citations so far.
+        delta: what the last chunk added; None when the answer is not streamed.
+        output: the whole answer, once it is complete.
+    """
+
+    text: str
+    citations: Sequence[NodeCitation]
+    delta: str | None = None
+    output: NestOutput | None = None
+
+    @classmethod
+    def complete(cls, output: NestOutput) -> AnswerSoFar:
+        """Return a whole answer."""
+        return cls(output.text, cast("Sequence[NodeCitation]", output.citations), output=output)
+
+    def as_completion(self) -> NestCompletionResponse:
+        """Return the response of ``complete`` and its kin."""
+        return NestCompletionResponse(text=self.text, **self._shared())
+
+    def as_chat(self) -> NestChatResponse:
+        """Return the response of ``chat`` and its kin."""
+        blocks: list[ContentBlock] = [TextBlock(text=self.text)]
+        if self.output:
+            blocks += map(citation_block, self.citations)
+        return NestChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks), **self._shared())
+
+    def _shared(self) -> dict[str, Any]:
+        shared: dict[str, Any] = {"citations": list(self.citations), "delta": self.delta}
+        if self.output:
+            raw = plain(self.output)
+            shared |= {"raw": raw, "additional_kwargs": {"citations": raw["citations"]}}
+        return shared
+
+
+@dataclass
+class GrowingAnswer:
+    """A streamed answer."""
+
+    text: str = ""
+    citations: list[NodeCitation] = field(default_factory=list)
+    complete: NestOutput | None = None
+
+    def grow(self, chunk: NestChunk) -> AnswerSoFar:
+        """Append a chunk."""
+        self.text += chunk.text
+        self.citations += map(node_citation, chunk.citations)
+        self.complete = cite_nodes(chunk.output) if chunk.output else None
+        return AnswerSoFar(self.text, self.citations, chunk.text, self.complete)
+
+    @property
+    def output(self) -> NestOutput:
+        """The answer; what there is of it, if the stream was closed early."""
+        return self.complete or NestOutput(self.text, tuple(self.citations), "cancelled", DecodeStats())
+
+
+@dataclass
+class Journal:
+    """What a model answered, and the errors it raised: for callers who see neither, as LlamaIndex's synthesizers."""
+
+    answers: list[NestOutput] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)

@@ -1,0 +1,418 @@
+"""NEST as a LlamaIndex LLM."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.llms.generic_utils import messages_to_prompt as generic_messages_to_prompt
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    ChatMessage,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    DocumentBlock,
+    ImageBlock,
+    LLMMetadata,
+    MessageRole,
+    VideoBlock,
+)
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_serializer
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
+from llama_index.core.indices.base import BaseIndex
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.custom import CustomLLM
+from llama_index.core.llms.llm import default_completion_to_prompt
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
+from llama_index.core.types import BaseOutputParser, PydanticProgramMode
+from llama_index_instrumentation import get_dispatcher
+from pydantic import InstanceOf
+
+from nest_engine import (
+    ConfigError,
+    InputError,
+    LanguageModel,
+    NestChunk,
+    NestConfig,
+    NestEngine,
+    NestOutput,
+    Passage,
+    PassageRetriever,
+)
+from nest_engine.citation_formats import json_ready
+from nest_integrations.llama_index.answer import AnswerSoFar, GrowingAnswer, Journal
+from nest_integrations.llama_index.events import NestCitationEvent
+from nest_integrations.llama_index.loading import StoppingLanguageModel, load_engine
+from nest_integrations.llama_index.nodes import Quotable, cite_nodes, passages_of
+from nest_integrations.llama_index.postprocessor import offered_passages
+from nest_integrations.llama_index.responses import NestChatResponse, NestCompletionResponse
+from nest_integrations.llama_index.retriever import passage_retriever
+from nest_integrations.llama_index.settings import nest_settings
+from nest_integrations.llama_index.worker import Cancel, Worker
+
+T = TypeVar("T")
+_MEDIA = (AudioBlock, DocumentBlock, ImageBlock, VideoBlock)
+
+logger = logging.getLogger(__name__)
+dispatcher = get_dispatcher(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of the engine.
+
+    Args:
+        prompt: what the model reads.
+        query: what to search for, and the question in front of which ``ra`` methods place passages.
+        passages: what may be quoted; None asks the retriever.
+        config: settings.
+        context: the caller's span and tags, which are others by the time a stream ends.
+    """
+
+    prompt: str
+    query: str
+    passages: tuple[Passage, ...] | None
+    config: NestConfig
+    context: Context = field(default_factory=copy_context)
+
+
+class NestLLM(CustomLLM):
+    """A language model that copies from passages word for word and cites what it copied.
+
+    Takes the arguments of ``HuggingFaceLLM``. What may be quoted is, in this order: ``passages=`` of a call; what
+    :meth:`with_passages` or a ``NestSynthesizer`` has bound; what a ``NestNodePostprocessor`` has seen and the prompt
+    holds; what the retriever finds. With none of these the model answers alone, as any other LLM.
+
+    Calls take settings of ``NestConfig`` by name, and ``max_tokens``, ``passages`` (nodes or passages) and ``query``.
+
+    Args:
+        model_name: hub id or folder; only a label when ``model`` or ``engine`` is given.
+        tokenizer_name: where the tokenizer is, if not with the model.
+        model: a model of transformers, or a ``nest_engine.LanguageModel``.
+        tokenizer: its fast tokenizer.
+        engine: an engine, instead of a model; several LLMs may share one.
+        retriever: first-stage search: any LlamaIndex retriever or index, or a ``nest_engine.PassageRetriever``.
+        config: default settings; the engine's when None.
+        context_window: tokens of prompt and answer together; the model's when None.
+        max_new_tokens: most tokens of an answer; that of ``config`` when None.
+        device_map: placement of a model that is loaded here.
+        model_kwargs: further arguments for loading the model.
+        tokenizer_kwargs: further arguments for loading the tokenizer.
+        generate_kwargs: further default settings, under the names of ``NestConfig`` or transformers.
+        stopping_ids: tokens that end an answer, beside the model's own.
+        is_chat_model: whether prompts are chat messages; None: if the tokenizer has a chat template.
+        system_prompt: system message, or text in front of prompts.
+        query_wrapper_prompt: template with ``{query_str}`` around prompts of ``complete``.
+        messages_to_prompt: writes messages into a prompt; the chat template by default.
+        completion_to_prompt: writes a prompt of ``complete`` into what the model reads.
+        callback_manager: LlamaIndex's legacy callbacks.
+        pydantic_program_mode: how ``structured_predict`` asks for structure.
+        output_parser: parses answers of ``predict``.
+
+    Raises:
+        ConfigError: if a setting is unknown or not valid, or there is no model.
+    """
+
+    model_name: str = Field(description="Hub id or folder of the model.")
+    tokenizer_name: str | None = Field(default=None, description="Where the tokenizer is, if not with the model.")
+    context_window: int = Field(description="Tokens of prompt and answer together.", gt=0)
+    max_new_tokens: int = Field(description="Most tokens of an answer.", gt=0)
+    is_chat_model: bool = Field(description="Whether prompts are chat messages.")
+    device_map: str | dict[str, Any] | None = Field(default="auto", description="Placement of a loaded model.")
+    model_kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments for loading the model.")
+    tokenizer_kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments for loading the tokenizer.")
+    stopping_ids: list[int] = Field(default_factory=list, description="Further tokens that end an answer.")
+    config: InstanceOf[NestConfig] = Field(description="Default settings of NEST.")
+
+    _engine: NestEngine = PrivateAttr()
+    _worker: Worker = PrivateAttr(default_factory=Worker)
+    _passages: tuple[Passage, ...] | None = PrivateAttr(default=None)
+    _query: str | None = PrivateAttr(default=None)
+    _journal: Journal | None = PrivateAttr(default=None)
+
+    def __init__(
+        self,
+        model_name: str | None = None,
+        *,
+        tokenizer_name: str | None = None,
+        model: Any = None,
+        tokenizer: Any = None,
+        engine: NestEngine | None = None,
+        retriever: PassageRetriever | BaseRetriever | BaseIndex[Any] | None = None,
+        config: NestConfig | dict[str, Any] | None = None,
+        context_window: int | None = None,
+        max_new_tokens: int | None = None,
+        device_map: str | dict[str, Any] | None = "auto",
+        model_kwargs: dict[str, Any] | None = None,
+        tokenizer_kwargs: dict[str, Any] | None = None,
+        generate_kwargs: dict[str, Any] | None = None,
+        stopping_ids: Sequence[int] | None = None,
+        is_chat_model: bool | None = None,
+        system_prompt: str | None = None,
+        query_wrapper_prompt: str | BasePromptTemplate | None = None,
+        messages_to_prompt: Callable[[Sequence[ChatMessage]], str] | None = None,
+        completion_to_prompt: Callable[[str], str] | None = None,
+        callback_manager: CallbackManager | None = None,
+        pydantic_program_mode: PydanticProgramMode = PydanticProgramMode.DEFAULT,
+        output_parser: BaseOutputParser | None = None,
+    ) -> None:
+        if engine is None:
+            engine = load_engine(
+                model_name, tokenizer_name, model, tokenizer, device_map, model_kwargs or {}, tokenizer_kwargs or {}
+            )
+        elif model is not None or tokenizer is not None:
+            raise ConfigError(f"engine= brings the model {_name_of(engine)!r} and its tokenizer; do not give others")
+        engine = copy.copy(engine)  # the caller's own keeps its retriever and its stopping tokens
+        if retriever is not None:
+            engine.retriever = passage_retriever(retriever)
+        if stopping_ids:
+            engine.language_model = StoppingLanguageModel(engine.language_model, stopping_ids)
+        if isinstance(config, dict):
+            config = NestConfig.from_dict(config)
+        config = (config or engine.config).replace(**nest_settings(generate_kwargs or {}))
+        if max_new_tokens is not None:
+            config = config.replace(max_new_tokens=max_new_tokens)
+        if isinstance(query_wrapper_prompt, str):
+            query_wrapper_prompt = PromptTemplate(query_wrapper_prompt)
+        template = _chat_template(engine.language_model)
+        super().__init__(
+            model_name=model_name or _name_of(engine),
+            tokenizer_name=tokenizer_name,
+            context_window=_context_window(context_window, engine.language_model.context_length),
+            max_new_tokens=config.max_new_tokens,
+            device_map=device_map,
+            model_kwargs=model_kwargs or {},
+            tokenizer_kwargs=tokenizer_kwargs or {},
+            stopping_ids=list(stopping_ids or []),
+            is_chat_model=template is not None if is_chat_model is None else is_chat_model,
+            config=config,
+            system_prompt=system_prompt,
+            query_wrapper_prompt=query_wrapper_prompt,
+            messages_to_prompt=messages_to_prompt or template or generic_messages_to_prompt,
+            completion_to_prompt=completion_to_prompt or default_completion_to_prompt,
+            callback_manager=callback_manager or CallbackManager([]),
+            pydantic_program_mode=pydantic_program_mode,
+            output_parser=output_parser,
+        )
+        self._engine = engine
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which the LLM is serialized."""
+        return "NestLLM"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex needs to know about the model."""
+        return LLMMetadata(
+            context_window=self.context_window,
+            num_output=self.max_new_tokens,
+            is_chat_model=self.is_chat_model,
+            model_name=self.model_name,
+        )
+
+    @property
+    def engine(self) -> NestEngine:
+        """The engine that decodes."""
+        return self._engine
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the tokens of a text; for ``Settings.tokenizer``, so that LlamaIndex counts as the model does."""
+        return list(self._engine.language_model.tokenizer.encode_prompt(text).token_ids)
+
+    def with_passages(self, passages: Iterable[Quotable], query: str | None = None) -> NestLLM:
+        """Return a copy, on the same engine, that quotes from given nodes or passages alone.
+
+        Args:
+            passages: what may be quoted.
+            query: the question that they are about.
+        """
+        bound = self.model_copy()
+        bound._passages, bound._query = passages_of(passages), query
+        return bound
+
+    def with_journal(self, journal: Journal) -> NestLLM:
+        """Return a copy, on the same engine, that also notes its answers and errors."""
+        noting = self.model_copy()
+        noting._journal = journal
+        return noting
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> NestCompletionResponse:
+        """Continue a prompt; ``formatted`` prompts are read as they are."""
+        request = self._to_complete(prompt, formatted, kwargs)
+        return AnswerSoFar.complete(self._report(self._generate(request), request)).as_completion()
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> NestCompletionResponse:
+        """Continue a prompt in the model's thread; cancelling the task ends decoding."""
+        request = self._to_complete(prompt, formatted, kwargs)
+        output = await self._worker.run(partial(self._generate, request))
+        return AnswerSoFar.complete(self._report(output, request)).as_completion()
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """Continue a prompt piece by piece; closing the generator ends decoding."""
+        return self._stream(self._to_complete(prompt, formatted, kwargs), AnswerSoFar.as_completion)
+
+    @llm_completion_callback()
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
+        """Continue a prompt piece by piece in the model's thread; closing the generator ends decoding."""
+        return await self._astream(self._to_complete(prompt, formatted, kwargs), AnswerSoFar.as_completion)
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> NestChatResponse:
+        """Answer messages."""
+        request = self._to_chat(messages, kwargs)
+        return AnswerSoFar.complete(self._report(self._generate(request), request)).as_chat()
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> NestChatResponse:
+        """Answer messages in the model's thread; cancelling the task ends decoding."""
+        request = self._to_chat(messages, kwargs)
+        output = await self._worker.run(partial(self._generate, request))
+        return AnswerSoFar.complete(self._report(output, request)).as_chat()
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Answer messages piece by piece; closing the generator ends decoding."""
+        return self._stream(self._to_chat(messages, kwargs), AnswerSoFar.as_chat)
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """Answer messages piece by piece in the model's thread; closing the generator ends decoding."""
+        return await self._astream(self._to_chat(messages, kwargs), AnswerSoFar.as_chat)
+
+    def _to_complete(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> Request:
+        return self._request(prompt if formatted else self._completion_prompt(prompt), prompt, kwargs)
+
+    def _to_chat(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Request:
+        _require_text_only(messages)
+        questions = [message.content for message in messages if message.role == MessageRole.USER and message.content]
+        prompt = self.messages_to_prompt(messages)  # type: ignore[misc]
+        return self._request(prompt, questions[-1] if questions else prompt, kwargs)
+
+    def _request(self, prompt: str, query: str, kwargs: dict[str, Any]) -> Request:
+        given, bound = kwargs.pop("passages", None), self._passages
+        passages = bound if given is None else passages_of(given)
+        return Request(
+            prompt=prompt,
+            query=kwargs.pop("query", None) or self._query or query,
+            passages=offered_passages(prompt) if passages is None else passages,
+            config=self.config.replace(max_new_tokens=self.max_new_tokens).replace(**nest_settings(kwargs)),
+        )
+
+    def _completion_prompt(self, prompt: str) -> str:
+        if self.is_chat_model and self.completion_to_prompt is default_completion_to_prompt:
+            question = self.query_wrapper_prompt.format(query_str=prompt) if self.query_wrapper_prompt else prompt
+            return self.messages_to_prompt(  # type: ignore[misc]
+                self._extend_messages([ChatMessage(role=MessageRole.USER, content=question)])
+            )
+        return self.completion_to_prompt(self._extend_prompt(prompt))  # type: ignore[misc]
+
+    def _generate(self, request: Request, cancel: Cancel | None = None) -> NestOutput:
+        return cite_nodes(self._ask(self._engine.generate, request, cancel))
+
+    def _chunks(self, request: Request, cancel: Cancel | None = None) -> Iterator[NestChunk]:
+        return self._ask(self._engine.stream, request, cancel)
+
+    def _ask(self, answer: Callable[..., T], request: Request, cancel: Cancel | None) -> T:
+        try:
+            return answer(
+                request.prompt, passages=request.passages, query=request.query, config=request.config, cancel=cancel
+            )
+        except Exception as error:
+            if self._journal:
+                self._journal.errors.append(error)
+            raise
+
+    def _stream(self, request: Request, respond: Callable[[AnswerSoFar], T]) -> Generator[T, None, None]:
+        chunks = self._chunks(request)  # searches at once, so that its errors are raised here
+
+        def responses() -> Generator[T, None, None]:
+            answer = GrowingAnswer()
+            try:
+                for chunk in chunks:
+                    yield respond(answer.grow(chunk))
+            finally:
+                self._report(answer.output, request)
+
+        return responses()
+
+    async def _astream(self, request: Request, respond: Callable[[AnswerSoFar], T]) -> AsyncGenerator[T, None]:
+        chunks = await self._worker.iterate(partial(self._chunks, request))
+
+        async def responses() -> AsyncGenerator[T, None]:
+            answer = GrowingAnswer()
+            try:
+                async with aclosing(chunks):
+                    async for chunk in chunks:
+                        yield respond(answer.grow(chunk))
+            finally:
+                self._report(answer.output, request)
+
+        return responses()
+
+    def _report(self, output: NestOutput, request: Request) -> NestOutput:
+        """Tell observers of an answer."""
+        if self._journal:
+            self._journal.answers.append(output)
+        request.context.run(lambda: dispatcher.event(NestCitationEvent(output=output)))
+        return output
+
+    @field_serializer("config")
+    def _plain_config(self, config: NestConfig) -> dict[str, Any]:
+        return config.to_dict()
+
+    @field_serializer("model_kwargs", "tokenizer_kwargs")
+    def _plain_kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        names = {name: str(v).removeprefix("torch.") for name, v in kwargs.items() if isinstance(v, torch.dtype)}
+        return json_ready(kwargs | names)  # type: ignore[no-any-return]
+
+
+def _context_window(requested: int | None, of_model: int | None) -> int:
+    if of_model is None:
+        return requested or DEFAULT_CONTEXT_WINDOW
+    if requested is not None and requested > of_model:
+        logger.warning("context_window=%d was limited to %d, all that the model reads", requested, of_model)
+    return min(requested or of_model, of_model)
+
+
+def _require_text_only(messages: Sequence[ChatMessage]) -> None:
+    for message in messages:
+        for block in message.blocks:
+            if isinstance(block, _MEDIA):
+                raise InputError(
+                    f"NestLLM reads text alone, and a message of the {message.role.value} holds a "
+                    f"{type(block).__name__}; remove it, or describe it in words"
+                )
+
+
+def _chat_template(language_model: LanguageModel) -> Callable[[Sequence[ChatMessage]], str] | None:
+    """Return the model's way to write messages, if it has one."""
+    # The engine's tokenizer writes single questions; conversations need the tokenizer of transformers behind it.
+    tokenizer: Any = getattr(language_model.tokenizer, "hf_tokenizer", None)
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+
+    def write(messages: Sequence[ChatMessage]) -> str:
+        conversation = [{"role": message.role.value, "content": message.content or ""} for message in messages]
+        return str(tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
+
+    return write
+
+
+def _name_of(engine: NestEngine) -> str:
+    model = getattr(engine.language_model, "model", engine.language_model)
+    return getattr(model, "name_or_path", None) or type(model).__name__

@@ -1,0 +1,130 @@
+"""Nodes become passages, and citations of passages become citations of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
+
+from nest_engine import Citation, InputError, NestOutput, Passage
+
+Quotable = Passage | NodeWithScore | BaseNode
+"""What may be handed over to be quoted."""
+
+
+@dataclass(frozen=True)
+class NodeCitation(Citation):
+    """A stretch of the answer that stands word for word in a node.
+
+    ``source_start`` and ``source_end`` count in ``node.get_content(MetadataMode.NONE)``.
+    """
+
+    @property
+    def node_id(self) -> str:
+        """Id of the quoted node."""
+        return self.passage_id
+
+    @property
+    def document_id(self) -> str | None:
+        """Id of the document that the node was cut from."""
+        return self.metadata.get("document_id")
+
+    @property
+    def document_start(self) -> int | None:
+        """First quoted character in the document; None where the node's place in it is unknown or does not verify."""
+        start: int | None = self.metadata.get("start_index")
+        return None if start is None else start + self.source_start
+
+    @property
+    def document_end(self) -> int | None:
+        """One past the last quoted character in the document, or None."""
+        start = self.document_start
+        return None if start is None else start + len(self.cited_text)
+
+    @property
+    def file_name(self) -> str | None:
+        """File that the document was read from."""
+        return self.metadata.get("file_name")
+
+    @property
+    def page_label(self) -> str | None:
+        """Page that the node stands on."""
+        return self.metadata.get("page_label")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a plain dict with every field and property."""
+        names = ("node_id", "document_id", "document_start", "document_end", "file_name", "page_label")
+        return super().to_dict() | {name: getattr(self, name) for name in names}
+
+
+def passage_of(node: NodeWithScore | BaseNode, documents: Mapping[str, str] | None = None) -> Passage:
+    """Return a node as a passage: its bare text can be quoted, its title or file name is context.
+
+    Args:
+        node: the node, with or without a score.
+        documents: texts of documents by id. A node's place in a document that is listed is given only if the document
+            has the node's text there; otherwise, if the place is as long as the text.
+
+    Returns:
+        the passage; its id is the node's.
+    """
+    score = node.score if isinstance(node, NodeWithScore) else None
+    node = node.node if isinstance(node, NodeWithScore) else node
+    metadata = node.metadata
+    return Passage(
+        text=node.get_content(metadata_mode=MetadataMode.NONE),
+        title=str(metadata.get("title") or metadata.get("file_name") or ""),
+        id=node.node_id,
+        uri=metadata.get("url") or metadata.get("file_path"),
+        score=score,
+        license=metadata.get("license"),
+        metadata={**metadata, "document_id": node.ref_doc_id, "start_index": _start_in_document(node, documents or {})},
+    )
+
+
+def passages_of(items: Iterable[Quotable], documents: Mapping[str, str] | None = None) -> tuple[Passage, ...]:
+    """Return nodes and passages as passages, those without text left out.
+
+    Raises:
+        InputError: if an item is neither.
+    """
+    passages = tuple(_as_passage(item, documents) for item in items)
+    return tuple(passage for passage in passages if passage.text.strip())
+
+
+def cite_nodes(output: NestOutput) -> NestOutput:
+    """Return an answer whose citations speak of nodes."""
+    return replace(output, citations=tuple(node_citation(citation) for citation in output.citations))
+
+
+def node_citation(citation: Citation) -> NodeCitation:
+    """Return a citation as one of a node."""
+    return NodeCitation(**{field.name: getattr(citation, field.name) for field in fields(Citation)})
+
+
+def _as_passage(item: Quotable, documents: Mapping[str, str] | None) -> Passage:
+    if isinstance(item, Passage):
+        return item
+    if isinstance(item, (NodeWithScore, BaseNode)):
+        return passage_of(item, documents)
+    raise InputError(
+        f"passages must be nodes, NodeWithScore or Passage objects, got {type(item).__name__}: "
+        "use TextNode(text=...) or nest_engine.Passage(...)"
+    )
+
+
+def _start_in_document(node: BaseNode, documents: Mapping[str, str]) -> int | None:
+    """Return where a node's text begins in its document, if that can be relied on.
+
+    Node parsers look the text up in the document and store its place; whoever changes the text later, as
+    postprocessors do, leaves the old place behind.
+    """
+    if not isinstance(node, TextNode) or node.start_char_idx is None or node.end_char_idx is None:
+        return None
+    text = node.get_content(metadata_mode=MetadataMode.NONE)
+    start, end = node.start_char_idx, node.end_char_idx
+    document = documents.get(node.ref_doc_id or "")
+    is_there = end - start == len(text) if document is None else document[start:end] == text
+    return start if is_there else None

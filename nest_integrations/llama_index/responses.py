@@ -1,0 +1,153 @@
+"""Answers in LlamaIndex's shapes, citations included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatResponse,
+    CitationBlock,
+    CompletionResponse,
+    TextBlock,
+)
+from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
+from llama_index.core.bridge.pydantic import Field, field_serializer
+from llama_index.core.utils import truncate_text
+from pydantic import InstanceOf
+
+from nest_engine import NestOutput
+from nest_engine.citation_formats import json_ready, split_answer, title_of
+from nest_engine.rendering import to_html_fragment
+from nest_integrations.llama_index.nodes import NodeCitation
+
+
+class NestCompletionResponse(CompletionResponse):
+    """A completion and what it quotes.
+
+    Args:
+        citations: quotations so far, offsets counting in ``text``.
+    """
+
+    citations: list[InstanceOf[NodeCitation]] = Field(default_factory=list)
+
+    @field_serializer("citations")
+    def _plain_citations(self, citations: list[NodeCitation]) -> list[dict[str, Any]]:
+        return _plain(citations)
+
+
+class NestChatResponse(ChatResponse):
+    """A chat message and what it quotes.
+
+    The message holds the answer as one text block and, once it is complete, a ``CitationBlock`` for each citation.
+    Nothing is put into the message's ``additional_kwargs``, which LlamaIndex prints into the next prompt.
+
+    Args:
+        citations: quotations so far, offsets counting in ``message.content``.
+    """
+
+    citations: list[InstanceOf[NodeCitation]] = Field(default_factory=list)
+
+    @field_serializer("citations")
+    def _plain_citations(self, citations: list[NodeCitation]) -> list[dict[str, Any]]:
+        return _plain(citations)
+
+
+@dataclass
+class NestResponse(Response):
+    """The answer of a query engine and what it quotes.
+
+    Args:
+        citations: quotations, in the order of the answer; offsets count in ``response``.
+        output: the model's answer with its statistics; None when there was nothing to answer from.
+    """
+
+    citations: list[NodeCitation] = field(default_factory=list)
+    output: NestOutput | None = None
+
+    @property
+    def numbered_text(self) -> str:
+        """The answer with ``[n]`` behind each quotation, counting the sources in the order of their first use."""
+        if self.output is None:
+            return str(self)
+        numbers = {source.node_id: number for number, source in enumerate(self._sources, 1)}
+        pieces = split_answer(self.output)
+        return "".join(text + (f"[{numbers[cited.passage_id]}]" if cited else "") for text, cited in pieces)
+
+    def get_formatted_sources(self, length: int = 100) -> str:
+        """Return the sources that the answer quotes, numbered as in ``numbered_text``, one on each line.
+
+        Args:
+            length: most characters of each source's first quotation.
+        """
+        return "\n".join(
+            f"[{number}] {_place(source)}: {truncate_text(' '.join(source.cited_text.split()), length)}"
+            for number, source in enumerate(self._sources, 1)
+        )
+
+    @property
+    def _sources(self) -> list[NodeCitation]:
+        """The first citation of each source."""
+        first = {citation.node_id: citation for citation in reversed(self.citations)}
+        return [first[node_id] for node_id in dict.fromkeys(citation.node_id for citation in self.citations)]
+
+    def _repr_html_(self) -> str:
+        return to_html_fragment(self.output) if self.output else f"<p>{escape(str(self))}</p>"
+
+
+@dataclass
+class NestStreamingResponse(StreamingResponse):
+    """A streamed answer; ``citations`` and ``output`` are filled when the stream ends."""
+
+    citations: list[NodeCitation] = field(default_factory=list)
+    output: NestOutput | None = None
+
+    def get_response(self) -> NestResponse:
+        """Return the whole answer."""
+        return _cited(super().get_response(), self)
+
+
+@dataclass
+class NestAsyncStreamingResponse(AsyncStreamingResponse):
+    """An answer streamed to a coroutine; ``citations`` and ``output`` are filled when the stream ends."""
+
+    citations: list[NodeCitation] = field(default_factory=list)
+    output: NestOutput | None = None
+
+    async def get_response(self) -> NestResponse:
+        """Return the whole answer."""
+        return _cited(await super().get_response(), self)
+
+
+def citation_block(citation: NodeCitation) -> CitationBlock:
+    """Return a citation as a content block; positions are code points, ``answer_*`` in the message's text."""
+    positions = {
+        "answer_start": citation.answer_start,
+        "answer_end": citation.answer_end,
+        "source_start": citation.source_start,
+        "source_end": citation.source_end,
+        "document_start": citation.document_start,
+        "document_end": citation.document_end,
+    }
+    return CitationBlock(
+        cited_content=TextBlock(text=citation.cited_text),
+        source=citation.node_id,
+        title=title_of(citation),
+        additional_location_info={name: value for name, value in positions.items() if value is not None},
+    )
+
+
+def _cited(response: Response, stream: NestStreamingResponse | NestAsyncStreamingResponse) -> NestResponse:
+    return NestResponse(
+        response.response, response.source_nodes, response.metadata, citations=stream.citations, output=stream.output
+    )
+
+
+def _place(citation: NodeCitation) -> str:
+    return title_of(citation) + (f", page {citation.page_label}" if citation.page_label else "")
+
+
+def _plain(citations: Sequence[NodeCitation]) -> list[dict[str, Any]]:
+    return [json_ready(citation.to_dict()) for citation in citations]
