@@ -10,6 +10,7 @@ import functools
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 from nest_engine.citation_formats import json_ready
 from nest_engine.config import METHODS, NestConfig
-from nest_engine.errors import MissingDependencyError, NestError
+from nest_engine.errors import InputError, MissingDependencyError, NestError
 from nest_engine.rendering import printable, to_html, to_markdown, to_terminal
 
 try:
@@ -42,6 +43,7 @@ P = ParamSpec("P")
 DEFAULT_EMBEDDER = "sentence-transformers/all-MiniLM-L6-v2"
 DEMO_QUESTIONS = 4
 DEMO_TOKENS = 64
+_MOST_REMARKS = 20  # skipped files that are named one by one
 
 _STDOUT = Console(highlight=False)
 _STDERR = Console(stderr=True, highlight=False)
@@ -156,7 +158,8 @@ def demo(
 def ask(
     question: Annotated[str, typer.Argument(help="The question; it is also what the passages are searched for.")],
     docs: Annotated[
-        Path, typer.Option("--docs", help="Folder or file to quote from, or an index of `nest index build`.")
+        list[Path],
+        typer.Option("--docs", help="Folder or file to quote from, repeatable; or an index of `nest index build`."),
     ],
     model: Annotated[str | None, typer.Option("--model", help="Hub id or folder. Default: the demo model.")] = None,
     method: Method = None,
@@ -166,7 +169,9 @@ def ask(
     max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="0 takes the most probable token.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the sampler.")] = None,
-    stop: Annotated[list[str] | None, typer.Option("--stop", help="Text that ends the answer; repeatable.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="Text that ends the answer, \\n for a new line; repeatable.")
+    ] = None,
     pairs: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeatable.")
     ] = None,
@@ -181,9 +186,15 @@ def ask(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         seed=seed,
-        stop=stop,
+        stop=[text.replace("\\n", "\n").replace("\\t", "\t") for text in stop] if stop else None,
     )
-    engine = _load_engine(model, _open_retriever(docs, search, embedder))
+    if not question.strip():
+        raise InputError("the question is empty")
+    for path in docs:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give a folder, a file or an index")
+    engine = _load_engine(model)  # before reading: a wrong name shows at once, and reading may take long
+    engine.retriever = _open_retriever(docs, search, embedder)
     output = _answer(engine, question, settings)
     for notice in output.notices:
         _remark("note", notice)
@@ -253,7 +264,7 @@ def _parse_setting(pair: str) -> tuple[str, Any]:
         return name.strip(), value
 
 
-def _load_engine(model: str | None, retriever: PassageRetriever) -> NestEngine:
+def _load_engine(model: str | None, retriever: PassageRetriever | None = None) -> NestEngine:
     with _STDERR.status("loading the model"):
         options: dict[str, Any] = {}
         if model is None:
@@ -269,13 +280,16 @@ def _load_engine(model: str | None, retriever: PassageRetriever) -> NestEngine:
 
 def _answer(engine: NestEngine, question: str, settings: dict[str, Any]) -> NestOutput:
     with _STDERR.status("answering"):
-        return engine.generate(engine.format_question(question), query=question, **settings)
+        return engine.ask(question, **settings)
 
 
-def _open_retriever(docs: Path, search: Search | None, embedder: str | None) -> PassageRetriever:
+def _open_retriever(docs: Sequence[Path], search: Search | None, embedder: str | None) -> PassageRetriever:
     """Open an index, or read documents and search them in memory."""
-    is_index = (docs / "CURRENT").is_file()
-    return _open_index(docs, search, embedder) if is_index else _read_retriever(docs, search, embedder)
+    from nest_engine.retrieval import is_index
+
+    if len(docs) == 1 and is_index(docs[0]):
+        return _open_index(docs[0], search, embedder)
+    return _read_retriever(docs, search, embedder)
 
 
 def _search_mode(search: Search | None, embedder: str | None) -> Search:
@@ -290,18 +304,24 @@ def _open_index(path: Path, search: Search | None, embedder: str | None) -> Pass
     index = PassageIndex.open(path)
     stored = index.info().embedder
     if stored and search is None and embedder is None:
-        _remark("note", f"searching by keyword; {path} also holds vectors by {stored}: use --search hybrid")
+        _remark("note", f"searching by keyword; {path} also holds vectors: --search hybrid uses them")
     if stored and mode is not Search.BM25:
-        index = PassageIndex.open(path, embedder=_load_embedder(embedder), verify=False)
+        index = PassageIndex.open(path, embedder=_load_embedder(embedder or _stored_name(stored)), verify=False)
     return index.retriever(mode.value)
 
 
-def _read_retriever(docs: Path, search: Search | None, embedder: str | None) -> PassageRetriever:
+def _stored_name(stored: str) -> str | None:
+    """Return the name of the embedding model that an index was built with, if it says one."""
+    match = re.fullmatch(r"SentenceTransformerEmbedder\('(.+)'\)", stored)
+    return match[1] if match else None
+
+
+def _read_retriever(docs: Sequence[Path], search: Search | None, embedder: str | None) -> PassageRetriever:
     from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 
     mode = _search_mode(search, embedder)
     vectors = None if mode is Search.BM25 else _load_embedder(embedder)
-    passages = _read([docs])
+    passages = _read(docs[0] if len(docs) == 1 else docs)
     with _progress("reading words") as progress:
         sparse = BM25Retriever(passages, progress=progress)
     if vectors is None:
@@ -318,13 +338,15 @@ def _load_embedder(name: str | None) -> Embedder:
         return SentenceTransformerEmbedder(name or DEFAULT_EMBEDDER)
 
 
-def _read(paths: Sequence[Path]) -> list[Passage]:
+def _read(paths: Path | Sequence[Path]) -> list[Passage]:
     from nest_engine.retrieval import read_passages
 
     with _progress("reading documents") as progress:
         result = read_passages(paths, progress=progress)
-    for skipped in result.skipped:
+    for skipped in result.skipped[:_MOST_REMARKS]:
         _remark("skipped", f"{skipped.path}: {skipped.reason}")
+    if len(result.skipped) > _MOST_REMARKS:
+        _remark("skipped", f"{len(result.skipped) - _MOST_REMARKS} more")
     return result.passages
 
 

@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 
 from nest_engine.config import NestConfig
 from nest_engine.decoder import LogitsProcessor, StoppingCriterion
-from nest_engine.errors import ConfigError
+from nest_engine.errors import ConfigError, InputError
 from nest_engine.interfaces import TokenizedText
 from nest_engine.prompts import locate
 from nest_engine.request import Request
@@ -40,6 +40,9 @@ class NestDecoderOnlyOutput(ModelOutput):
     outputs: tuple[NestOutput, ...] | None = None
 
 
+_NOT_KEPT = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+
+
 def custom_generate(
     engine: NestEngine, passages: Sequence[Passage] | None, config: NestConfig
 ) -> Callable[..., Tensor | NestDecoderOnlyOutput]:
@@ -47,6 +50,7 @@ def custom_generate(
 
     Length, sampling, logits processors and stopping criteria come from ``model.generate``; what is copied and how far
     it is trusted comes from ``config``. Passages that stand in the prompt are found there; none are placed in it.
+    transformers keeps a ``streamer`` to itself: to stream, use ``engine.stream``.
 
     Args:
         engine: the engine on the same model.
@@ -69,7 +73,12 @@ def custom_generate(
             raise ConfigError("this decoding method belongs to another model: make it with the engine of this one")
         if generation_config.num_beams != 1:
             raise ConfigError(f"num_beams={generation_config.num_beams}: NEST decodes one sequence, not beams")
+        wanted = [name for name in _NOT_KEPT if getattr(generation_config, name, None)]
+        if wanted:
+            raise ConfigError(f"{wanted[0]}=True is not supported by this decoding method: it keeps no such tensors")
         num_prompt = input_ids.shape[1]
+        if num_prompt == 0:
+            raise InputError("there are no input_ids (inputs_embeds alone cannot be searched); give token ids")
         settings = config.replace(
             max_new_tokens=generation_config.max_length - num_prompt,
             temperature=1.0 if generation_config.do_sample else 0.0,  # the processors warp already

@@ -35,7 +35,7 @@ class NestEngine:
         retriever: first-stage search, asked when a call brings no passages.
         config: default settings; calls may override them. Default: those stored with the model, else the paper's.
         key_layer: for a transformers model: ``ffn_input`` or ``penultimate``.
-        key_cache: where passage keys are kept between calls; give engines of one model the same to share it.
+        key_cache: where passage keys are kept between calls; engines may share one.
         background: how ``ra`` and ``ra-nest`` write passages into the prompt; holds ``{passages}`` once.
     """
 
@@ -104,9 +104,10 @@ class NestEngine:
         Args:
             prompt: what the model continues, chat template applied.
             passages: what may be quoted; None asks the retriever.
-            query: what to search for; the prompt by default.
+            query: what to search for, the prompt by default. In a chat prompt, also the question that ``ra`` and
+                ``ra-nest`` put passages in front of; :meth:`ask` gives it by itself.
             config: settings instead of the engine's.
-            cancel: asked between steps; True ends the answer with ``finish_reason="cancelled"``.
+            cancel: a callable, asked between steps; True ends the answer with ``finish_reason="cancelled"``.
             settings: single settings of ``NestConfig``, on top of ``config``.
 
         Returns:
@@ -114,12 +115,33 @@ class NestEngine:
 
         Raises:
             ConfigError: if a setting is unknown or not valid.
-            InputError: if the prompt is empty, not text, or longer than the context.
+            InputError: if the prompt is empty, not text, or longer than the context, or if passages are to be placed
+                in a chat prompt and ``query`` does not stand there.
             RetrievalError: if the first-stage search fails.
         """
         return self.generate_batch(
             [prompt], passages=[passages], queries=[query], config=config, cancel=cancel, **settings
         )[0]
+
+    def ask(self, question: str, **arguments: Any) -> NestOutput:
+        """Answer a question: put it into the model's prompt format and search for it.
+
+        Short for ``generate(engine.format_question(question), query=question, ...)``.
+
+        Args:
+            question: the question.
+            arguments: as for :meth:`generate`.
+
+        Returns:
+            the answer.
+
+        Raises:
+            InputError: if the question is empty; otherwise as for :meth:`generate`.
+        """
+        require_text("question", question)
+        if not question.strip():
+            raise InputError("the question is empty")
+        return self.generate(self.format_question(question), **({"query": question} | arguments))
 
     def generate_batch(
         self,
@@ -223,10 +245,19 @@ class NestEngine:
 
         Returns:
             a callable for transformers.
+
+        Raises:
+            ConfigError: if a setting belongs to ``model.generate``, or the method can do nothing here.
         """
         from nest_engine.custom_generate import custom_generate
 
-        return custom_generate(self, passages, self._settings(config, settings))
+        elsewhere = settings.keys() & {"max_new_tokens", "temperature", "top_k", "top_p", "stop"}
+        if elsewhere:
+            raise ConfigError(f"{min(elsewhere)} comes from model.generate(...): give it there, not here")
+        chosen = self._settings(config, settings)
+        if chosen.method == "ra":
+            raise ConfigError("method='ra' only writes passages into the prompt, which is fixed here: write them there")
+        return custom_generate(self, passages, chosen)
 
     def _prepare(
         self,
@@ -290,6 +321,8 @@ class NestEngine:
             request.require_room(self.language_model.context_length)
 
     def _settings(self, config: NestConfig | None, settings: dict[str, Any]) -> NestConfig:
+        if config is not None and not isinstance(config, NestConfig):
+            raise ConfigError(f"config must be a NestConfig, got {type(config).__name__}: NestConfig(...) makes one")
         return (config or self.config).replace(**settings)
 
     def _stream(self, requests: Sequence[Request], cancel: Cancel | None) -> Iterator[NestChunk]:
@@ -308,6 +341,8 @@ def _as_language_model(
     if isinstance(model, str):
         raise ConfigError(f"model={model!r} is a name; load it with NestEngine.from_pretrained({model!r})")
     if not isinstance(model, torch.nn.Module):
+        if not hasattr(model, "prefill"):
+            raise ConfigError(f"{type(model).__name__} is no language model: give a model of transformers")
         if tokenizer is not None or key_layer is not None:
             raise ConfigError(f"{type(model).__name__} brings its own tokenizer and key layer; do not give others")
         return model

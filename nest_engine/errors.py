@@ -5,6 +5,7 @@ NestError
 ├── InputError(ValueError)               a prompt, passage or document cannot be used as given
 │   └── ContextOverflowError             prompt and passages exceed the model's context
 ├── UnsupportedModelError(TypeError)     the architecture or tokenizer cannot do what decoding needs
+├── ModelLoadError(OSError)              a model or tokenizer cannot be loaded
 ├── PassageIndexError(RuntimeError)      an on-disk passage index cannot be used
 │   ├── CorruptIndexError                truncated, altered or incomplete files
 │   └── IndexMismatchError               built for another embedding model, corpus or format
@@ -33,6 +34,10 @@ class ContextOverflowError(InputError):
 
 class UnsupportedModelError(NestError, TypeError):
     """The model's architecture or tokenizer cannot do what decoding needs."""
+
+
+class ModelLoadError(NestError, OSError):
+    """A model or its tokenizer cannot be loaded."""
 
 
 class PassageIndexError(NestError, RuntimeError):

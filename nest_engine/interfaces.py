@@ -46,6 +46,11 @@ class Tokenizer(Protocol):
         """Tokens that steer the model instead of standing for text."""
         ...
 
+    @property
+    def control_strings(self) -> frozenset[str]:
+        """How control tokens are written."""
+        ...
+
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
         """Encode a prompt; control strings inside ``untrusted`` character ranges are plain text."""
         ...
@@ -117,6 +122,11 @@ class LanguageModel(Protocol):
     @property
     def device(self) -> torch.device:
         """Where logits and hidden states live."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What the keys of passages depend on: equal only for models that give equal keys."""
         ...
 
     @property

@@ -11,7 +11,7 @@ from nest_engine.types import Passage, PassageKeys
 class KeyCache:
     """Least-recently-used store of passage keys, bounded by bytes. Safe to share between threads.
 
-    Keys belong to one model; give every model a cache of its own.
+    Keys are held by the fingerprint of their model, so engines of several models may share a cache.
 
     Args:
         max_bytes: most bytes of keys to hold; 0 keeps nothing.
@@ -20,26 +20,26 @@ class KeyCache:
     def __init__(self, max_bytes: int = 2**30) -> None:
         self.max_bytes = max_bytes
         self.nbytes = 0
-        self._entries: OrderedDict[tuple[str, str], PassageKeys] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str, str], PassageKeys] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, passage: Passage) -> PassageKeys | None:
-        """Return the keys of a passage, or None when they are not held."""
-        name = (passage.title, passage.text)
+    def get(self, model: str, passage: Passage) -> PassageKeys | None:
+        """Return the keys of a passage under a model's fingerprint, or None when they are not held."""
+        name = (model, passage.title, passage.text)
         with self._lock:
             keys = self._entries.get(name)
             if keys is not None:
                 self._entries.move_to_end(name)
             return keys
 
-    def put(self, passage: Passage, keys: PassageKeys) -> None:
+    def put(self, model: str, passage: Passage, keys: PassageKeys) -> None:
         """Hold the keys of a passage, dropping those used longest ago when space runs out."""
         if not 0 < keys.nbytes <= self.max_bytes:  # a passage without keys would never be dropped again
             return
-        name = (passage.title, passage.text)
+        name = (model, passage.title, passage.text)
         with self._lock:
             replaced = self._entries.pop(name, None)
             self.nbytes -= replaced.nbytes if replaced else 0

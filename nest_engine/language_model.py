@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from nest_engine.errors import ConfigError, ContextOverflowError, UnsupportedModelError
+from nest_engine.errors import ConfigError, ContextOverflowError, ModelLoadError, UnsupportedModelError
 from nest_engine.interfaces import Prefill
 from nest_engine.tokenization import TextTokenizer
 from nest_engine.types import Frontier, Outputs, TokenizedPassage
@@ -98,19 +99,24 @@ class HuggingFaceLanguageModel:
 
         Raises:
             UnsupportedModelError: if the architecture or tokenizer cannot be used.
-            OSError: from transformers, if the model cannot be found.
+            ModelLoadError: if transformers cannot find or load the model.
         """
         if device is not None and device_map is not None:
             raise ConfigError(f"device={device!r} and device_map={device_map!r} exclude each other; give one")
+        if model_id.startswith((".", "/", "~")) and not Path(model_id).is_dir():
+            raise ModelLoadError(f"the model folder {model_id} does not exist; give a folder or a hub id")
         shared = {"revision": revision, "trust_remote_code": trust_remote_code}
-        tokenizer = AutoTokenizer.from_pretrained(model_id, **shared)
         optional = {
             "device_map": device_map,
             "quantization_config": quantization_config,
             "attn_implementation": attn_implementation,
         }
         given = {name: value for name, value in optional.items() if value is not None}
-        model = AutoModelForCausalLM.from_pretrained(model_id, dtype=dtype, **shared, **given, **model_kwargs)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model_id, **shared)
+            model = AutoModelForCausalLM.from_pretrained(model_id, dtype=dtype, **shared, **given, **model_kwargs)
+        except (OSError, ValueError, ImportError, TypeError) as error:
+            raise ModelLoadError(f"the model {model_id!r} cannot be loaded: {error}") from error
         if device is not None:
             model = model.to(device)
         return cls(model, tokenizer, key_layer=key_layer)
@@ -158,6 +164,8 @@ class HuggingFaceLanguageModel:
         digest.update(self.tokenizer.definition.encode())
         digest.update(self.key_layer.encode())
         for name, parameter in self.model.named_parameters():
+            if parameter.is_meta:  # offloaded: nothing to sample here
+                continue
             sample = parameter.detach().flatten()[:: max(1, parameter.numel() // 64)][:64]
             digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
             digest.update(sample.float().cpu().numpy().tobytes())
@@ -292,7 +300,8 @@ class HuggingFaceLanguageModel:
             raise
         except Exception as error:
             raise UnsupportedModelError(
-                f"{type(self.model).__name__} cannot be decoded with explicit positions and masks: {error}"
+                f"{type(self.model).__name__} does not take explicit positions with a [B, 1, Q, KV] mask, by which "
+                f"rows of different length are decoded together ({type(error).__name__}: {error})"
             ) from error
         for found, reference in (
             (logits_BTV[0, :2], expected[4:6]),

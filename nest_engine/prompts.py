@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from nest_engine.errors import InputError
@@ -78,22 +78,28 @@ def place(
 
 
 def untrusted_ranges(
-    prompt: str, passages: Sequence[Passage], placed: Sequence[LocatedPassage]
+    prompt: str, passages: Sequence[Passage], placed: Sequence[LocatedPassage], control_strings: Collection[str] = ()
 ) -> list[tuple[int, int]]:
     """Return every stretch of a prompt that came from a passage: control strings in it must be read as text.
 
-    A passage may stand in a prompt several times, and passages may overlap there: all of it counts.
+    A passage may stand in a prompt several times, stripped of surrounding space, and overlap with others: all of it
+    counts, and so do titles. Short texts count only if they hold a control string and more; a lone control string
+    cannot be told from the template's own.
 
     Args:
         prompt: the prompt.
         passages: all passages of the request.
         placed: passages that are known to stand in the prompt, however short.
+        control_strings: what steers the model.
 
     Returns:
         disjoint character ranges, in order.
     """
     ranges = [(passage.untrusted_start, passage.end) for passage in placed]
-    for text in {passage.text for passage in passages if len(passage.text) >= _SHORTEST_LOCATED}:
+    texts = {text.strip() for passage in passages for text in (passage.text, passage.title)} - {"", *control_strings}
+    for text in texts:
+        if len(text) < _SHORTEST_LOCATED and not any(control in text for control in control_strings):
+            continue
         start = prompt.find(text)
         while start >= 0:
             ranges.append((start, start + len(text)))

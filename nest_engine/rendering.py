@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from nest_engine.citation_formats import passage_of, split_answer, title_of
 from nest_engine.errors import MissingDependencyError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nest_engine.types import Citation, NestOutput
+
+Default = TypeVar("Default", int, None)
 
 _TERMINAL_COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_red")
 _HTML_COLORS = ("#b8e6ff", "#c8f0c0", "#ffd9ec", "#fff0a8", "#dcd4ff", "#ffd8b8", "#b9f2e6", "#e3e8b0")
@@ -55,8 +57,9 @@ class Quote:
         text: the quoted text on one line, shortened in the middle when it is long.
         before: what stands before it in the source.
         after: what stands after it.
-        start: first character in the source.
-        end: one past the last character in the source.
+        start: first character in the source document, or in the passage if its place there is not known.
+        end: one past the last character.
+        page: page of the document, or None.
         verified: whether answer and source both hold the quoted text at the given offsets.
     """
 
@@ -65,7 +68,14 @@ class Quote:
     after: str
     start: int
     end: int
+    page: int | None
     verified: bool
+
+    @property
+    def place(self) -> str:
+        """Where the quotation stands."""
+        page = "" if self.page is None else f"page {self.page}, "
+        return f"{page}characters {self.start}–{self.end}"
 
 
 @dataclass(frozen=True)
@@ -230,10 +240,17 @@ def _quote(output: NestOutput, citation: Citation, context_chars: int) -> Quote:
         text=_shorten(_on_one_line(citation.cited_text)),
         before=_on_one_line(("…" if first > 0 else "") + text[first:start]) if text else "",
         after=_on_one_line(text[end:last] + ("…" if last < len(text) else "")),
-        start=start,
-        end=end,
+        start=start + _whole_number(citation, "start_index", 0),
+        end=end + _whole_number(citation, "start_index", 0),
+        page=_whole_number(citation, "page", None),
         verified=passage is not None and in_answer,
     )
+
+
+def _whole_number(citation: Citation, name: str, default: Default) -> int | Default:
+    """Return a whole number from a citation's metadata, which may hold anything."""
+    value = citation.metadata.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
 
 
 def _on_one_line(text: str) -> str:
@@ -267,7 +284,7 @@ def _terminal_sources(sources: Sequence[Source]) -> Table:
 
 
 def _terminal_offsets(quote: Quote) -> str:
-    return f"{quote.start}–{quote.end}" + (": " if quote.verified else " (not verified): ")
+    return quote.place + (": " if quote.verified else " (not verified): ")
 
 
 def _markdown_piece(piece: Piece) -> str:
@@ -290,7 +307,7 @@ def _markdown_quote(quote: Quote) -> str:
     before, text, after = map(_escape_markdown, (quote.before, quote.text.strip(), quote.after))
     opening = " **" if quote.text.startswith(" ") else "**"
     closing = "** " if quote.text.endswith(" ") else "**"
-    return f"characters {quote.start}–{quote.end}: “{before}{opening}{text}{closing}{after}”"
+    return f"{quote.place}: “{before}{opening}{text}{closing}{after}”"
 
 
 def _escape_markdown(text: str) -> str:
@@ -323,10 +340,7 @@ def _html_source(source: Source) -> str:
 
 def _html_quote(source: Source, quote: Quote) -> str:
     marked = f'<mark style="background: {_html_color(source)}">{escape(quote.text)}</mark>'
-    return (
-        f'<div class="nest-context">{quote.start}–{quote.end}: '
-        f"{escape(quote.before)}{marked}{escape(quote.after)}</div>"
-    )
+    return f'<div class="nest-context">{quote.place}: {escape(quote.before)}{marked}{escape(quote.after)}</div>'
 
 
 def _html_badge(sources: Sequence[Source]) -> str:

@@ -113,7 +113,7 @@ def prepare(
                 f"{len(located)} of {len(placeable)} passages were placed in the prompt: the others do not fit in the "
                 f"context of {context} tokens beside an answer of {config.max_new_tokens}"
             )
-    untrusted = untrusted_ranges(prompt, passages, located)
+    untrusted = untrusted_ranges(prompt, passages, located, language_model.tokenizer.control_strings)
     tokens = language_model.tokenizer.encode_prompt(prompt, untrusted)
     return Request(config, prompt, tokens, passages, located, untrusted, notices, Stopwatch(stopwatch))
 
@@ -130,7 +130,9 @@ def _place_fitting(
     at = question_start(prompt, query, _control_offsets(tokenizer, prompt))
     for number in range(len(passages), 0, -1):
         text, located = place(prompt, passages[:number], at=at, background=background)
-        tokens = tokenizer.encode_prompt(text, untrusted_ranges(text, passages[:number], located))
+        tokens = tokenizer.encode_prompt(
+            text, untrusted_ranges(text, passages[:number], located, tokenizer.control_strings)
+        )
         if room is None or len(tokens.token_ids) <= room:
             return text, located
     return prompt, []

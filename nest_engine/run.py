@@ -11,6 +11,7 @@ from nest_engine.config import NestConfig
 from nest_engine.datastore import build_datastores
 from nest_engine.decoder import Answer, Decoder, Stopwatch
 from nest_engine.draft_length import AdaptiveDraftLength, DraftLength, FixedDraftLength
+from nest_engine.errors import InputError
 from nest_engine.interfaces import LanguageModel, Prefill, Session
 from nest_engine.key_cache import KeyCache
 from nest_engine.request import Request
@@ -73,6 +74,8 @@ class Run:
 
     def step(self, cancel: Cancel | None = None) -> list[Release]:
         """Advance every unfinished answer; return what each of all answers released."""
+        if cancel is not None and not callable(cancel):
+            raise InputError(f"cancel must be callable, got {type(cancel).__name__}; of an Event, give its is_set")
         unfinished = [answer.finish_reason is None for answer in self.answers]
         if cancel is not None and cancel():
             for answer in self.answers:

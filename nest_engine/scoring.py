@@ -40,7 +40,10 @@ def score(language_model: LanguageModel, key_cache: KeyCache, request: Request, 
     first = max(sum(end <= len(request.prompt) for end in tokens.ends), 1)  # something must stand before it
     num_scored = len(tokens.token_ids) - first
     if num_scored < 1:
-        raise InputError(f"text={text!r} has no token to predict")
+        raise InputError(
+            f"text={text!r} has no token to predict behind {request.prompt!r}: something must stand before a predicted "
+            "token, and a token that runs from the prompt into the text is not predicted; give more text, or a prompt"
+        )
     context = language_model.context_length
     if context is not None and len(tokens.token_ids) > context:
         raise ContextOverflowError(

@@ -30,6 +30,7 @@ class ByteTokenizer:
     """One token for each byte of UTF-8, and an end-of-sequence token whose string is ``</s>``."""
 
     control_ids = frozenset([EOS])
+    control_strings = frozenset(["</s>"])
 
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
         """Encode text as bytes; a prompt may not hold the end-of-sequence token."""
@@ -85,6 +86,7 @@ class ScriptedLanguageModel:
         self.eos_ids = frozenset([EOS])
         self.device = torch.device("cpu")
         self.marginal_token_cost = 0.01
+        self.fingerprint = f"scripted, memory {memory}"
         self.num_forwards = 0
         self.num_encoded = 0
         self._script = script

@@ -53,6 +53,7 @@ class TextTokenizer:
         self.control_ids: frozenset[int] = frozenset(tokenizer.all_special_ids) | {
             number for number, token in tokenizer.added_tokens_decoder.items() if not token.content.isspace()
         }
+        self.control_strings = frozenset(filter(None, map(self._owner.convert_ids_to_tokens, self.control_ids)))
         # Private copies: truncation and padding are state of a tokenizer, which its owner may set at any moment.
         self._trusted = tokenizers.Tokenizer.from_str(self._definition)
         self._untrusted = _without_control_tokens(self._definition)

@@ -16,6 +16,7 @@ from nest_engine.retrieval.passage_index import IndexInfo, PassageIndex, SearchM
 from nest_engine.retrieval.progress import Progress
 from nest_engine.retrieval.ranking import Ranking
 from nest_engine.retrieval.reading import ReadResult, read_documents, read_passages
+from nest_engine.retrieval.source_files import is_index
 from nest_engine.retrieval.splitting import estimate_tokens, split_document
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Skipped",
     "estimate_tokens",
     "fuse",
+    "is_index",
     "read_documents",
     "read_passages",
     "split_document",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -49,12 +50,14 @@ class SourceFile:
         """
         if not text.strip():
             raise InputError("holds no text")
-        try:
-            json.dumps([text, title, details], ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InputError(f"holds a lone surrogate {error.object[error.start]!r}, which is not text") from error
         fields = {"id": self.source, "uri": str(self.path)} | details
         title = " ".join(title[:_MAX_TITLE].split()) or self.path.stem
+        try:
+            json.dumps([text, title, self.source, fields], ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"name or content holds a lone surrogate {error.object[error.start]!r}, which is not text"
+            ) from error
         return Document(text, title, source=self.source, **fields)
 
 
@@ -82,6 +85,7 @@ def parse_html(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
 
 def parse_pdf(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipped]:
     """Read the text of all pages, set apart by form feeds; a page that fails is skipped."""
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it would say is in the reasons of skipped files
     reader = require("pypdf", "pypdf").PdfReader(stream)
     pages: list[str] = []
     for number, page in enumerate(reader.pages, start=1):

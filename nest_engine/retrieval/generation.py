@@ -112,7 +112,7 @@ def building(root: Path) -> Iterator[Path]:
                 _remove_unused(root)
     except OSError as error:
         raise PassageIndexError(
-            f"the index {root} cannot be written ({error}); an index that was there before is still in use"
+            f"the index {root} cannot be written ({error}); an index that was there before, if any, is still in use"
         ) from error
 
 

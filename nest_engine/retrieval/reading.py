@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -65,7 +66,8 @@ def read_passages(
             passages.extend(split_document(item, max_tokens=max_tokens, count_tokens=count_tokens))
     if not passages:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3]) or "the folder is empty"
-        raise InputError(f"no readable document in {paths!s} ({len(skipped)} skipped): {reasons}")
+        named = ", ".join(map(str, [paths] if isinstance(paths, (str, os.PathLike)) else paths))
+        raise InputError(f"no readable document in {named} ({len(skipped)} skipped): {reasons}")
     return ReadResult(passages, skipped)
 
 

@@ -72,8 +72,15 @@ def _walk(root: Path) -> Iterator[tuple[Path, str | None]]:
                 yield path, f"symbolic link that leads out of {root}, or in a circle"
             elif name in names:
                 yield path, None
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+            elif is_index(path):
+                yield path, "a passage index, not a document"
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_index(Path(folder, name)))
     yield from ((Path(error.filename), error.strerror) for error in failed)
+
+
+def is_index(path: Path) -> bool:
+    """Return whether a folder is a passage index, going by what lies in it."""
+    return (path / "CURRENT").is_file() and any(path.glob("generation-*/manifest.json"))
 
 
 def _leads_out(link: Path, folder: Path) -> bool:

@@ -36,7 +36,7 @@ BARE = (
 def one_model(monkeypatch: pytest.MonkeyPatch, demo_engine: NestEngine) -> None:
     """Load the demo model once for all tests; everything else is as in real life."""
 
-    def load_engine(model: str | None, retriever: Any) -> NestEngine:
+    def load_engine(model: str | None, retriever: Any = None) -> NestEngine:
         assert model is None
         return NestEngine(demo_engine.language_model, retriever=retriever)
 
@@ -334,9 +334,9 @@ def test_vector_search_of_a_folder(monkeypatch: pytest.MonkeyPatch, docs: Path) 
     monkeypatch.setattr(cli, "_load_embedder", lambda name: LetterEmbedder())
 
     for mode in ("dense", "hybrid"):
-        retriever = cli._open_retriever(docs, cli.Search(mode), None)
+        retriever = cli._open_retriever([docs], cli.Search(mode), None)
         assert len(retriever.retrieve(["rmsy"], 2)[0]) == 2
-    assert cli._open_retriever(docs, None, None).retrieve(["rmsy"], 2) == [[]]
+    assert cli._open_retriever([docs], None, None).retrieve(["rmsy"], 2) == [[]]
 
 
 def test_an_index_without_vectors_refuses_vector_search_at_once(monkeypatch: pytest.MonkeyPatch, index: Path) -> None:

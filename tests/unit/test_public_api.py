@@ -22,6 +22,7 @@ PUBLIC = [
     "KeyCache",
     "LanguageModel",
     "MissingDependencyError",
+    "ModelLoadError",
     "NestChunk",
     "NestConfig",
     "NestEngine",

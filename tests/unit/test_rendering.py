@@ -54,7 +54,7 @@ def output_of(*pieces: str | tuple[str, Passage], notices: tuple[str, ...] = ())
             citation = Citation(
                 start, end, passage.id, source_start, source_end, quoted, passage.title, passage.uri, passage.sha256
             )
-            citations.append(replace(citation, license=passage.license))
+            citations.append(replace(citation, license=passage.license, metadata=passage.metadata))
             passages[passage.id] = passage
         text += quoted
     return NestOutput(text, tuple(citations), "eos", STATS, passages=tuple(passages.values()), notices=notices)
@@ -136,8 +136,8 @@ def test_terminal_lists_each_source_once_with_its_quotations() -> None:
     assert len(re.findall(r"^\[1\] ", listed, re.MULTILINE)) == 1
     assert re.search(r"\[1\] Neon  notes/neon\.md", listed)
     assert re.search(r"\[2\] Helium  https://a\.org/he  CC-BY-4\.0", listed)
-    assert "9–22: Neon was found in 1898, thirty years later." in listed
-    assert "8–32: The gas helium was found in 1868 by an astronomer." in listed
+    assert "characters 9–22: Neon was found in 1898, thirty years later." in listed
+    assert "characters 8–32: The gas helium was found in 1868 by an astronomer." in listed
 
 
 def test_terminal_ends_with_one_line_of_statistics() -> None:
@@ -341,3 +341,12 @@ def test_an_output_shows_itself(tmp_path):
     assert (tmp_path / "answer.html").read_text(encoding="utf-8") == page
     assert "What is helium?" in page
     assert "&lt;b&gt;a&lt;/b&gt;" in page
+
+
+def test_places_count_in_the_document_where_it_is_known():
+    source = Passage("Helium is a gas.", title="Helium", metadata={"start_index": 1000, "page": 7})
+    output = output_of(("Helium is a gas", source))
+    assert "page 7, characters 1000–1015" in rendering.to_markdown(output)
+    assert "page 7, characters 1000–1015" in rendering.to_html_fragment(output)
+    unknown = Passage("Helium is a gas.", title="Helium", metadata={"start_index": -1, "page": "vii"})
+    assert "; characters 0–15" in rendering.to_markdown(output_of(("Helium is a gas", unknown)))

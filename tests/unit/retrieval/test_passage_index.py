@@ -397,7 +397,7 @@ class TestGenerations:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", no_space)
-        with pytest.raises(PassageIndexError, match=r"No space left on device.*before is still in use"):
+        with pytest.raises(PassageIndexError, match=r"No space left on device.*before, if any, is still in use"):
             PassageIndex.build(passages[:3], root)
         monkeypatch.undo()
         assert found(PassageIndex.open(root, embedder=embedder)) == expected

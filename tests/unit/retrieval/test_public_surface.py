@@ -32,6 +32,7 @@ def test_exported_names():
         "Skipped",
         "estimate_tokens",
         "fuse",
+        "is_index",
         "read_documents",
         "read_passages",
         "split_document",

@@ -12,7 +12,7 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from nest_engine import Passage
 from nest_engine.errors import ConfigError, InputError, MissingDependencyError
-from nest_engine.retrieval import Document, Skipped, read_documents, read_passages
+from nest_engine.retrieval import Document, PassageIndex, Skipped, is_index, read_documents, read_passages
 
 
 def pdf(*pages: str, title: str | None = None) -> bytes:
@@ -403,7 +403,7 @@ class TestJsonLines:
             4: 'expected an object with a string "text"',
             5: 'expected an object with a string "text"',
             6: "not valid utf-8: byte 0xff",
-            7: "holds a lone surrogate",
+            7: "name or content holds a lone surrogate",
             8: "malformed JSON: NaN is not JSON",
             9: "holds no text",
             10: '"metadata" must be an object',
@@ -423,3 +423,28 @@ class TestJsonLines:
         assert result.skipped == [
             Skipped("b.jsonl, line 1", "the id 'x' is taken by an earlier document; make ids unique")
         ]
+
+
+class TestFilesThatAreNoDocuments:
+    def test_a_name_that_is_not_text_is_a_reported_skip(self, tmp_path: Path):
+        (tmp_path / "good.txt").write_text("Good text.")
+        (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("Text under a bad name.")
+        result = read_passages(tmp_path)
+        assert [passage.text for passage in result.passages] == ["Good text."]
+        [skipped] = result.skipped
+        assert skipped.reason.startswith("name or content holds a lone surrogate")
+
+    def test_an_index_among_the_documents_is_not_read(self, tmp_path: Path):
+        (tmp_path / "good.txt").write_text("Good text.")
+        (tmp_path / "CURRENT").write_text("A document of that name, without an ending.")
+        PassageIndex.build(read_passages(tmp_path).passages, tmp_path / "index")
+        result = read_passages(tmp_path)
+        assert [passage.text for passage in result.passages] == ["Good text."]
+        assert Skipped("index", "a passage index, not a document") in result.skipped
+        assert is_index(tmp_path / "index")
+        assert not is_index(tmp_path)
+
+    def test_what_was_asked_for_is_named_plainly(self, tmp_path: Path):
+        (tmp_path / "a.docx").write_bytes(b"x")
+        with pytest.raises(InputError, match=f"no readable document in {tmp_path / 'a.docx'}, {tmp_path}"):
+            read_passages([tmp_path / "a.docx", tmp_path])
