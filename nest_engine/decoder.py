@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -250,7 +251,9 @@ class Answer:
             return self._copy_from(in_passages[0])
         if in_text is None:
             return None
-        return Draft((token, *text.continuation(in_text.position, token, self._longest_draft() - 1)))
+        repeated = text.continuation(in_text.position, token, self._longest_draft() - 1)
+        # A chat prompt holds end-of-sequence tokens: nothing may be drafted behind one.
+        return Draft((token, *takewhile(lambda following: following not in self._eos_ids, repeated)))
 
     def _longest_draft(self) -> int:
         return min(self._draft_length.limit, self._max_tokens - len(self.token_ids))
@@ -310,11 +313,6 @@ class Decoder:
     def __init__(self, session: Session, answers: Sequence[Answer]) -> None:
         self._session = session
         self._answers = list(answers)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether every answer is finished."""
-        return all(answer.finish_reason for answer in self._answers)
 
     @torch.inference_mode()
     def step(self) -> None:

@@ -82,3 +82,12 @@ def test_lossless_prefers_a_source_where_both_agree():
     output = engine.generate(f"We say that {sentence}. Say it: ", passages=[Passage(sentence)], method="lossless")
     assert output.text == sentence
     assert output.stats.attributed_share > 0.8
+
+
+def test_nothing_is_drafted_behind_an_end_of_sequence_token():
+    """Chat prompts hold such tokens, and a model may well go on behind one if it is asked to."""
+    model = ScriptedLanguageModel("to be! or not to be")
+    model.eos_ids = frozenset([ord("!")])
+    output = NestEngine(model).generate("He said to be! or not. Again: ", method="lossless", max_new_tokens=40)
+    assert (output.text, output.finish_reason) == ("to be!", "eos")
+    assert output.stats.drafted_tokens > 0
