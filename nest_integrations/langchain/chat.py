@@ -140,6 +140,7 @@ class ChatNest(NestModel, BaseChatModel):
         stream = TurnStream(turn, self.model_name)
         for piece, found in self._pieces(call, run_manager):
             if chunk := stream.chunk(piece, found):
+                fire_citations(stream.fresh_citations, run_manager)
                 yield chunk
 
     async def _astream(
@@ -153,6 +154,7 @@ class ChatNest(NestModel, BaseChatModel):
         stream = TurnStream(turn, self.model_name)
         async for piece, found in self._apieces(call, run_manager):
             if chunk := stream.chunk(piece, found):
+                await afire_citations(stream.fresh_citations, run_manager)
                 yield chunk
 
     def _stream_chat_model_events(

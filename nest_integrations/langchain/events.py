@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
@@ -18,14 +19,14 @@ CITATION_EVENT = "nest_citation"
 
 
 def fire_citations(citations: Sequence[Citation], run_manager: CallbackManagerForLLMRun | None) -> None:
-    """Tell the handlers of a model's run about citations."""
-    if run_manager is not None:
-        for citation in citations:
-            dispatch_custom_event(CITATION_EVENT, citation, config=nested_config(run_manager))
+    """Tell the handlers of a model's run about citations; without one, those of the run around it, if there is any."""
+    for citation in citations:
+        with suppress(*([] if run_manager else [RuntimeError])):  # LangChain's word for "there is no run"
+            dispatch_custom_event(CITATION_EVENT, citation, config=nested_config(run_manager) or None)
 
 
 async def afire_citations(citations: Sequence[Citation], run_manager: AsyncCallbackManagerForLLMRun | None) -> None:
-    """Tell the handlers of a model's run about citations."""
-    if run_manager is not None:
-        for citation in citations:
-            await adispatch_custom_event(CITATION_EVENT, citation, config=nested_config(run_manager))
+    """Tell the handlers about citations; see :func:`fire_citations`."""
+    for citation in citations:
+        with suppress(*([] if run_manager else [RuntimeError])):
+            await adispatch_custom_event(CITATION_EVENT, citation, config=nested_config(run_manager) or None)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import uuid
 import weakref
+from collections.abc import Callable
 
-_NAMES: dict[int, tuple[weakref.ref[object], str]] = {}
+_NAMES: dict[int, tuple[Callable[[], object], str]] = {}
 
 
 def name_of(thing: object) -> str:
@@ -14,6 +15,9 @@ def name_of(thing: object) -> str:
     if known is None or known[0]() is not thing:
         fingerprint = getattr(thing, "fingerprint", None)
         address, name = id(thing), fingerprint if isinstance(fingerprint, str) else uuid.uuid4().hex
-        known = weakref.ref(thing, lambda _: _NAMES.pop(address, None)), name
+        try:
+            known = weakref.ref(thing, lambda _: _NAMES.pop(address, None)), name
+        except TypeError:  # such as a method of a built-in type: kept alive, so that its address stays its own
+            known = (lambda: thing), name
         _NAMES[address] = known
     return known[1]

@@ -8,12 +8,15 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field
 
 from nest_engine import ConfigError, Passage, PassageRetriever
 from nest_integrations.langchain.documents import to_document, to_passage
+
+_DEFAULT_NUMBER = 4  # documents of a search that nobody gave a number, as everywhere in LangChain
 
 
 class VectorStoreWithScores(BaseRetriever):
@@ -24,20 +27,20 @@ class VectorStoreWithScores(BaseRetriever):
 
     Args:
         vectorstore: the store.
-        k: most documents to return.
+        k: most documents to return; None leaves it to who asks, 4 by itself.
         search_kwargs: passed to the store's search, for example ``filter``.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     vectorstore: VectorStore = Field(exclude=True, repr=False)
-    k: int = Field(default=4, ge=1)
+    k: int | None = Field(default=None, ge=1)
     search_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        arguments = self.search_kwargs | {"k": k or self.k}
+        arguments = {"k": k or self.k or _DEFAULT_NUMBER} | self.search_kwargs
         try:
             return _scored(self.vectorstore.similarity_search_with_relevance_scores(query, **arguments))
         except NotImplementedError:
@@ -46,7 +49,7 @@ class VectorStoreWithScores(BaseRetriever):
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        arguments = self.search_kwargs | {"k": k or self.k}
+        arguments = {"k": k or self.k or _DEFAULT_NUMBER} | self.search_kwargs
         try:
             return _scored(await self.vectorstore.asimilarity_search_with_relevance_scores(query, **arguments))
         except NotImplementedError:
@@ -58,18 +61,18 @@ class NestRetriever(BaseRetriever):
 
     Args:
         retriever: anything with ``retrieve(queries, k)``.
-        k: most documents to return.
+        k: most documents to return; None leaves it to who asks, 4 by itself.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     retriever: Any = Field(exclude=True, repr=False)
-    k: int = Field(default=4, ge=1)
+    k: int | None = Field(default=None, ge=1)
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        [passages] = self.retriever.retrieve([query], k or self.k)
+        [passages] = self.retriever.retrieve([query], k or self.k or _DEFAULT_NUMBER)
         return [to_document(passage) for passage in passages]
 
     async def _aget_relevant_documents(
@@ -86,7 +89,7 @@ class LangChainRetriever:
             the first ``k`` are taken.
     """
 
-    def __init__(self, retriever: VectorStore | BaseRetriever) -> None:
+    def __init__(self, retriever: VectorStore | Runnable[str, list[Document]]) -> None:
         self._retriever = as_retriever(retriever)
 
     def retrieve(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
@@ -95,8 +98,8 @@ class LangChainRetriever:
         return [[to_passage(document) for document in documents[:k]] for documents in found]
 
 
-def as_retriever(source: object) -> BaseRetriever:
-    """Return anything that finds passages as a retriever of LangChain.
+def as_retriever(source: object) -> Runnable[str, list[Document]]:
+    """Return anything that finds passages as a retriever of LangChain, which is any runnable from text to documents.
 
     Raises:
         ConfigError: if it cannot search.
@@ -107,15 +110,18 @@ def as_retriever(source: object) -> BaseRetriever:
         return VectorStoreWithScores(vectorstore=source, name=type(source).__name__)
     if isinstance(source, PassageRetriever):
         return NestRetriever(retriever=source, name=type(source).__name__)
+    if isinstance(source, Runnable):
+        return source
     raise ConfigError(
-        f"retriever={type(source).__name__} cannot search: give a VectorStore, a BaseRetriever, or an object with "
-        "retrieve(queries, k)"
+        f"retriever={type(source).__name__} cannot search: give a VectorStore, a BaseRetriever or another runnable "
+        "that returns documents, or an object with retrieve(queries, k)"
     )
 
 
-def number_argument(retriever: BaseRetriever, k: int) -> dict[str, Any]:
-    """Return the argument that asks for ``k`` documents, for the retrievers that are ours; others have their own."""
-    return {"k": k} if isinstance(retriever, (VectorStoreWithScores, NestRetriever)) else {}
+def number_argument(retriever: Runnable[str, list[Document]], k: int) -> dict[str, Any]:
+    """Return the argument that asks for ``k`` documents, for the retrievers that leave it to us."""
+    is_open = isinstance(retriever, (VectorStoreWithScores, NestRetriever)) and retriever.k is None
+    return {"k": k} if is_open else {}
 
 
 def _similar(found: Sequence[tuple[Document, float]]) -> list[Document]:

@@ -14,7 +14,6 @@ from langchain_core.callbacks import (
     CallbackManagerForLLMRun,
 )
 from langchain_core.documents import Document
-from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from nest_engine import NestError, Passage, RetrievalError
@@ -50,7 +49,7 @@ class Search:
         max_retries: further attempts of a query that failed.
     """
 
-    retriever: BaseRetriever
+    retriever: Runnable[str, list[Document]]
     k: int
     deadline: float | None
     on_error: OnError
@@ -100,7 +99,10 @@ class Search:
 
     def _found(self, result: list[Document] | Exception) -> Found:
         if not isinstance(result, Exception):
-            return Found([to_passage(document) for document in result])
+            try:
+                return Found([to_passage(document) for document in result])
+            except (AttributeError, TypeError, NestError) as error:  # no documents, or documents that hold no text
+                result = error
         if self.on_error == "degrade":
             return Found(failure=str(self._named(result)))
         if isinstance(result, NestError):

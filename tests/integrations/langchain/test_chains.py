@@ -122,6 +122,17 @@ def test_a_chat_chain_searches_with_the_chain_as_parent(retriever: NestRetriever
     assert cited.citations == [c for piece in pieces for c in piece.response_metadata["citations"]] != []
 
 
+async def test_a_chat_chain_tells_citations_in_version_2_events(retriever: NestRetriever, demo_engine: NestEngine):
+    from langchain_core.prompts import ChatPromptTemplate
+
+    chat = ChatNest(engine=demo_engine, retriever=retriever, chat_template=PLAIN_TEMPLATE, max_tokens=24)
+    chain = ChatPromptTemplate.from_messages([("human", "Tell me about {topic}.")]) | chat
+    events = [event async for event in chain.astream_events({"topic": "gold"}, version="v2")]
+    told = [event["data"] for event in events if event["name"] == "nest_citation"]
+    chunks = [event["data"]["chunk"] for event in events if event["event"] == "on_chat_model_stream"]
+    assert told == [citation for chunk in chunks for citation in chunk.response_metadata.get("citations", [])] != []
+
+
 async def test_a_node_of_a_graph(retriever: NestRetriever, demo_engine: NestEngine, sources: Any):
     graphs = pytest.importorskip("langgraph.graph", reason="langgraph runs graphs")
     chat = ChatNest(

@@ -147,3 +147,20 @@ def test_an_answer_has_a_time_limit(way: str):
     with pytest.raises(TimeoutError, match=r"longer than timeout=0\.1 seconds; raise it or lower max_tokens"):
         call(way, NestLLM(engine=NestEngine(slow), timeout=0.1, method="lm", max_tokens=300))
     assert slow.num_forwards < 30
+
+
+class Wrong(BaseRetriever):
+    """Returns what no retriever should."""
+
+    result: Any = None
+
+    def _get_relevant_documents(self, query: str, **kwargs: Any) -> Any:
+        return self.result
+
+
+@pytest.mark.parametrize("result", [None, ["text"]])
+@pytest.mark.parametrize("kind", ["llm", "chat"])
+def test_a_retriever_that_returns_no_documents_is_a_failed_search(kind: str, result: Any):
+    with pytest.raises(RetrievalError, match="Wrong failed"):
+        call("invoke", model(kind, Wrong(result=result)))
+    assert call("invoke", model(kind, Wrong(result=result), on_error="degrade")) == SENTENCE

@@ -13,14 +13,16 @@ pytest.importorskip("bm25s", reason="bm25s runs the engine's keyword search")
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 
 from nest_engine import ConfigError, NestEngine, Passage, PassageRetriever
 from nest_engine.retrieval import BM25Retriever
 from nest_engine.testing import ScriptedLanguageModel
-from nest_integrations.langchain import LangChainRetriever, NestRetriever, VectorStoreWithScores
+from nest_integrations.langchain import LangChainRetriever, NestLLM, NestRetriever, VectorStoreWithScores
 from nest_integrations.langchain.retrievers import _similar, as_retriever
+from nest_integrations.langchain.search import Search
 
 GASES = [Passage(f"Gas number {n} is rare.", id=str(n)) for n in range(6)]
 
@@ -106,3 +108,31 @@ def test_a_retriever_with_its_own_number_is_cut_to_k():
 def test_what_cannot_search_is_refused():
     with pytest.raises(ConfigError, match="retriever=list cannot search: give a VectorStore"):
         as_retriever([])
+
+
+def test_a_number_that_a_retriever_was_given_holds():
+    def first(query: str) -> list[Document]:
+        return [Document(page_content=GASES[0].text)]
+
+    bm25 = BM25Retriever(GASES)
+    for source, expected in (
+        (NestRetriever(retriever=bm25, k=3), 3),
+        (NestRetriever(retriever=bm25), 5),
+        (bm25, 5),
+        (VectorStoreWithScores(vectorstore=store(), k=2), 2),
+        (VectorStoreWithScores(vectorstore=store(), search_kwargs={"k": 4}), 4),
+        (store(), 5),
+        (store().as_retriever(search_kwargs={"k": 3}), 3),
+        (store().as_retriever(search_kwargs={"k": 3}).with_retry(), 3),
+        (RunnableLambda(first), 1),
+    ):
+        search = Search(as_retriever(source), 5, deadline=None, on_error="raise", max_retries=0)
+        [found] = search.run(["gas number"], None)
+        assert len(found.passages) == expected
+        assert len(LangChainRetriever(source).retrieve(["gas number"], 5)[0]) == expected
+
+
+def test_a_query_function_may_be_a_method_of_a_built_in_type():
+    engine = NestEngine(ScriptedLanguageModel("Gas number 1"))
+    llm = NestLLM(engine=engine, retriever=NestRetriever(retriever=BM25Retriever(GASES)), query=str.strip)
+    assert llm.invoke(" gas number ") == llm.invoke(" gas number ") != ""
