@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
+from llama_index.core.schema import BaseNode, MetadataMode, NodeRelationship, NodeWithScore, TextNode
 
 from nest_engine import Citation, InputError, NestOutput, Passage
 
@@ -119,12 +121,31 @@ def _start_in_document(node: BaseNode, documents: Mapping[str, str]) -> int | No
     """Return where a node's text begins in its document, if that can be relied on.
 
     Node parsers look the text up in the document and store its place; whoever changes the text later, as
-    postprocessors do, leaves the old place behind.
+    postprocessors do, leaves the old place behind. A parser behind another one counts in that one's nodes, but names
+    the document all the same: such places are told apart by the document, or the text file it was read from.
     """
     if not isinstance(node, TextNode) or node.start_char_idx is None or node.end_char_idx is None:
         return None
+    if NodeRelationship.PARENT in node.relationships:
+        return None
     text = node.get_content(metadata_mode=MetadataMode.NONE)
     start, end = node.start_char_idx, node.end_char_idx
-    document = documents.get(node.ref_doc_id or "")
+    document = documents.get(node.ref_doc_id or "") or _file_text(node)
     is_there = end - start == len(text) if document is None else document[start:end] == text
     return start if is_there else None
+
+
+def _file_text(node: BaseNode) -> str | None:
+    """Return the text of the plain file that a node comes from, as LlamaIndex reads it; None if it is out of reach."""
+    path = node.metadata.get("file_path")
+    if not isinstance(path, str) or not path.endswith((".txt", ".md")):
+        return None
+    try:
+        return _read_text(path, Path(path).stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _read_text(path: str, changed: int) -> str:
+    return Path(path).read_bytes().decode("utf-8", errors="ignore")

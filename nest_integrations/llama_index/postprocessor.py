@@ -42,4 +42,5 @@ class NestNodePostprocessor(BaseNodePostprocessor):
 
 def offered_passages(prompt: str) -> tuple[Passage, ...] | None:
     """Return the nodes retrieved last whose text stands in a prompt; None when there are none."""
-    return tuple(passage for passage in _offered.get() if passage.text in prompt) or None
+    # LlamaIndex strips texts where it packs them into a prompt; nodes without text are no passages.
+    return tuple(passage for passage in _offered.get() if passage.text.strip() in prompt) or None

@@ -106,7 +106,10 @@ class NestStreamingResponse(StreamingResponse):
 
     def get_response(self) -> NestResponse:
         """Return the whole answer."""
-        return _cited(super().get_response(), self)
+        response = _cited(super().get_response(), self)
+        if not response.response and self.output is not None:  # whoever has read the stream leaves nothing of it
+            response.response = self.output.text
+        return response
 
 
 @dataclass

@@ -85,6 +85,15 @@ def test_offered_nodes_are_used_only_by_prompts_that_hold_them():
     contextvars.Context().run(run)
 
 
+def test_offered_nodes_may_have_space_around_them():
+    def run():
+        _offer(node(f"\t{HELIUM}\n\n"))
+        [citation] = scripted_llm(HELIUM).complete(f"{HELIUM}\n\nWhat? ").citations
+        assert (citation.source_start, citation.cited_text) == (1, HELIUM)
+
+    contextvars.Context().run(run)
+
+
 def test_offered_nodes_replace_those_before_them():
     def run():
         _offer(node(HELIUM))

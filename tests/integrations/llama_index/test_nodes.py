@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
 
 from llama_index.core import Document, SimpleDirectoryReader
-from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.node_parser import HierarchicalNodeParser, MarkdownNodeParser, SentenceSplitter, get_leaf_nodes
 from llama_index.core.schema import ImageNode, MetadataMode, NodeRelationship, NodeWithScore, RelatedNodeInfo, TextNode
 
 from nest_engine import InputError, Passage
@@ -135,3 +135,23 @@ def test_retrievers_of_the_engine_are_not_wrapped():
     native = Native()
     assert passage_retriever(native) is native
     assert scripted_llm(HELIUM, retriever=native).complete("? ").citations[0].cited_text == HELIUM
+
+
+def test_places_of_a_parser_behind_another_are_not_taken_for_the_documents(tmp_path):
+    text = "# Gases\n\nAbout gases.\n\n" + "".join(
+        f"## Gas {n}\n\n{HELIUM} {NEON} " * 4 + f"Number {n}.\n\n" for n in range(6)
+    )
+    (tmp_path / "gases.md").write_text(text)
+    document = Document(text=text, metadata={"file_path": str(tmp_path / "gases.md")})
+    splitter = SentenceSplitter(chunk_size=160, chunk_overlap=0)
+    behind_markdown = splitter.get_nodes_from_documents(MarkdownNodeParser().get_nodes_from_documents([document]))
+    in_memory = Document(text=text)
+    behind_itself = get_leaf_nodes(
+        HierarchicalNodeParser.from_defaults([200, 60], chunk_overlap=0).get_nodes_from_documents([in_memory])
+    )
+    direct = splitter.get_nodes_from_documents([document])
+    for nodes in (behind_markdown, behind_itself, direct):
+        for each in nodes:
+            start = passage_of(each).metadata["start_index"]
+            assert start is None or text[start : start + len(each.text)] == each.text
+    assert all(passage_of(each).metadata["start_index"] is not None for each in direct)

@@ -230,11 +230,22 @@ def test_a_retriever_of_the_llm_is_not_asked():
 def test_documents_verify_places(nodes, corpus, demo_llm):
     documents = SimpleDirectoryReader(corpus).load_data()
     moved = nodes[3].model_copy(update={"start_char_idx": 0, "end_char_idx": len(nodes[3].text)})
+    out_of_reach = moved.model_copy(update={"metadata": moved.metadata | {"file_path": "gone.txt"}})
     llm = scripted_llm(moved.text.strip()[:60])
-    for known, expected in (((), 0), (documents, None)):
+    for cited, known, expected in ((out_of_reach, (), 0), (out_of_reach, documents, None), (moved, (), None)):
         known = [document.model_copy(update={"id_": moved.ref_doc_id}) for document in known][:1]
-        [citation, *_] = NestSynthesizer(llm, documents=known).synthesize("What?", scored(moved)).citations
+        [citation, *_] = NestSynthesizer(llm, documents=known).synthesize("What?", scored(cited)).citations
         assert citation.document_start == (None if expected is None else citation.source_start)
+
+
+def test_a_streamed_answer_keeps_its_text_and_its_citations():
+    response = NestSynthesizer(scripted_llm(HELIUM), streaming=True).synthesize("What?", scored(node(HELIUM)))
+    streamed = "".join(response.response_gen)
+    whole = response.get_response()
+    assert whole.response == streamed == HELIUM
+    assert whole.citations
+    for citation in whole.citations:
+        assert whole.response[citation.answer_start : citation.answer_end] == citation.cited_text
 
 
 @pytest.mark.parametrize("way", WAYS)
