@@ -141,6 +141,13 @@ class NestConfig:
         return self.method not in ("lm", "ra")
 
     @property
+    def passages_to_find(self) -> int:
+        """How many passages to ask the first-stage search for; 0 when the method has no use for any."""
+        if self.method == "lm":
+            return 0
+        return self.num_passages if self.uses_datastore else self.prompt_passages
+
+    @property
     def uses_prompt_passages(self) -> bool:
         """Whether the method reads passages in the prompt."""
         return self.method in ("ra", "ra-nest")

@@ -259,6 +259,37 @@ class NestEngine:
             raise ConfigError("method='ra' only writes passages into the prompt, which is fixed here: write them there")
         return custom_generate(self, passages, chosen)
 
+    def find_passages(
+        self,
+        prompts: Sequence[str],
+        passages_B: Sequence[Sequence[Passage] | None],
+        queries_B: Sequence[str | None],
+        config: NestConfig,
+    ) -> list[tuple[Passage, ...]]:
+        """Return the passages of each prompt: those handed over, else those found in one search for all prompts.
+
+        Args:
+            prompts: the prompts.
+            passages_B: passages handed over, or None, for each prompt.
+            queries_B: what to search for, or None for the prompt itself.
+            config: says how many to search for; ``lm`` has none.
+
+        Returns:
+            passages of each prompt, best first.
+
+        Raises:
+            RetrievalError: if the search fails.
+        """
+        found_B = [() if passages is None else _as_passages(passages) for passages in passages_B]
+        missing = [row for row, passages in enumerate(passages_B) if passages is None]
+        k = config.passages_to_find
+        if self.retriever is None or not missing or k == 0:
+            return found_B
+        results = _retrieve(self.retriever, [queries_B[row] or prompts[row] for row in missing], k)
+        for row, result in zip(missing, results, strict=True):
+            found_B[row] = result
+        return found_B
+
     def _prepare(
         self,
         prompts: Sequence[str],
@@ -284,37 +315,6 @@ class NestEngine:
             )
             for prompt, found, query in zip(prompts, found_B, queries_B, strict=True)
         ]
-
-    def find_passages(
-        self,
-        prompts: Sequence[str],
-        passages_B: Sequence[Sequence[Passage] | None],
-        queries_B: Sequence[str | None],
-        config: NestConfig,
-    ) -> list[tuple[Passage, ...]]:
-        """Return the passages of each prompt: those handed over, else those found in one search for all prompts.
-
-        Args:
-            prompts: the prompts.
-            passages_B: passages handed over, or None, for each prompt.
-            queries_B: what to search for, or None for the prompt itself.
-            config: says how many to search for; ``lm`` has none.
-
-        Returns:
-            passages of each prompt, best first.
-
-        Raises:
-            RetrievalError: if the search fails.
-        """
-        found_B = [() if passages is None else _as_passages(passages) for passages in passages_B]
-        missing = [row for row, passages in enumerate(passages_B) if passages is None]
-        k = config.num_passages if config.uses_datastore else config.prompt_passages
-        if config.method == "lm" or self.retriever is None or not missing or k == 0:
-            return found_B
-        results = _retrieve(self.retriever, [queries_B[row] or prompts[row] for row in missing], k)
-        for row, result in zip(missing, results, strict=True):
-            found_B[row] = result
-        return found_B
 
     def _require_room(self, requests: Sequence[Request]) -> None:
         for request in requests:

@@ -31,6 +31,14 @@ class InputError(NestError, ValueError):
 class ContextOverflowError(InputError):
     """The prompt does not fit in the model's context."""
 
+    @classmethod
+    def no_room(cls, num_tokens: int, context: int) -> ContextOverflowError:
+        """Return the error for a prompt of ``num_tokens`` that fills a context of ``context`` tokens."""
+        return cls(
+            f"the prompt has {num_tokens} tokens and the model's context holds {context}, which leaves no room for an "
+            "answer; shorten the prompt or place fewer passages in it"
+        )
+
 
 class UnsupportedModelError(NestError, TypeError):
     """The model's architecture or tokenizer cannot do what decoding needs."""

@@ -212,10 +212,7 @@ class HuggingFaceLanguageModel:
         """
         for prompt in prompts:
             if self.context_length is not None and len(prompt) >= self.context_length:
-                raise ContextOverflowError(
-                    f"the prompt has {len(prompt)} tokens and the model's context holds {self.context_length}, which "
-                    "leaves no room for an answer; shorten the prompt or place fewer passages in it"
-                )
+                raise ContextOverflowError.no_room(len(prompt), self.context_length)
         session = HuggingFaceSession(self, len(prompts))
         logits_BTV, hidden_BTD = session.forward(prompts, last_logits_only=True)
         return session, [

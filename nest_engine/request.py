@@ -68,10 +68,7 @@ class Request:
         if context is None:
             return limit
         if num_tokens >= context:
-            raise ContextOverflowError(
-                f"the prompt has {num_tokens} tokens and the model's context holds {context}, which leaves no room for "
-                "an answer; shorten the prompt or place fewer passages in it"
-            )
+            raise ContextOverflowError.no_room(num_tokens, context)
         return min(limit, context - num_tokens)
 
 

@@ -225,8 +225,8 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
         return _handed_over(call) if search is None else await search.arun(call.queries, run_manager)
 
     def _search_for(self, call: Call) -> Search | None:
-        k = call.config.num_passages if call.config.uses_datastore else call.config.prompt_passages
-        if call.passages is not None or self._source is None or call.config.method == "lm" or k == 0:
+        k = call.config.passages_to_find
+        if call.passages is not None or self._source is None or k == 0:
             return None
         return Search(as_retriever(self._source), k, self.deadline, self.on_error, self.max_retries)
 
