@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import nest_demo
 import nest_engine
-from nest_engine import NestEngine, cli
+from nest_engine import NestEngine
+from nest_engine.cli import app, demo_command, loading
+from nest_engine.cli.options import Search, parse_setting
 from nest_engine.retrieval import PassageIndex
 
 QUESTION = "Tell me about helium."
@@ -40,7 +43,7 @@ def one_model(monkeypatch: pytest.MonkeyPatch, demo_engine: NestEngine) -> None:
         assert model is None
         return NestEngine(demo_engine.language_model, retriever=retriever)
 
-    monkeypatch.setattr(cli, "_load_engine", load_engine)
+    monkeypatch.setattr(loading, "load_engine", load_engine)
     monkeypatch.delenv("NEST_DEBUG", raising=False)
 
 
@@ -85,7 +88,7 @@ class Nothing:
 
 
 def nest(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def ask(docs: Path, *arguments: object) -> Result:
@@ -158,7 +161,7 @@ def test_version() -> None:
     ],
 )
 def test_settings_are_read_from_text(pair: str, setting: tuple[str, Any]) -> None:
-    name, value = cli._parse_setting(pair)
+    name, value = parse_setting(pair)
 
     assert (name, value) == setting
     assert type(value) is type(setting[1])
@@ -195,7 +198,7 @@ def test_wrong_usage_exits_with_2(docs: Path, arguments: list[str]) -> None:
 def test_a_bad_setting_is_reported_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch, docs: Path, arguments: list[str], message: str
 ) -> None:
-    monkeypatch.setattr(cli, "_open_retriever", lambda *_: pytest.fail("read documents first"))
+    monkeypatch.setattr(loading, "open_retriever", lambda *_: pytest.fail("read documents first"))
 
     assert_fails_on_one_line(ask(docs, *arguments), message)
 
@@ -240,7 +243,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 def test_every_failure_is_one_line(
     monkeypatch: pytest.MonkeyPatch, docs: Path, error: BaseException, message: str
 ) -> None:
-    monkeypatch.setattr(cli, "_open_retriever", raising(error))
+    monkeypatch.setattr(loading, "open_retriever", raising(error))
 
     result = ask(docs)
     assert result.stderr == f"error: {message}\n"
@@ -251,7 +254,7 @@ def test_nest_debug_shows_the_error_itself(monkeypatch: pytest.MonkeyPatch, docs
     monkeypatch.setenv("NEST_DEBUG", "1")
 
     with pytest.raises(nest_engine.InputError, match="does not exist"):
-        CliRunner().invoke(cli.app, ["index", "build", str(docs / "no"), "--out", "x"], catch_exceptions=False)
+        CliRunner().invoke(app, ["index", "build", str(docs / "no"), "--out", "x"], catch_exceptions=False)
 
 
 # --- index -------------------------------------------------------------------------------------------------------
@@ -311,7 +314,7 @@ def test_vectors_are_stored_and_searched_on_request(
     monkeypatch: pytest.MonkeyPatch, docs: Path, tmp_path: Path
 ) -> None:
     loaded: list[str | None] = []
-    monkeypatch.setattr(cli, "_load_embedder", lambda name: loaded.append(name) or LetterEmbedder())
+    monkeypatch.setattr(loading, "load_embedder", lambda name: loaded.append(name) or LetterEmbedder())
     dense = tmp_path / "dense"
 
     assert nest("index", "build", docs, "--out", dense, "--dense").exit_code == 0
@@ -331,16 +334,16 @@ def test_vectors_are_stored_and_searched_on_request(
 
 
 def test_vector_search_of_a_folder(monkeypatch: pytest.MonkeyPatch, docs: Path) -> None:
-    monkeypatch.setattr(cli, "_load_embedder", lambda name: LetterEmbedder())
+    monkeypatch.setattr(loading, "load_embedder", lambda name: LetterEmbedder())
 
     for mode in ("dense", "hybrid"):
-        retriever = cli._open_retriever([docs], cli.Search(mode), None)
+        retriever = loading.open_retriever([docs], Search(mode), None)
         assert len(retriever.retrieve(["rmsy"], 2)[0]) == 2
-    assert cli._open_retriever([docs], None, None).retrieve(["rmsy"], 2) == [[]]
+    assert loading.open_retriever([docs], None, None).retrieve(["rmsy"], 2) == [[]]
 
 
 def test_an_index_without_vectors_refuses_vector_search_at_once(monkeypatch: pytest.MonkeyPatch, index: Path) -> None:
-    monkeypatch.setattr(cli, "_load_embedder", lambda name: pytest.fail("loaded a model first"))
+    monkeypatch.setattr(loading, "load_embedder", lambda name: pytest.fail("loaded a model first"))
 
     assert_fails_on_one_line(nest("index", "search", index, "gas", "--search", "dense"), "needs vectors")
     assert_fails_on_one_line(ask(index, "--embedder", "mine"), "needs vectors")
@@ -399,7 +402,7 @@ def test_ask_passes_settings_on(docs: Path) -> None:
 
 def test_ask_searches_for_the_question_itself(monkeypatch: pytest.MonkeyPatch, docs: Path) -> None:
     nothing = Nothing()
-    monkeypatch.setattr(cli, "_open_retriever", lambda *_: nothing)
+    monkeypatch.setattr(loading, "open_retriever", lambda *_: nothing)
 
     assert answer(docs, "--max-new-tokens", 1)["question"] == QUESTION
     assert nothing.queries == [QUESTION]
@@ -416,8 +419,8 @@ def test_ask_writes_notices_to_stderr(docs: Path) -> None:
 
 
 def test_demo_compares_a_method_with_the_model_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "DEMO_TOKENS", 16)
-    monkeypatch.setattr(cli, "_STDOUT", cli.Console(width=120))
+    monkeypatch.setattr(demo_command, "DEMO_TOKENS", 16)
+    monkeypatch.setattr(demo_command, "STDOUT", Console(width=120))
     result = nest("demo", "--question", "Tell me about Triton.")
 
     assert result.exit_code == 0, result.stderr
@@ -432,8 +435,8 @@ def test_demo_compares_a_method_with_the_model_alone(monkeypatch: pytest.MonkeyP
 
 
 def test_demo_json_quotes_the_shipped_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "DEMO_TOKENS", 16)
-    monkeypatch.setattr(cli, "DEMO_QUESTIONS", 2)
+    monkeypatch.setattr(demo_command, "DEMO_TOKENS", 16)
+    monkeypatch.setattr(demo_command, "DEMO_QUESTIONS", 2)
     result = nest("demo", "--json", "--method", "lossless")
 
     answers = json.loads(result.stdout)["answers"]
@@ -448,13 +451,13 @@ def test_demo_json_quotes_the_shipped_corpus(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_demo_asks_all_questions_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    real = cli._answer
+    real = NestEngine.ask
 
-    def count(engine: NestEngine, question: str, settings: dict[str, Any]) -> Any:
+    def count(engine: NestEngine, question: str, **settings: Any) -> Any:
         asked.append(question)
-        return real(engine, question, settings | {"max_new_tokens": 1})
+        return real(engine, question, **settings | {"max_new_tokens": 1})
 
-    monkeypatch.setattr(cli, "_answer", count)
+    monkeypatch.setattr(NestEngine, "ask", count)
     assert nest("demo", "--all", "--method", "lm", "--json").exit_code == 0
     assert asked == [shipped.question for shipped in nest_demo.load_questions()]
 
@@ -465,8 +468,8 @@ def test_demo_reports_a_bad_method() -> None:
 
 def test_the_engine_is_loaded_as_users_load_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the real loader
-    engine = cli._load_engine(None, Nothing())
-    by_path = cli._load_engine(str(nest_demo.model_path()), Nothing())
+    engine = loading.load_engine(None, Nothing())
+    by_path = loading.load_engine(str(nest_demo.model_path()), Nothing())
 
     for loaded in (engine, by_path):
         assert loaded.generate(loaded.format_question(QUESTION), max_new_tokens=1).stats.completion_tokens == 1

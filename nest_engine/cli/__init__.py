@@ -1,0 +1,53 @@
+"""The command ``nest``: try the engine, ask your own files, build a passage index.
+
+Answers go to stdout, progress and remarks to stderr. Every failure is one line and exit code 1 (2 for wrong usage);
+``NEST_DEBUG=1`` shows the traceback. torch and transformers are imported inside the commands, so help is immediate.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated
+
+from nest_engine.errors import MissingDependencyError
+
+try:
+    import rich  # noqa: F401
+    import typer
+except ImportError as missing:  # the entry point imports this module: a message and exit code 1, no traceback
+    package = (missing.name or "typer").partition(".")[0]
+    raise SystemExit(str(MissingDependencyError(package, "cli"))) from missing
+
+from nest_engine.cli.ask_command import ask
+from nest_engine.cli.demo_command import demo
+from nest_engine.cli.index_commands import app as index_app
+
+app = typer.Typer(
+    name="nest",
+    help="Answers that quote their sources exactly.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(demo)
+app.command()(ask)
+app.add_typer(index_app, name="index")
+
+
+def main() -> None:
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console without, say, Greek still gets the rest of the answer
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _global_options(
+    show_version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+) -> None:
+    if show_version:
+        from nest_engine import __version__
+
+        typer.echo(f"nest-engine {__version__}")
+        raise typer.Exit

@@ -1,0 +1,74 @@
+"""The command ``nest ask``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nest_engine.cli import loading
+from nest_engine.cli.console import STDERR, STDOUT, print_json, remark, reports_errors
+from nest_engine.cli.options import EmbedderOption, Format, Json, Method, Model, SearchOption, Settings, parse_settings
+from nest_engine.errors import InputError
+from nest_engine.rendering import to_html, to_markdown, to_terminal
+
+if TYPE_CHECKING:
+    from nest_engine.types import NestOutput
+
+
+@reports_errors
+def ask(
+    question: Annotated[str, typer.Argument(help="The question; it is also what the passages are searched for.")],
+    docs: Annotated[
+        list[Path],
+        typer.Option("--docs", help="Folder or file to quote from, repeatable; or an index of `nest index build`."),
+    ],
+    model: Model = None,
+    method: Method = None,
+    search: SearchOption = None,
+    embedder: EmbedderOption = None,
+    passages: Annotated[int | None, typer.Option("--passages", help="Passages to quote from.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="0 takes the most probable token.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the sampler.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="Text that ends the answer, \\n for a new line; repeatable.")
+    ] = None,
+    pairs: Settings = None,
+    output_format: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TEXT,
+    as_json: Json = False,
+) -> None:
+    """Answer a question with exact quotations from your documents."""
+    settings = parse_settings(
+        pairs,
+        method=method,
+        num_passages=passages,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+        stop=[text.replace("\\n", "\n").replace("\\t", "\t") for text in stop] if stop else None,
+    )
+    if not question.strip():
+        raise InputError("the question is empty")
+    for path in docs:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give a folder, a file or an index")
+    engine = loading.load_engine(model)  # before reading: a wrong name shows at once, and reading may take long
+    engine.retriever = loading.open_retriever(docs, search, embedder)
+    with STDERR.status("answering"):
+        output = engine.ask(question, **settings)
+    for notice in output.notices:
+        remark("note", notice)
+    _show_answer(question, output, Format.JSON if as_json else output_format)
+
+
+def _show_answer(question: str, output: NestOutput, output_format: Format) -> None:
+    if output_format is Format.JSON:
+        print_json({"question": question, **output.to_dict()})
+    elif output_format is Format.MARKDOWN:
+        typer.echo(to_markdown(output), nl=False)
+    elif output_format is Format.HTML:
+        typer.echo(to_html(output, title=question), nl=False)
+    else:
+        STDOUT.print(to_terminal(output))

@@ -1,0 +1,75 @@
+"""What every command writes with: answers to stdout, progress and remarks to stderr, a failure in one line."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from nest_engine.citation_formats import json_ready
+from nest_engine.errors import NestError
+from nest_engine.rendering import printable
+
+if TYPE_CHECKING:
+    from nest_engine.retrieval import Progress
+
+P = ParamSpec("P")
+
+STDOUT = Console(highlight=False)
+STDERR = Console(stderr=True, highlight=False)
+
+
+def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn every failure of a command into one line on stderr and exit code 1."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+            raise  # typer's own business
+        except (Exception, KeyboardInterrupt) as error:
+            if os.environ.get("NEST_DEBUG") == "1":
+                raise
+            remark("error", _describe(error), style="bold red")
+            raise typer.Exit(1) from error
+
+    return run
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Progress]:
+    """Draw a progress bar on stderr, where it is a terminal."""
+    from rich.progress import Progress as Bar
+
+    with Bar(console=STDERR, transient=True, disable=not STDERR.is_terminal) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def remark(kind: str, message: str, style: str = "yellow") -> None:
+    """Write one line to stderr."""
+    line = Text.assemble((f"{kind}: ", style), printable(" ".join(message.split())))
+    STDERR.print(line, soft_wrap=True)
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, (NestError, OSError)):
+        return str(error)
+    return f"{type(error).__name__}: {error} (NEST_DEBUG=1 shows where)"
+
+
+def print_json(value: Any) -> None:
+    """Write a value to stdout as JSON."""
+    typer.echo(json.dumps(json_ready(value), indent=2))

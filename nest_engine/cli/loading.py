@@ -1,0 +1,105 @@
+"""From options to an engine and its first-stage search."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nest_engine.cli.console import STDERR, progress_bar, remark
+from nest_engine.cli.options import DEFAULT_EMBEDDER, Search
+
+if TYPE_CHECKING:
+    from nest_engine.engine import NestEngine
+    from nest_engine.interfaces import PassageRetriever
+    from nest_engine.retrieval import Embedder
+    from nest_engine.types import Passage
+
+_MOST_REMARKS = 20  # skipped files that are named one by one
+
+
+def load_engine(model: str | None, retriever: PassageRetriever | None = None) -> NestEngine:
+    """Load a model, the demo model by default."""
+    with STDERR.status("loading the model"):
+        options: dict[str, Any] = {}
+        if model is None:
+            import nest_demo
+
+            model, options = str(nest_demo.model_path()), {"dtype": "float32"}  # faster on CPUs than its bfloat16
+        if Path(model).is_dir():
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # there is nothing to download
+        from nest_engine.engine import NestEngine
+
+        return NestEngine.from_pretrained(model, retriever=retriever, **options)
+
+
+def open_retriever(docs: Sequence[Path], search: Search | None, embedder: str | None) -> PassageRetriever:
+    """Open an index, or read documents and search them in memory."""
+    from nest_engine.retrieval import is_index
+
+    if len(docs) == 1 and is_index(docs[0]):
+        return open_index(docs[0], search, embedder)
+    return _read_retriever(docs, search, embedder)
+
+
+def _search_mode(search: Search | None, embedder: str | None) -> Search:
+    """Return the search that was asked for; naming an embedder asks for one that uses it."""
+    return search or (Search.HYBRID if embedder else Search.BM25)
+
+
+def open_index(path: Path, search: Search | None, embedder: str | None) -> PassageRetriever:
+    """Open an index for a search that it can do."""
+    from nest_engine.retrieval import PassageIndex
+
+    mode = _search_mode(search, embedder)
+    index = PassageIndex.open(path)
+    stored = index.info().embedder
+    if stored and search is None and embedder is None:
+        remark("note", f"searching by keyword; {path} also holds vectors: --search hybrid uses them")
+    if stored and mode is not Search.BM25:
+        index = PassageIndex.open(path, embedder=load_embedder(embedder or _stored_name(stored)), verify=False)
+    return index.retriever(mode.value)
+
+
+def _stored_name(stored: str) -> str | None:
+    """Return the name of the embedding model that an index was built with, if it says one."""
+    match = re.fullmatch(r"SentenceTransformerEmbedder\('(.+)'\)", stored)
+    return match[1] if match else None
+
+
+def _read_retriever(docs: Sequence[Path], search: Search | None, embedder: str | None) -> PassageRetriever:
+    from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
+
+    mode = _search_mode(search, embedder)
+    vectors = None if mode is Search.BM25 else load_embedder(embedder)
+    passages = read(docs[0] if len(docs) == 1 else docs)
+    with progress_bar("reading words") as progress:
+        sparse = BM25Retriever(passages, progress=progress)
+    if vectors is None:
+        return sparse
+    with progress_bar("computing vectors") as progress:
+        dense = DenseRetriever(passages, vectors, progress=progress)
+    return dense if mode is Search.DENSE else HybridRetriever(sparse, dense)
+
+
+def load_embedder(name: str | None) -> Embedder:
+    """Load an embedding model."""
+    from nest_engine.retrieval import SentenceTransformerEmbedder
+
+    with STDERR.status("loading the embedding model"):
+        return SentenceTransformerEmbedder(name or DEFAULT_EMBEDDER)
+
+
+def read(paths: Path | Sequence[Path]) -> list[Passage]:
+    """Read documents into passages, remarking on what was left out."""
+    from nest_engine.retrieval import read_passages
+
+    with progress_bar("reading documents") as progress:
+        result = read_passages(paths, progress=progress)
+    for skipped in result.skipped[:_MOST_REMARKS]:
+        remark("skipped", f"{skipped.path}: {skipped.reason}")
+    if len(result.skipped) > _MOST_REMARKS:
+        remark("skipped", f"{len(result.skipped) - _MOST_REMARKS} more")
+    return result.passages
