@@ -227,10 +227,10 @@ class Run:
         inputs, targets = corpus.batch(position, recipe.batch_tokens, recipe.window(position.tokens))
         rows = max(1, recipe.micro_batch_tokens // inputs.shape[1])
         total = torch.zeros((), device=self.device)
-        for some, their in zip(inputs.split(rows), targets.split(rows), strict=True):
+        for some, their in zip(torch.split(inputs, rows), torch.split(targets, rows), strict=True):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 loss = self._loss(some.to(self.device), their.to(self.device)) * (len(some) / len(inputs))
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         for optimizer, peak in zip(self._optimizers, self._peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from nest_engine.errors import ConfigError
@@ -17,6 +17,8 @@ METHODS: tuple[Method, ...] = get_args(Method)
 # spans: one token at a time, each attributed to its nearest neighbour. `lossless` cannot harm the text, so it drafts
 # wherever a passage agrees with the model, as much as pays, and may copy a sentence as often as the model repeats it.
 _GENERAL: dict[str, Any] = {
+    "alpha": 0.3,
+    "tau": 0.1,
     "delta": 0.5,
     "gamma": 5e-4,
     "max_draft_tokens": 64,
@@ -32,17 +34,13 @@ _OF_METHOD: dict[str, dict[str, Any]] = {
 _BY_METHOD: Any = None  # stands for "the method's own default" until the configuration is complete
 
 
-def _method_default(method: str, name: str) -> Any:
-    return _OF_METHOD.get(method, {}).get(name, _GENERAL[name])
-
-
 @dataclass(frozen=True, kw_only=True)
 class NestConfig:
     """How to decode one request.
 
     The defaults of the retrieval parameters are the paper's for a 7B model on Wikipedia. They belong
-    to that model: tune them for yours. ``delta``, ``gamma``, ``max_draft_tokens``, ``adaptive_draft``,
-    ``fixed_lambda`` and ``mask_copied`` take the method's own default when they are not given.
+    to that model: tune them for yours (``nest tune``). ``alpha``, ``tau``, ``delta``, ``gamma``, ``max_draft_tokens``,
+    ``adaptive_draft``, ``fixed_lambda`` and ``mask_copied`` take the method's own default when they are not given.
 
     Args:
         method: ``lm`` the model alone; ``knn-lm`` fixed interpolation, no spans; ``nest`` the paper's method;
@@ -68,6 +66,7 @@ class NestConfig:
         num_passages: passages to ask the first-stage search for.
         prompt_passages: how many of them ``ra`` and ``ra-nest`` place in the prompt.
         min_citation_tokens: hide citations of fewer tokens.
+        tuned: a model's own defaults, ``{method: {setting: value}}``, in place of those above.
 
     Raises:
         ConfigError: if a value is out of range or contradicts another.
@@ -81,8 +80,8 @@ class NestConfig:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     k: int = 1024
-    alpha: float = 0.3
-    tau: float = 0.1
+    alpha: float = _BY_METHOD
+    tau: float = _BY_METHOD
     delta: float = _BY_METHOD
     gamma: float = _BY_METHOD
     max_draft_tokens: int = _BY_METHOD
@@ -93,6 +92,7 @@ class NestConfig:
     num_passages: int = 40
     prompt_passages: int = 3
     min_citation_tokens: int = 3
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -100,9 +100,10 @@ class NestConfig:
         elif self.stop is None or isinstance(self.stop, Iterable):
             object.__setattr__(self, "stop", tuple(self.stop or ()))
         self._check("method", f"one of {', '.join(METHODS)}", lambda v: v in METHODS)
+        _check_tuned(self.tuned)
         for name in _GENERAL:
             if getattr(self, name) is None:
-                object.__setattr__(self, name, _method_default(self.method, name))
+                object.__setattr__(self, name, self._default(self.method, name))
         for name in ("max_new_tokens", "k", "max_draft_tokens", "num_passages", "min_citation_tokens"):
             self._check(name, "a whole number of at least 1", lambda v: _is_int(v) and v >= 1)
         self._check("prompt_passages", "a whole number of at least 0", lambda v: _is_int(v) and v >= 0)
@@ -124,6 +125,10 @@ class NestConfig:
         self._check(
             "stop", "non-empty strings", lambda v: isinstance(v, tuple) and all(isinstance(s, str) and s for s in v)
         )
+
+    def _default(self, method: str, name: str) -> Any:
+        own = self.tuned.get(method, {})
+        return own[name] if name in own else _OF_METHOD.get(method, {}).get(name, _GENERAL[name])
 
     def _check(self, name: str, expected: str, is_valid: Callable[[Any], bool]) -> None:
         value = getattr(self, name)
@@ -172,13 +177,15 @@ class NestConfig:
                 hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(known)}"
                 raise ConfigError(f"unknown setting {name!r}; {hint}")
         if changes.get("method", self.method) != self.method:
-            inherited = {name for name in _GENERAL if getattr(self, name) == _method_default(self.method, name)}
+            inherited = {name for name in _GENERAL if getattr(self, name) == self._default(self.method, name)}
             changes = dict.fromkeys(inherited, _BY_METHOD) | changes
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a plain dict."""
-        return asdict(self) | {"stop": list(self.stop)}
+        """Return the settings as a plain dict; the model's own defaults are among them, where they apply."""
+        settings = asdict(self) | {"stop": list(self.stop)}
+        del settings["tuned"]
+        return settings
 
     @classmethod
     def for_method(cls, method: Method, **changes: Any) -> NestConfig:
@@ -224,6 +231,14 @@ class NestConfig:
     def paper_70b(cls, **changes: Any) -> NestConfig:
         """The paper's setting for Llama-2-Chat 70B on Wikipedia tasks."""
         return cls().replace(**({"gamma": 5e-2, "draft_after_rejection": False} | changes))
+
+
+def _check_tuned(tuned: Mapping[str, Mapping[str, Any]]) -> None:
+    for method, settings in tuned.items():
+        if method not in METHODS or not isinstance(settings, Mapping):
+            raise ConfigError(f"tuned={{{method!r}: ...}} is not valid: expected {{method: {{setting: value}}}}")
+        if unknown := settings.keys() - _GENERAL.keys():
+            raise ConfigError(f"tuned setting {min(unknown)!r} of {method}: expected one of {', '.join(_GENERAL)}")
 
 
 def _is_int(value: object) -> bool:

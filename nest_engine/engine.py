@@ -52,7 +52,7 @@ class NestEngine:
     ) -> None:
         self.language_model = _as_language_model(model, tokenizer, key_layer)
         self.retriever = retriever
-        self.config = config or NestConfig.from_dict(getattr(self.language_model, "settings", {}))
+        self.config = config or NestConfig(tuned=getattr(self.language_model, "tuned", {}))
         self.key_cache = key_cache if key_cache is not None else KeyCache()
         self.background = require_background(background)
 
@@ -168,7 +168,7 @@ class NestEngine:
         """
         if not prompts:
             return []
-        requests = self._prepare(prompts, passages, queries, self._settings(config, settings))
+        requests = self.prepare(prompts, passages, queries, self._settings(config, settings))
         self._require_room(requests)
         run = Run(self.language_model, self.key_cache, requests)
         while not run.is_done:
@@ -192,7 +192,7 @@ class NestEngine:
         Yields:
             text and citations as they become final; the last chunk also carries the whole answer.
         """
-        requests = self._prepare([prompt], [passages], [query], self._settings(config, settings))
+        requests = self.prepare([prompt], [passages], [query], self._settings(config, settings))
         self._require_room(requests)
         return self._stream(requests, cancel)
 
@@ -226,7 +226,7 @@ class NestEngine:
         require_text("text", text)
         scored_with = self._settings(config, settings)
         queries = [query or prompt or text]
-        [request] = self._prepare([prompt], [passages], queries, scored_with)
+        [request] = self.prepare([prompt], [passages], queries, scored_with)
         return score(self.language_model, self.key_cache, request, text)
 
     def format_question(self, question: str) -> str:
@@ -290,14 +290,24 @@ class NestEngine:
             found_B[row] = result
         return found_B
 
-    def _prepare(
+    def prepare(
         self,
         prompts: Sequence[str],
         passages: Sequence[Sequence[Passage] | None] | None,
         queries: Sequence[str | None] | None,
         config: NestConfig,
     ) -> list[Request]:
-        """Find passages for each prompt, write them into it where the method says so, and tokenize."""
+        """Find passages for each prompt, write them into it where the method says so, and tokenize.
+
+        Args:
+            prompts: the prompts.
+            passages: as for :meth:`generate_batch`.
+            queries: as for :meth:`generate_batch`.
+            config: settings.
+
+        Returns:
+            one request for each prompt.
+        """
         queries_B = _one_each("queries", queries, prompts)
         passages_B = _one_each("passages", passages, prompts)
         stopwatch = Stopwatch()

@@ -33,6 +33,7 @@ KeyLayer = Literal["ffn_input", "penultimate"]
 _FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc1")
 _MASKED_ATTENTION = ("eager", "sdpa")  # implementations that take a ready-made [B, 1, Q, KV] mask
 _PLAIN_LAYERS = {"full_attention", "sliding_attention"}
+_NOT_IN_KEYS = ("nest", "transformers_version", "_name_or_path")  # parts of a configuration that keys do not depend on
 _WIDE_FORWARD = 32  # width of the forward that tells what wide forwards cost
 _ENCODE_TOKENS = 4096  # most tokens, padding included, in one forward over passages
 
@@ -151,15 +152,15 @@ class HuggingFaceLanguageModel:
         return min(max((wide / one - 1) / (_WIDE_FORWARD - 1), 0.001), 0.2)
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """NEST settings stored with the model, under ``nest`` in its ``config.json``."""
+    def tuned(self) -> dict[str, Any]:
+        """NEST's defaults for the model by method, stored under ``nest`` in its ``config.json``."""
         return dict(getattr(self.model.config, "nest", None) or {})
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of what keys depend on: weights (sampled), configuration, tokenizer, key layer."""
         digest = hashlib.sha256()
-        shape = {k: v for k, v in self._config.to_dict().items() if k not in ("transformers_version", "_name_or_path")}
+        shape = {k: v for k, v in self._config.to_dict().items() if k not in _NOT_IN_KEYS}
         digest.update(json.dumps(shape, sort_keys=True, default=str).encode())
         digest.update(self.tokenizer.definition.encode())
         digest.update(self.key_layer.encode())

@@ -22,6 +22,7 @@ except ImportError as missing:  # the entry point imports this module: a message
 from nest_engine.cli.ask_command import ask
 from nest_engine.cli.demo_command import demo
 from nest_engine.cli.index_commands import app as index_app
+from nest_engine.cli.tune_command import tune
 
 app = typer.Typer(
     name="nest",
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(ask)
+app.command()(tune)
 app.add_typer(index_app, name="index")
 
 

@@ -10,6 +10,8 @@ import typer
 from nest_engine.cli import loading
 from nest_engine.cli.console import STDERR, STDOUT, print_json, remark, reports_errors
 from nest_engine.cli.options import EmbedderOption, Format, Json, Method, Model, SearchOption, Settings, parse_settings
+from nest_engine.cli.tune_command import read_tuned
+from nest_engine.config import NestConfig
 from nest_engine.errors import InputError
 from nest_engine.rendering import to_html, to_markdown, to_terminal
 
@@ -35,6 +37,9 @@ def ask(
     stop: Annotated[
         list[str] | None, typer.Option("--stop", help="Text that ends the answer, \\n for a new line; repeatable.")
     ] = None,
+    tuned: Annotated[
+        Path | None, typer.Option("--tuned", help="Settings that `nest tune` wrote, as the model's defaults.")
+    ] = None,
     pairs: Settings = None,
     output_format: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TEXT,
     as_json: Json = False,
@@ -54,7 +59,10 @@ def ask(
     for path in docs:
         if not path.exists():
             raise InputError(f"{path} does not exist; give a folder, a file or an index")
+    defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
     engine = loading.load_engine(model)  # before reading: a wrong name shows at once, and reading may take long
+    if defaults is not None:
+        engine.config = defaults
     engine.retriever = loading.open_retriever(docs, search, embedder)
     with STDERR.status("answering"):
         output = engine.ask(question, **settings)

@@ -9,8 +9,9 @@ import typer
 from rich.text import Text
 
 from nest_engine.cli import loading
-from nest_engine.cli.console import STDERR, STDOUT, print_json, reports_errors
+from nest_engine.cli.console import STDERR, STDOUT, print_json, progress_bar, reports_errors, show_rows
 from nest_engine.cli.options import Json, Method, parse_settings
+from nest_engine.config import METHODS
 from nest_engine.rendering import printable, to_terminal
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ def demo(
     ] = None,
     method: Method = "nest",
     ask_all: Annotated[bool, typer.Option("--all", help="Ask all shipped questions.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Ask all shipped questions by every method; count the right passages.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Answer questions offline, with the small model and corpus that come along, and compare with the model alone."""
@@ -34,6 +38,9 @@ def demo(
     import nest_demo
     from nest_engine.retrieval import BM25Retriever
 
+    if check:
+        _check(as_json)
+        return
     questions = [question] if question is not None else [shipped.question for shipped in nest_demo.load_questions()]
     engine = loading.load_engine(None, BM25Retriever(nest_demo.load_passages()))
     methods = dict.fromkeys(("lm", settings["method"]))  # once, if the method is lm
@@ -48,6 +55,44 @@ def demo(
         print_json({"answers": [_comparison(asked, outputs) for asked, outputs in answers]})
     else:
         _show_table(answers)
+
+
+def _check(as_json: bool) -> None:
+    """Count, for every method, the shipped questions that are answered with a citation into the right passage."""
+    import nest_demo
+    from nest_engine.retrieval import BM25Retriever
+
+    questions = nest_demo.load_questions()
+    engine = loading.load_engine(None, BM25Retriever(nest_demo.load_passages()))
+    rows: list[dict[str, Any]] = []
+    with progress_bar("answering") as progress:
+        for number, method in enumerate(METHODS):
+            outputs = []
+            for asked, question in enumerate(questions, number * len(questions) + 1):
+                outputs.append(engine.ask(question.question, method=method, max_new_tokens=DEMO_TOKENS))
+                progress(asked, len(METHODS) * len(questions))
+            pairs = list(zip(questions, outputs, strict=True))
+            tokens = sum(output.stats.completion_tokens for output in outputs)
+            copied = sum(output.stats.attributed_share * output.stats.completion_tokens for output in outputs)
+            rows.append(
+                {
+                    "method": method,
+                    "questions": len(questions),
+                    "cites the right passage": sum(
+                        question.passage_id in {citation.passage_id for citation in output.citations}
+                        for question, output in pairs
+                    ),
+                    "holds the answer": sum(
+                        question.answer.lower() in output.text.lower() for question, output in pairs
+                    ),
+                    "copied": round(copied / max(tokens, 1), 3),
+                    "tokens per forward": round(tokens / sum(output.stats.lm_forwards for output in outputs), 2),
+                }
+            )
+    if as_json:
+        print_json({"methods": rows})
+    else:
+        show_rows(f"{len(questions)} questions, {DEMO_TOKENS} tokens each", rows)
 
 
 def _comparison(question: str, outputs: dict[str, NestOutput]) -> dict[str, Any]:

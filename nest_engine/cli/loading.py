@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nest_engine.engine import NestEngine
     from nest_engine.interfaces import PassageRetriever
     from nest_engine.retrieval import Embedder
+    from nest_engine.retrieval.corpus_retriever import CorpusRetriever
     from nest_engine.types import Passage
 
 _MOST_REMARKS = 20  # skipped files that are named one by one
@@ -35,7 +36,7 @@ def load_engine(model: str | None, retriever: PassageRetriever | None = None) ->
         return NestEngine.from_pretrained(model, retriever=retriever, **options)
 
 
-def open_retriever(docs: Sequence[Path], search: Search | None, embedder: str | None) -> PassageRetriever:
+def open_retriever(docs: Sequence[Path], search: Search | None, embedder: str | None) -> CorpusRetriever:
     """Open an index, or read documents and search them in memory."""
     from nest_engine.retrieval import is_index
 
@@ -49,7 +50,7 @@ def _search_mode(search: Search | None, embedder: str | None) -> Search:
     return search or (Search.HYBRID if embedder else Search.BM25)
 
 
-def open_index(path: Path, search: Search | None, embedder: str | None) -> PassageRetriever:
+def open_index(path: Path, search: Search | None, embedder: str | None) -> CorpusRetriever:
     """Open an index for a search that it can do."""
     from nest_engine.retrieval import PassageIndex
 
@@ -69,7 +70,7 @@ def _stored_name(stored: str) -> str | None:
     return match[1] if match else None
 
 
-def _read_retriever(docs: Sequence[Path], search: Search | None, embedder: str | None) -> PassageRetriever:
+def _read_retriever(docs: Sequence[Path], search: Search | None, embedder: str | None) -> CorpusRetriever:
     from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 
     mode = _search_mode(search, embedder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -104,3 +105,31 @@ def test_it_is_immutable():
     base = NestConfig()
     base.replace(k=5)
     assert base.k == 1024
+
+
+def test_a_models_own_defaults_are_those_of_the_method_they_were_tuned_for():
+    config = NestConfig(tuned={"nest": {"alpha": 0.4, "gamma": 0.01}, "ra-nest": {"max_draft_tokens": 16}})
+    assert (config.alpha, config.tau, config.gamma) == (0.4, 0.1, 0.01)
+    in_prompt = config.replace(method="ra-nest")
+    assert (in_prompt.alpha, in_prompt.gamma, in_prompt.max_draft_tokens) == (0.3, 0.5, 16)
+    assert config.replace(method="knn-lm").max_draft_tokens == 1
+    assert in_prompt.replace(method="nest") == config
+
+
+def test_a_chosen_setting_wins_over_a_tuned_one():
+    config = NestConfig(alpha=0.2, tuned={"nest": {"alpha": 0.4}, "lossless": {"alpha": 0.5}})
+    assert config.alpha == 0.2
+    assert config.replace(method="lossless").alpha == 0.2
+
+
+@pytest.mark.parametrize(
+    ("tuned", "message"),
+    [
+        ({"alpha": 0.4}, "tuned={'alpha': ...} is not valid: expected {method: {setting: value}}"),
+        ({"nest": {"alfa": 0.4}}, "tuned setting 'alfa' of nest: expected one of alpha, tau, delta"),
+        ({"nest": {"alpha": "much"}}, "alpha='much' is not valid"),
+    ],
+)
+def test_tuned_defaults_are_checked(tuned, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        NestConfig(tuned=tuned)

@@ -32,7 +32,7 @@ def test_every_setting_of_the_engine_is_a_field():
     settings = set(NestSettings.model_fields) - {"config"}
     assert {"max_new_tokens" if name == "max_tokens" else name for name in settings} == set(
         NestConfig.__dataclass_fields__
-    )
+    ) - {"tuned"}
 
 
 def run_without(blocked: str, statement: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,304 @@
+"""Finding a model's own settings: how far to trust the datastore, where to draft, what to accept.
+
+The paper's values belong to Llama-2. Texts that documents of the user begin with are predicted token by token, behind
+a request for their subject, in two conditions: the document is among the passages (``gold``), or kept out of them
+(``no-gold``). The first alone would teach blind trust: what is asked for would always be there to copy.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, takewhile
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from nest_engine.config import NestConfig
+from nest_engine.drafting import nearest_entry
+from nest_engine.engine import NestEngine
+from nest_engine.errors import InputError
+from nest_engine.mixture import knn_distribution, neighbor_weights, retrieval_confidence
+from nest_engine.scoring import ForcedText, Predicted
+from nest_engine.token_index import TokenIndex
+from nest_engine.types import Passage
+
+Condition = Literal["gold", "no-gold"]
+CONDITIONS: tuple[Condition, ...] = ("gold", "no-gold")
+Progress = Callable[[int, int], None]
+
+ALPHAS = tuple(round(0.1 * i, 1) for i in range(-2, 11))
+TAUS = (0.02, 0.05, 0.1, 0.2, 0.3)
+DELTAS = tuple(round(0.1 * i, 1) for i in range(1, 11))
+GAMMAS = (1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.2, 0.5, 1.0)
+DRAFT_LENGTHS = (8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A text to predict behind a request for its subject.
+
+    Args:
+        query: the request.
+        text: the text.
+        passages: what may be copied.
+        condition: whether the text's document is among the passages.
+    """
+
+    query: str
+    text: str
+    passages: tuple[Passage, ...]
+    condition: Condition
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A place where a draft could begin, and how well it would have gone.
+
+    Args:
+        lambda_: interpolation coefficient there.
+        right: tokens of the passage that agree with the text, the decided first one included.
+        right_ratios: ``p_M(w) / max p_M`` of those that verification would have judged.
+        wrong_ratio: the same of the first that does not agree; None where passage or text ended.
+    """
+
+    lambda_: float
+    right: int
+    right_ratios: tuple[float, ...]
+    wrong_ratio: float | None
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Recommended settings and what speaks for them.
+
+    Args:
+        method: the method they are for.
+        settings: the settings.
+        perplexity: for each alpha and tau, the perplexity under p_M in each condition.
+        perplexity_of: perplexity in each condition of ``lm``, of the former and of the recommended settings.
+        drafting: for each range of lambda, the number of drafts that could begin there and the share whose next token
+            was right.
+        acceptance: for each gamma, the shares of right and of wrong tokens that are accepted.
+        draft_yield: for each draft length, expected tokens for the time of a forward over one token.
+    """
+
+    method: str
+    settings: dict[str, Any]
+    perplexity: list[dict[str, float]]
+    perplexity_of: dict[str, dict[str, float]]
+    drafting: list[dict[str, float]]
+    acceptance: list[dict[str, float]]
+    draft_yield: list[dict[str, float]]
+
+
+def make_samples(engine: NestEngine, passages: Sequence[Passage], count: int, *, seed: int = 0) -> list[Sample]:
+    """Draw documents, and search passages for each with and without it.
+
+    Args:
+        engine: with the first-stage search.
+        passages: passages that are searched; the first of a titled document is the text to predict.
+        count: number of documents.
+        seed: draws others.
+
+    Returns:
+        two samples for each document.
+
+    Raises:
+        InputError: if no passage has a title, or the engine searches nothing.
+    """
+    if engine.retriever is None:
+        raise InputError("the engine has no retriever: tuning searches passages; give one")
+    leads: dict[str, Passage] = {}
+    for passage in passages:
+        if passage.title:
+            leads.setdefault(passage.title, passage)
+    if not leads:
+        raise InputError("no passage has a title: tuning asks for documents by title; give documents with titles")
+    chosen = random.Random(seed).sample(list(leads.values()), min(count, len(leads)))
+    queries = [f"Tell me about {passage.title}." for passage in chosen]
+    k = engine.config.passages_to_find
+    of_document = max(sum(other.title == passage.title for other in passages) for passage in chosen)
+    samples = []
+    for lead, query, found in zip(chosen, queries, engine.retriever.retrieve(queries, k + of_document), strict=True):
+        others = tuple(passage for passage in found if passage.title != lead.title)
+        samples += [
+            Sample(query, f" {lead.text}", tuple(found[:k]), "gold"),
+            Sample(query, f" {lead.text}", others[:k], "no-gold"),
+        ]
+    return samples
+
+
+def tune(engine: NestEngine, samples: Sequence[Sample], *, progress: Progress = lambda done, total: None) -> Tuning:
+    """Choose alpha and tau by perplexity, delta and gamma by what agrees with the texts, draft length by its yield.
+
+    Args:
+        engine: its configuration names the method, and is compared with what is recommended.
+        samples: of :func:`make_samples`.
+        progress: told how many texts were read, and of how many; each is read twice.
+
+    Returns:
+        the settings and the evidence.
+    """
+    total = 2 * len(samples)
+    observed = _Observed()
+    for number, sample in enumerate(samples, 1):
+        for predicted in _force(engine, engine.config, sample).predict():
+            observed.add(sample.condition, predicted)
+        progress(number, total)
+    sweep = [
+        {"alpha": alpha, "tau": tau, **observed.perplexity(alpha, tau), "mean": observed.mean_perplexity(alpha, tau)}
+        for alpha in ALPHAS
+        for tau in TAUS
+    ]
+    best = min(sweep, key=lambda row: row["mean"])
+    trusted = engine.config.replace(alpha=best["alpha"], tau=best["tau"])
+
+    copies: list[Copy] = []
+    for number, sample in enumerate(samples, len(samples) + 1):
+        forced = _force(engine, trusted, sample)
+        for predicted in forced.predict():
+            copies += _copies(predicted, forced.index, trusted)
+        progress(number, total)
+    drafting = _drafting(copies)
+    delta = _choose_delta(drafting)
+    begun = [copy for copy in copies if copy.lambda_ <= delta]
+    acceptance = _acceptance(begun)
+    gamma = max(acceptance, key=lambda row: (row["right"] - row["wrong"], row["gamma"]))["gamma"]
+    draft_yield = _draft_yield(begun, engine.language_model.marginal_token_cost)
+    length = max(draft_yield, key=lambda row: (row["tokens"], -row["length"]))["length"]
+    return Tuning(
+        method=engine.config.method,
+        settings={
+            "alpha": best["alpha"],
+            "tau": best["tau"],
+            "delta": delta,
+            "gamma": gamma,
+            "max_draft_tokens": int(length),
+        },
+        perplexity=sweep,
+        perplexity_of={
+            "lm": observed.perplexity(None, 1.0),
+            "before": observed.perplexity(engine.config.alpha, engine.config.tau),
+            "recommended": observed.perplexity(best["alpha"], best["tau"]),
+        },
+        drafting=drafting,
+        acceptance=acceptance,
+        draft_yield=draft_yield,
+    )
+
+
+def _force(engine: NestEngine, config: NestConfig, sample: Sample) -> ForcedText:
+    [request] = engine.prepare([engine.format_question(sample.query)], [sample.passages], [sample.query], config)
+    return ForcedText(engine.language_model, engine.key_cache, request, sample.text)
+
+
+@dataclass
+class _Observed:
+    """What predicted each token of the texts, apart from alpha and tau: every pair of those is then arithmetic."""
+
+    lm_probs: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+    knn_probs: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+    distances: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))  # nearest and farthest
+
+    def add(self, condition: str, predicted: Predicted) -> None:
+        targets_Q1 = torch.tensor(predicted.targets, device=predicted.lm_probs_QV.device)[:, None]
+        lm_probs_Q = predicted.lm_probs_QV.gather(1, targets_Q1)[:, 0]
+        if predicted.neighbors is None:
+            knn_probs_Q, ends_Q2 = torch.zeros_like(lm_probs_Q), torch.ones(len(lm_probs_Q), 2)
+        else:
+            distances_QK = predicted.neighbors.distances_QK
+            weights_QK = neighbor_weights(distances_QK, predicted.width)
+            knn_probs_QV = knn_distribution(weights_QK, predicted.neighbors.values_QK, predicted.lm_probs_QV.shape[-1])
+            knn_probs_Q = knn_probs_QV.gather(1, targets_Q1)[:, 0]
+            ends_Q2 = torch.stack([distances_QK.amin(-1), distances_QK.amax(-1)], dim=-1)
+        for held, values in ((self.lm_probs, lm_probs_Q), (self.knn_probs, knn_probs_Q), (self.distances, ends_Q2)):
+            held[condition].append(values.double().cpu())
+
+    def perplexity(self, alpha: float | None, tau: float) -> dict[str, float]:
+        """Return the perplexity in each condition; without alpha, the model's own."""
+        return {condition: math.exp(self._nll(condition, alpha, tau)) for condition in self.lm_probs}
+
+    def mean_perplexity(self, alpha: float, tau: float) -> float:
+        """Return the perplexity over the conditions, each counting the same."""
+        return math.exp(sum(self._nll(condition, alpha, tau) for condition in self.lm_probs) / len(self.lm_probs))
+
+    def _nll(self, condition: str, alpha: float | None, tau: float) -> float:
+        lm_probs_T = torch.cat(self.lm_probs[condition])
+        knn_probs_T, distances_T2 = torch.cat(self.knn_probs[condition]), torch.cat(self.distances[condition])
+        if alpha is None:
+            return -float(lm_probs_T.log().mean())
+        lambda_T = retrieval_confidence(distances_T2, alpha, tau)
+        return -float(torch.lerp(knn_probs_T, lm_probs_T, lambda_T).log().mean())
+
+
+@torch.inference_mode()
+def _copies(predicted: Predicted, index: TokenIndex, config: NestConfig) -> Iterator[Copy]:
+    """Yield the drafts that could begin along a text: where the picked token is right and some neighbour has it."""
+    mixture = predicted.mixture(config)
+    picked = mixture.probs_QV.argmax(-1).tolist()
+    ratios_QV = mixture.probs_QV / mixture.probs_QV.amax(-1, keepdim=True)
+    start = 0
+    while start < len(picked):
+        entry = None
+        if picked[start] == predicted.targets[start]:
+            entry = nearest_entry(mixture.neighbors, start, picked[start])
+        if entry is None:
+            start += 1
+            continue
+        drafted = [index.value(each) for each in index.span(entry, max(DRAFT_LENGTHS))]
+        ahead = list(zip(drafted, predicted.targets[start:], strict=False))
+        right = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ahead))
+        yield Copy(
+            lambda_=float(mixture.lambda_Q[start]),
+            right=right,
+            right_ratios=tuple(float(ratios_QV[start + i, drafted[i]]) for i in range(1, right)),
+            wrong_ratio=float(ratios_QV[start + right, drafted[right]]) if right < len(ahead) else None,
+        )
+        start += right
+
+
+def _drafting(copies: Sequence[Copy]) -> list[dict[str, float]]:
+    """Return, for each range of lambda, how many drafts begin there and how many of their second tokens are right."""
+    rows = []
+    for delta in DELTAS:
+        judged = [
+            copy.right > 1
+            for copy in copies
+            if delta - 0.1 < copy.lambda_ <= delta and (copy.right > 1 or copy.wrong_ratio is not None)
+        ]
+        rows.append({"delta": delta, "drafts": len(judged), "right": sum(judged) / len(judged) if judged else 0.0})
+    return rows
+
+
+def _choose_delta(drafting: Sequence[dict[str, float]]) -> float:
+    """Return the lambda up to which drafting gains most: a right next token counts for it, a wrong one against it."""
+    gains = list(accumulate(row["drafts"] * (2 * row["right"] - 1) for row in drafting))
+    return drafting[gains.index(max(gains))]["delta"]
+
+
+def _acceptance(copies: Sequence[Copy]) -> list[dict[str, float]]:
+    """Return, for each gamma, the shares of right and wrong drafted tokens that relaxed verification accepts."""
+    right = [ratio for copy in copies for ratio in copy.right_ratios]
+    wrong = [copy.wrong_ratio for copy in copies if copy.wrong_ratio is not None]
+    return [
+        {"gamma": gamma, "right": _share_above(right, 0.5 * gamma), "wrong": _share_above(wrong, 0.5 * gamma)}
+        for gamma in GAMMAS
+    ]
+
+
+def _share_above(ratios: Sequence[float], threshold: float) -> float:
+    return sum(ratio > threshold for ratio in ratios) / len(ratios) if ratios else 0.0
+
+
+def _draft_yield(copies: Sequence[Copy], marginal_cost: float) -> list[dict[str, float]]:
+    """Return, for each draft length, the tokens that it brings for the time of a forward over one token."""
+    rows = []
+    for length in DRAFT_LENGTHS:
+        tokens = sum(min(copy.right, length) for copy in copies) / max(len(copies), 1)
+        rows.append({"length": length, "tokens": tokens / (1 + marginal_cost * (length - 1))})
+    return rows

@@ -1,0 +1,209 @@
+"""`nest tune`: the sweep agrees with the engine's own score, and what is chosen follows from what was counted."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import nest_demo
+from nest_engine import InputError, NestConfig, NestEngine, Passage
+from nest_engine.cli import app
+from nest_engine.retrieval import BM25Retriever
+from nest_engine.tuning import (
+    Copy,
+    Sample,
+    _acceptance,
+    _choose_delta,
+    _copies,
+    _draft_yield,
+    _drafting,
+    _force,
+    _Observed,
+    make_samples,
+    tune,
+)
+
+
+@pytest.fixture(scope="module")
+def engine() -> NestEngine:
+    return nest_demo.load_engine(BM25Retriever(nest_demo.load_passages()))
+
+
+@pytest.fixture(scope="module")
+def samples(engine: NestEngine) -> list[Sample]:
+    return make_samples(engine, nest_demo.load_passages(), 3)
+
+
+def test_the_document_is_among_the_passages_or_kept_out_of_them(engine: NestEngine, samples: list[Sample]) -> None:
+    assert [sample.condition for sample in samples] == ["gold", "no-gold"] * 3
+    for gold, without in zip(samples[::2], samples[1::2], strict=True):
+        assert (gold.query, gold.text) == (without.query, without.text)
+        assert any(f" {passage.text}" == gold.text for passage in gold.passages)
+        assert not any(f" {passage.text}" == gold.text for passage in without.passages)
+        assert len(gold.passages) == len(without.passages) == engine.config.num_passages
+
+
+def test_samples_depend_on_the_seed_alone(engine: NestEngine, samples: list[Sample]) -> None:
+    passages = nest_demo.load_passages()
+    assert make_samples(engine, passages, 3) == samples
+    assert make_samples(engine, passages, 3, seed=1) != samples
+
+
+def test_documents_without_titles_cannot_be_asked_for(engine: NestEngine) -> None:
+    with pytest.raises(InputError, match="no passage has a title"):
+        make_samples(engine, [Passage(text="Text alone.")], 3)
+
+
+def test_tuning_needs_a_search(engine: NestEngine) -> None:
+    with pytest.raises(InputError, match="the engine has no retriever"):
+        make_samples(NestEngine(engine.language_model), nest_demo.load_passages(), 3)
+
+
+@pytest.mark.parametrize(("alpha", "tau"), [(0.3, 0.1), (0.1, 0.02), (0.8, 0.3)])
+def test_perplexity_by_arithmetic_is_the_engines_own(
+    engine: NestEngine, samples: list[Sample], alpha: float, tau: float
+) -> None:
+    observed = _Observed()
+    for sample in samples[:2]:
+        for predicted in _force(engine, engine.config, sample).predict():
+            observed.add(sample.condition, predicted)
+    for sample in samples[:2]:
+        score = engine.score(
+            sample.text, prompt=engine.format_question(sample.query), passages=sample.passages, alpha=alpha, tau=tau
+        )
+        assert observed.perplexity(alpha, tau)[sample.condition] == pytest.approx(score.perplexity, rel=1e-3)
+        alone = engine.score(sample.text, prompt=engine.format_question(sample.query), passages=[], method="lm")
+        assert observed.perplexity(None, 1.0)[sample.condition] == pytest.approx(alone.perplexity, rel=1e-4)
+
+
+def test_a_copy_is_right_as_far_as_passage_and_text_agree(engine: NestEngine) -> None:
+    passage = next(p for p in nest_demo.load_passages() if p.title == "Neptune")
+    words = passage.text.split()
+    departing = " ".join([*words[:20], "entirely", *words[21:25]])
+    sample = Sample("Tell me about Neptune.", f" {departing}", (passage,), "gold")
+    config = engine.config.replace(fixed_lambda=0.0)
+    forced = _force(engine, config, sample)
+    [predicted] = forced.predict()
+    copies = list(_copies(predicted, forced.index, config))
+    departed = next(copy for copy in copies if copy.wrong_ratio is not None)
+    before = engine.language_model.tokenizer.encode_prompt(" ".join(words[:20])).token_ids
+    assert sum(copy.right for copy in copies[: copies.index(departed) + 1]) <= len(before)
+    assert departed.right > 5
+    assert len(departed.right_ratios) == departed.right - 1
+    assert 0 < departed.wrong_ratio <= 1
+    assert departed.lambda_ == 0.0
+
+
+def copy(lambda_: float, right: int, wrong: float | None = 0.5) -> Copy:
+    return Copy(lambda_, right, (0.9,) * (right - 1), wrong)
+
+
+def test_drafting_is_counted_by_lambda() -> None:
+    copies = [copy(0.05, 4), copy(0.1, 1), copy(0.15, 1), copy(0.55, 9, None), copy(0.55, 1, None)]
+    rows = {row["delta"]: (row["drafts"], row["right"]) for row in _drafting(copies)}
+    assert rows[0.1] == (2, 0.5)
+    assert rows[0.2] == (1, 0.0)
+    assert rows[0.6] == (1, 1.0)  # the other ended with its first token, which says nothing
+    assert rows[1.0] == (0, 0.0)
+
+
+def test_delta_is_where_drafting_has_gained_most() -> None:
+    def row(delta: float, drafts: int, right: float) -> dict[str, float]:
+        return {"delta": delta, "drafts": drafts, "right": right}
+
+    assert _choose_delta([row(0.1, 10, 0.9), row(0.2, 4, 0.25), row(0.3, 6, 1.0), row(0.4, 8, 0.0)]) == 0.3
+    assert _choose_delta([row(0.1, 10, 0.9), row(0.2, 4, 0.25), row(0.3, 1, 1.0), row(0.4, 8, 0.0)]) == 0.1
+
+
+def test_acceptance_is_counted_by_gamma() -> None:
+    rows = {row["gamma"]: row for row in _acceptance([copy(0.1, 3, 0.04), copy(0.1, 2, None), copy(0.1, 2, 0.3)])}
+    assert (rows[1e-5]["right"], rows[1e-5]["wrong"]) == (1.0, 1.0)
+    assert (rows[0.1]["right"], rows[0.1]["wrong"]) == (1.0, 0.5)  # the test is p > 0.5 * gamma * max p
+    assert (rows[1.0]["right"], rows[1.0]["wrong"]) == (1.0, 0.0)
+
+
+def test_draft_yield_weighs_tokens_against_width() -> None:
+    rows = {row["length"]: row["tokens"] for row in _draft_yield([copy(0.1, 20), copy(0.1, 4)], 0.1)}
+    assert rows[8] == pytest.approx((8 + 4) / 2 / 1.7)
+    assert rows[32] == pytest.approx((20 + 4) / 2 / 4.1)
+
+
+def test_recommended_settings_predict_better_and_are_settings(engine: NestEngine, samples: list[Sample]) -> None:
+    told: list[tuple[int, int]] = []
+    tuning = tune(engine, samples, progress=lambda done, total: told.append((done, total)))
+    config = engine.config.replace(**tuning.settings)
+    assert told == [(number, 12) for number in range(1, 13)]
+
+    def mean(figures: dict[str, float]) -> float:
+        return math.sqrt(figures["gold"] * figures["no-gold"])
+
+    assert mean(tuning.perplexity_of["recommended"]) <= mean(tuning.perplexity_of["before"])
+    assert mean(tuning.perplexity_of["recommended"]) < mean(tuning.perplexity_of["lm"])
+    for sample in samples[:2]:
+        engine.generate(engine.format_question(sample.query), passages=sample.passages, config=config, max_new_tokens=4)
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for passage in nest_demo.load_passages()[:12]:
+        (folder / f"{passage.title}.txt").write_text(passage.text, encoding="utf-8")
+    return folder
+
+
+def test_the_command_writes_settings_that_ask_takes(docs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tuned.json"
+    out.write_text('{"lossless": {"max_draft_tokens": 8}}')
+    run = CliRunner().invoke(app, ["tune", "--docs", str(docs), "--documents", "2", "--out", str(out)])
+    assert run.exit_code == 0, run.output
+    tuned = json.loads(out.read_text())
+    assert tuned["lossless"] == {"max_draft_tokens": 8}
+    assert set(tuned["nest"]) == {"alpha", "tau", "delta", "gamma", "max_draft_tokens"}
+    assert f"alpha={tuned['nest']['alpha']}" in run.output
+    asked = ["ask", "Tell me about the Sun.", "--docs", str(docs), "--max-new-tokens", "2"]
+    assert CliRunner().invoke(app, [*asked, "--tuned", str(out)]).exit_code == 0
+    out.write_text("[]")
+    refused = CliRunner().invoke(app, [*asked, "--tuned", str(out)])
+    assert refused.exit_code == 1
+    assert "holds no settings by method" in refused.output
+
+
+def test_stored_settings_come_with_the_model(docs: Path, tmp_path: Path) -> None:
+    model, out = tmp_path / "model", tmp_path / "tuned.json"
+    shutil.copytree(nest_demo.model_path(), model)
+    before = NestEngine.from_pretrained(str(model), dtype="float32").language_model.fingerprint
+    arguments = ["--docs", str(docs), "--documents", "2", "--out", str(out), "--model", str(model), "--store"]
+    run = CliRunner().invoke(app, ["tune", *arguments, "--method", "ra-nest"])
+    assert run.exit_code == 0, run.output
+    engine = NestEngine.from_pretrained(str(model), dtype="float32")
+    settings = json.loads(out.read_text())["ra-nest"]
+    tuned = engine.config.replace(method="ra-nest")
+    assert {name: getattr(tuned, name) for name in settings} == settings
+    assert engine.language_model.fingerprint == before  # keys stay valid: they do not depend on settings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "lossless"], "--method 'lossless' has nothing to tune: expected nest or ra-nest"),
+        (["--store"], "--store needs a model in a folder, with its config.json; --model is None"),
+    ],
+)
+def test_wrong_use_is_told_before_anything_slow(docs: Path, arguments: list[str], message: str) -> None:
+    run = CliRunner().invoke(app, ["tune", "--docs", str(docs), *arguments])
+    assert run.exit_code == 1
+    assert message in " ".join(run.output.split())
+
+
+def test_settings_of_a_model_are_the_engines(engine: NestEngine) -> None:
+    class Tuned:
+        tuned = {"nest": {"alpha": 0.2}}  # noqa: RUF012
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(engine.language_model, name)
+
+    assert NestEngine(Tuned()).config == NestConfig(alpha=0.2)
