@@ -1,4 +1,4 @@
-"""The Muon optimizer for weight matrices, in float32 where the processor has no bfloat16 of its own."""
+"""The Muon optimizer for weight matrices."""
 
 from __future__ import annotations
 
@@ -24,11 +24,18 @@ class Muon(torch.optim.Optimizer):
         lr: learning rate; updates are scaled to the size of AdamW's, so rates of AdamW fit.
         momentum: share of the last update that is kept.
         weight_decay: decoupled weight decay.
+        dtype: what to orthogonalize in; bfloat16 is exact enough.
     """
 
     def __init__(
-        self, params: Iterable[torch.nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: Iterable[torch.nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        self._dtype = dtype
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -39,7 +46,8 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]:
                 by_shape[weight.shape].append(weight)
             for weights in by_shape.values():
-                updates = orthogonalize(torch.stack([self._momentum(weight, group["momentum"]) for weight in weights]))
+                averages = torch.stack([self._momentum(weight, group["momentum"]) for weight in weights])
+                updates = orthogonalize(averages.to(self._dtype)).to(averages.dtype)
                 rate = group["lr"] * 0.2 * max(updates.shape[-2:]) ** 0.5
                 for weight, update in zip(weights, updates, strict=True):
                     weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
@@ -57,13 +65,11 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     Args:
         matrices: ``[..., rows, columns]``.
     """
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
-    wide = x.shape[-2] <= x.shape[-1]
-    x = x if wide else x.mT
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = matrices if wide else matrices.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = _COEFFICIENTS
     for _ in range(_STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    orthogonal: Tensor = (x if wide else x.mT).to(matrices.dtype)
-    return orthogonal
+    return x if wide else x.mT

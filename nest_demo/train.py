@@ -6,11 +6,13 @@ import ctypes
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,7 +79,7 @@ class Recipe:
     weight_decay: float = 0.02
     warmup_steps: int = 100
     decay: float = 0.3
-    long_context: float = 0.15
+    long_context: float = 0.1
     seed: int = 1
 
     def rate(self, step: int, tokens: int) -> float:
@@ -191,27 +193,36 @@ class Run:
         recipe: shape and schedule.
         folder: holds ``checkpoint.pt`` and ``log.jsonl``; a run found there is taken up where its checkpoint left it.
         device: where to compute.
+        compiled: compile the forward, which needs a C++ compiler on a CPU.
 
     Raises:
         ConfigError: if the folder holds a run of another recipe.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, device: torch.device, *, compiled: bool = False) -> None:
         self.recipe = recipe
         self.device = device
         self.position = Position()
         self._folder = folder
         torch.manual_seed(recipe.seed)
         self.model = LlamaForCausalLM(_model_config(recipe)).to(device)
+        if device.type == "cpu":
+            self.model.set_attn_implementation("eager")  # compiled, it is half again as fast there as the fused one
+        self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=is_faster_in_bfloat16(device))
         embedding = self.model.get_input_embeddings().weight
         matrices = [p for p in self.model.model.layers.parameters() if p.ndim == 2]
         rest = [embedding, *(p for p in self.model.parameters() if p.ndim == 1)]
         self._optimizers = (
-            Muon(matrices, lr=recipe.matrix_lr, weight_decay=recipe.weight_decay),
+            Muon(
+                matrices,
+                lr=recipe.matrix_lr,
+                weight_decay=recipe.weight_decay,
+                dtype=torch.bfloat16 if is_faster_in_bfloat16(device) else torch.float32,
+            ),
             torch.optim.AdamW(rest, lr=recipe.embedding_lr, betas=(0.9, 0.95), weight_decay=0.0),
         )
         self._peaks = (recipe.matrix_lr, recipe.embedding_lr)
-        self._loss = torch.compile(self._forward) if device.type == "cuda" else self._forward
+        self._loss = torch.compile(self._forward, dynamic=False) if compiled else self._forward
         if self._checkpoint.exists():
             self._resume()
 
@@ -228,7 +239,7 @@ class Run:
         rows = max(1, recipe.micro_batch_tokens // inputs.shape[1])
         total = torch.zeros((), device=self.device)
         for some, their in zip(torch.split(inputs, rows), torch.split(targets, rows), strict=True):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            with self._autocast:
                 loss = self._loss(some.to(self.device), their.to(self.device)) * (len(some) / len(inputs))
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -344,6 +355,9 @@ def train(
     tokens: Annotated[int | None, typer.Option(help="Tokens to train on instead of the size's own number.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 1,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda if there is one.")] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Compile the forward; a CPU needs a C++ compiler for it.")
+    ] = True,
     checkpoint_minutes: Annotated[float, typer.Option(help="Most minutes that a kill can lose.")] = 5,
     stop_after_minutes: Annotated[float | None, typer.Option(help="Save and leave after so many minutes.")] = None,
 ) -> None:
@@ -353,7 +367,11 @@ def train(
     recipe = replace(RECIPES[size], seed=seed, tokens=tokens or RECIPES[size].tokens)
     _keep_freed_memory()
     out.mkdir(parents=True, exist_ok=True)
-    run = Run(recipe, out, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if compiled and place.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        _CONSOLE.print("no C++ compiler here, so the forward is not compiled: slower", style="yellow")
+        compiled = False
+    run = Run(recipe, out, place, compiled=compiled)
     with _status("reading articles"):
         corpus = Corpus(out, data.read_articles(articles), data.read_questions(questions) if questions else [], recipe)
     _train(run, corpus, checkpoint_minutes * 60, (stop_after_minutes or math.inf) * 60)
@@ -436,6 +454,24 @@ def _require_same(saved: Recipe, wanted: Recipe, position: Position, folder: Pat
             f"{folder} holds a run for {saved.tokens} tokens that has come to {position.tokens}, too far for its "
             f"length to become {wanted.tokens}: take another --out, or the same --tokens"
         )
+
+
+@cache
+def is_faster_in_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies matrices faster in bfloat16: GPUs do, of processors the newer ones."""
+    if device.type != "cpu":
+        return True
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.randn(512, 512).to(dtype)
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    return seconds(torch.bfloat16) < seconds(torch.float32)
 
 
 def _keep_freed_memory() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers as hf
 
-from nest_engine import ConfigError, ContextOverflowError, NestEngine, Passage, UnsupportedModelError
+from nest_engine import ConfigError, ContextOverflowError, NestConfig, NestEngine, Passage, UnsupportedModelError
 from nest_engine.language_model import HuggingFaceLanguageModel
 from nest_engine.types import TokenizedPassage
 from tests.tiny_models import _COMMON, _LLAMA, ARCHITECTURES, tiny_model, tiny_tokenizer
@@ -76,11 +76,12 @@ def test_a_passage_longer_than_the_context_is_read_in_windows():
 
 def test_from_pretrained_loads_what_was_saved(tmp_path):
     model, tokenizer = tiny_model("qwen3"), tiny_tokenizer()
-    model.config.nest = {"alpha": 0.4, "gamma": 0.01}
+    model.config.nest = {"nest": {"alpha": 0.4, "gamma": 0.01}}
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     engine = NestEngine.from_pretrained(str(tmp_path), dtype=torch.float32, attn_implementation="eager", device="cpu")
     assert (engine.config.alpha, engine.config.gamma, engine.config.tau) == (0.4, 0.01, 0.1)
+    assert NestConfig(method="ra-nest", tuned=engine.config.tuned).alpha == NestConfig(method="ra-nest").alpha
     assert engine.language_model.model.config._attn_implementation == "eager"
     prompt = "A planet"
     direct = NestEngine(model, tokenizer).generate(prompt, method="lm", max_new_tokens=20)
