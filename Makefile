@@ -24,7 +24,7 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev ## Compare the methods on the shipped model and corpus
-	$(BIN)/python -m benchmarks.methods
+	$(BIN)/python -m benchmarks.speed
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
