@@ -150,7 +150,7 @@ class Answer:
         # Relaxed acceptance may pick a rejected token after all; lossless sampling has to leave it out.
         pick_probs_V = without(self._pick_probs(mixture)[0], rejected if self._is_lossless else None)
         token = pick(pick_probs_V, self._generator)
-        self.trace.pick(token, mixture.probs_QV, self._lambda_Q(mixture))
+        self.trace.pick(token, mixture.probs_QV, self._reported_lambda(mixture))
         if may_copy and self._text is not None and (draft := self._matching_draft(self._text, token)) is not None:
             return draft
         entry = nearest_entry(mixture.neighbors, 0, token) if may_copy else None
@@ -303,10 +303,10 @@ class Answer:
             is_accepted_Q = accept_relaxed(mixture.probs_QV, tokens_Q, self.config.gamma)
         num_accepted = accepted_prefix(is_accepted_Q)
         probs_Q = mixture.probs_QV.gather(1, tokens_Q[:, None])[:, 0]
-        self.trace.judge(tokens, num_accepted, probs_Q, self._lambda_Q(mixture))
+        self.trace.judge(tokens, num_accepted, probs_Q, self._reported_lambda(mixture))
         return num_accepted
 
-    def _lambda_Q(self, mixture: Mixture) -> Tensor:
+    def _reported_lambda(self, mixture: Mixture) -> Tensor:
         """Return lambda as it is reported: lossless text comes from the model alone, whatever the confidence says."""
         return torch.ones_like(mixture.lambda_Q) if self._is_lossless else mixture.lambda_Q
 
