@@ -100,9 +100,7 @@ class RunningAnswer:
             self._cancelled.set()
 
 
-def _events(
-    engine: NestEngine, question: str, config: NestConfig, is_cancelled: Callable[[], bool]
-) -> Iterator[Event]:
+def _events(engine: NestEngine, question: str, config: NestConfig, is_cancelled: Callable[[], bool]) -> Iterator[Event]:
     prompt = engine.format_question(question)
     for chunk in engine.stream(prompt, query=question, config=config, cancel=is_cancelled):
         citations = [citation.to_dict() for citation in chunk.citations]

@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from nest_engine.config import METHODS, NestConfig
+from nest_engine.config import Method, NestConfig
 from nest_engine.errors import InputError, NestError
 from nest_engine.types import require_text
 from nest_engine.ui.answering import Desk, RunningAnswer
@@ -30,7 +30,7 @@ BUSY = "another question is being answered; ask again when it is done"
 _STATIC = Path(__file__).parent / "static"
 _LONGEST_BODY = 65_536  # bytes
 _SETTINGS = ("method", "gamma", "max_new_tokens")
-_SUMMARIES = {
+_SUMMARIES: dict[Method, str] = {
     "nest": "mixes model and passages, copies and verifies spans",
     "ra-nest": "the same, with the best passages in the prompt as well",
     "lossless": "copies only what the model would have said anyway",
@@ -78,7 +78,7 @@ def create_app(engine: NestEngine, about: About, *, host: str = "127.0.0.1", pat
                 "questions": list(about.questions),
                 "method": config.method,
                 "max_new_tokens": config.max_new_tokens,
-                "methods": [_method(config.replace(method=method)) for method in METHODS],
+                "methods": [_method(config.replace(method=method)) for method in _SUMMARIES],
             }
         )
 

@@ -66,7 +66,7 @@ class Guard:
         return None
 
     def _is_ours(self, host: str) -> bool:
-        name, _, port = host.lower().rpartition(":") if _has_port(host) else (host.lower(), "", "")
+        name = _without_port(host.lower())
         if name in ("localhost", self._host):
             return True
         try:
@@ -76,5 +76,6 @@ class Guard:
         return True
 
 
-def _has_port(host: str) -> bool:
-    return host.rpartition(":")[2].isdigit() and not host.endswith("]")
+def _without_port(host: str) -> str:
+    name, _, port = host.rpartition(":")
+    return name if port.isdigit() else host

@@ -11,6 +11,13 @@ const PHASES = {
   verification: "verification",
 };
 
+const ENDINGS = {
+  eos: "complete",
+  length: "ended at the longest answer",
+  stop: "ended at a stop string",
+  cancelled: "stopped",
+};
+
 const $ = (id) => document.getElementById(id);
 
 /** Make an element; strings among the children become text. */
@@ -52,8 +59,10 @@ function showSettings() {
   $("summary").textContent = summary;
   $("gamma").disabled = gamma === null;
   if (gamma !== null && chosenGamma === null) $("gamma").value = Math.log10(Math.max(gamma, 1e-5));
-  const shown = chosenGamma ?? gamma;
-  $("gamma-value").textContent = gamma === null ? "–" : `${Number(shown.toPrecision(2))}${chosenGamma === null ? " (default)" : ""}`;
+  const own = chosenGamma === null;
+  $("gamma-reset").hidden = own || gamma === null;
+  $("gamma-value").textContent = gamma === null ? "not used" : own ? `${gamma} (default)` : `${chosenGamma}`;
+  $("gamma").setAttribute("aria-valuetext", $("gamma-value").textContent); // the slider itself counts powers of ten
   $("tokens-value").textContent = $("tokens").value;
 }
 
@@ -82,9 +91,10 @@ $("gamma").addEventListener("input", () => {
   chosenGamma = Number((10 ** Number($("gamma").value)).toPrecision(2));
   showSettings();
 });
-$("gamma").addEventListener("dblclick", () => {
+$("gamma-reset").addEventListener("click", () => {
   chosenGamma = null;
   showSettings();
+  $("gamma").focus();
 });
 $("tokens").addEventListener("input", showSettings);
 
@@ -112,7 +122,8 @@ class Written {
   }
 
   text(start, end) {
-    return printable(this.characters.slice(start, end).join(""));
+    const text = printable(this.characters.slice(start, end).join(""));
+    return start === 0 ? text.trimStart() : text;
   }
 
   mark(citation) {
@@ -204,7 +215,7 @@ async function ask() {
       if (event.type === "answer") finish(event.answer);
     }
     if (!answer) throw new Error("the connection ended before the answer did");
-    end(`done: ${answer.finish_reason}`);
+    end(ENDINGS[answer.finish_reason]);
   } catch (error) {
     if (controller.signal.aborted) {
       end("stopped");
