@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ class Desk:
         self.engine = engine
         self._patience = patience
         self._turn = threading.Lock()
+        self._answer: RunningAnswer | None = None
 
     async def start(self, question: str, config: NestConfig) -> RunningAnswer | None:
         """Begin to answer a question.
@@ -51,7 +53,13 @@ class Desk:
             if loop.time() > deadline:
                 return None
             await asyncio.sleep(_POLL_SECONDS)
-        return RunningAnswer(self.engine, question, config, self._turn.release)
+        self._answer = RunningAnswer(self.engine, question, config, self._turn.release)
+        return self._answer
+
+    def close(self) -> None:
+        """Cancel the answer in the making, if there is one."""
+        if self._answer is not None:
+            self._answer.cancel()
 
 
 class RunningAnswer:
@@ -77,8 +85,9 @@ class RunningAnswer:
             yield event
 
     def cancel(self) -> None:
-        """End decoding before its next step."""
+        """End the events now, and decoding before its next step."""
         self._cancelled.set()
+        self._tell(None)
 
     def _work(self, engine: NestEngine, question: str, config: NestConfig) -> None:
         try:
@@ -94,10 +103,8 @@ class RunningAnswer:
             self._tell(None)
 
     def _tell(self, event: Event | None) -> None:
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads any more
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-        except RuntimeError:  # the loop is closed: nobody reads any more
-            self._cancelled.set()
 
 
 def _events(engine: NestEngine, question: str, config: NestConfig, is_cancelled: Callable[[], bool]) -> Iterator[Event]:

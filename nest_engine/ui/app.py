@@ -93,7 +93,7 @@ def create_app(engine: NestEngine, about: About, *, host: str = "127.0.0.1", pat
             return JSONResponse({"error": BUSY}, 503, headers={"Retry-After": "1"})
         return AnswerResponse(answer)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", index),
             Route("/api/about", describe),
@@ -102,6 +102,8 @@ def create_app(engine: NestEngine, about: About, *, host: str = "127.0.0.1", pat
         ],
         middleware=[Middleware(Guard, host=host)],
     )
+    app.state.desk = desk
+    return app
 
 
 class AnswerResponse(StreamingResponse):

@@ -58,8 +58,17 @@ def serve(app: Starlette, listening: socket.socket) -> None:
 
 
 def server(app: Starlette) -> uvicorn.Server:
-    """Return a quiet server; when it stops, answers in the making get a second."""
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=1
-    )
-    return uvicorn.Server(config)
+    """Return a quiet server for an application of ``create_app``."""
+    return _Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws="none"), app)
+
+
+class _Server(uvicorn.Server):
+    """A server that does not wait for an answer in the making when it is stopped."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self._desk = app.state.desk
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._desk.close()
+        await super().shutdown(sockets)

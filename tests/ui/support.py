@@ -34,7 +34,9 @@ class Fixed:
 
 def scripted_engine(said: str = SAID, passages: Sequence[Passage] = (HELIUM, NEON)) -> NestEngine:
     """Return an engine that says a text and copies from passages what they hold of it."""
-    return NestEngine(ScriptedLanguageModel(said), retriever=Fixed(passages), config=NestConfig(max_new_tokens=512))
+    # A token is a byte here: a citation should be more than three letters that happen to agree.
+    config = NestConfig(max_new_tokens=512, min_citation_tokens=12)
+    return NestEngine(ScriptedLanguageModel(said), retriever=Fixed(passages), config=config)
 
 
 class Gate:

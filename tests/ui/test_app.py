@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +19,6 @@ import nest_engine.ui
 from nest_engine import METHODS, NestConfig, NestEngine, RetrievalError
 from nest_engine.ui import app as ui_app
 from nest_engine.ui import create_app
-from nest_engine.ui.answering import RunningAnswer
 from tests.ui.serving import served
 from tests.ui.support import ABOUT, HELIUM, SAID, SECONDS, Gate, scripted_engine
 
@@ -114,7 +113,7 @@ def test_an_answer_comes_in_pieces_and_then_as_a_whole(page: TestClient) -> None
     assert answer["citations"] == [citation.to_dict() for citation in expected.citations]
     assert len(answer["citations"]) == 2
     assert answer["question"] == "What is helium?"
-    assert answer["settings"] == NestConfig(method="lossless", max_new_tokens=300).to_dict()
+    assert answer["settings"] == scripted_engine().config.replace(method="lossless", max_new_tokens=300).to_dict()
     assert answer["stats"]["seconds"].keys() == expected.stats.to_dict()["seconds"].keys()
     tokens = [token for token in answer["tokens"] if token["status"] != "rejected"]
     assert "".join(token["text"] for token in tokens) == SAID
@@ -269,27 +268,6 @@ def wait_for_the_decoder() -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.open()
-
-
-@pytest.fixture
-def cancelled(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set when the server has noticed that nobody reads an answer any more."""
-    noticed = threading.Event()
-    cancel = RunningAnswer.cancel
-
-    def cancel_and_tell(answer: RunningAnswer) -> None:
-        cancel(answer)
-        noticed.set()
-
-    monkeypatch.setattr(RunningAnswer, "cancel", cancel_and_tell)
-    return noticed
-
-
 def test_text_arrives_while_decoding_goes_on(gate: Gate) -> None:
     with served(create_app(gate.engine, ABOUT)) as address:
         asking = Asking(address)
@@ -303,13 +281,13 @@ def test_text_arrives_while_decoding_goes_on(gate: Gate) -> None:
         asking.close()
 
 
-def test_a_closed_connection_ends_decoding_within_a_step(gate: Gate, cancelled: threading.Event) -> None:
+def test_a_closed_connection_ends_decoding_within_a_step(gate: Gate, noticed: threading.Event) -> None:
     with served(create_app(gate.engine, ABOUT, patience=SECONDS)) as address:
         asking = Asking(address)
         gate.permits.release(3)
         assert [asking.next()["text"] for _ in range(3)] == ["a", "b", "c"]
         asking.close()
-        assert cancelled.wait(SECONDS)
+        assert noticed.wait(SECONDS)
         # The step that waits for a permit may end; there is none after it, though permits are left.
         before = gate.model.num_forwards
         gate.permits.release(1_000)
@@ -353,12 +331,12 @@ def test_a_second_question_waits_a_moment_for_its_turn(gate: Gate) -> None:
         second.close()
 
 
-def test_stopping_the_server_ends_decoding(gate: Gate, cancelled: threading.Event) -> None:
+def test_stopping_the_server_ends_decoding(gate: Gate, noticed: threading.Event) -> None:
     with served(create_app(gate.engine, ABOUT)) as address:
         asking = Asking(address)
         gate.permits.release()
         assert asking.next()["text"] == "a"
-    assert cancelled.wait(SECONDS)
+    assert noticed.wait(SECONDS)
     asking.close()
     before = gate.model.num_forwards
     gate.permits.release(1_000)

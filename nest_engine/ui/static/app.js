@@ -278,7 +278,9 @@ function openPassage(citation, opener) {
   showPassage();
   $("passage").hidden = false;
   $("passage").focus({ preventScroll: true });
-  $("passage-text").querySelector("mark").scrollIntoView({ block: "nearest" });
+  opener.scrollIntoView({ block: "nearest" }); // where the window is narrow, the passage lies over the answer
+  const quoted = $("passage-text").querySelector("mark");
+  $("passage").scrollTop = quoted.offsetTop - $("passage").clientHeight / 3;
 }
 
 function closePassage() {
