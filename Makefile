@@ -27,7 +27,7 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev ## Compare the methods on the shipped model and corpus
-	$(BIN)/python -m benchmarks.methods
+	$(BIN)/python -m benchmarks.speed
 
 screenshot: $(VENV)/.dev ## Take the README's picture of `nest ui` again, with the shipped model
 	$(BIN)/python -m tests.ui.screenshot

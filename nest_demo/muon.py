@@ -72,4 +72,5 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     for _ in range(_STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide else x.mT
+    orthogonal: Tensor = x if wide else x.mT
+    return orthogonal

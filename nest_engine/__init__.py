@@ -34,6 +34,7 @@ from nest_engine.types import (
 
 if TYPE_CHECKING:
     from nest_engine.engine import NestEngine
+    from nest_engine.key_store import KeyStore
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ __all__ = [
     "IndexMismatchError",
     "InputError",
     "KeyCache",
+    "KeyStore",
     "LanguageModel",
     "MissingDependencyError",
     "ModelLoadError",
@@ -68,9 +70,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the engine, and torch with it, when it is first asked for: plain records and help need neither."""
+    """Import what needs torch when it is first asked for: plain records and help do not."""
     if name == "NestEngine":
         from nest_engine.engine import NestEngine
 
         return NestEngine
+    if name == "KeyStore":
+        from nest_engine.key_store import KeyStore
+
+        return KeyStore
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

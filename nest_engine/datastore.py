@@ -91,7 +91,8 @@ def _passage_keys(
     language_model: LanguageModel, key_cache: KeyCache, wanted: dict[_Name, Passage]
 ) -> tuple[dict[_Name, PassageKeys], set[_Name]]:
     """Return the keys of passages, and the names of those that had to be encoded."""
-    cached = {name: key_cache.get(language_model.fingerprint, passage) for name, passage in wanted.items()}
+    model, device = language_model.fingerprint, language_model.device
+    cached = {name: key_cache.get(model, passage, device) for name, passage in wanted.items()}
     known = {name: keys for name, keys in cached.items() if keys is not None}
     missing = [name for name in wanted if name not in known]
     if missing:
@@ -99,7 +100,7 @@ def _passage_keys(
         encoded = language_model.encode(tokenized)
         for name, tokens, keys_TD in zip(missing, tokenized, encoded, strict=True):
             known[name] = PassageKeys(tokens, len(tokens.token_ids) - len(keys_TD), keys_TD)
-            key_cache.put(language_model.fingerprint, wanted[name], known[name])
+            key_cache.put(model, wanted[name], known[name])
     return known, set(missing)
 
 

@@ -114,7 +114,7 @@ class Answer:
         self.finish_reason: FinishReason | None = None
         self.num_forwards = 1  # the prompt's
         self.num_steps = 0
-        self._spans: list[tuple[int, int]] = []  # where the accepted part of each draft begins, and its length
+        self.spans: list[tuple[int, int]] = []  # where the accepted part of each draft begins, and its length
         self._num_rejected = 0
         self._frontier = frontier
         self._continuation: int | None = None  # the entry that follows a wholly accepted draft
@@ -189,13 +189,14 @@ class Answer:
             self._text.extend(draft.tokens[:num_accepted])
         was_cut = num_accepted < len(draft)
         self._rejected = draft.tokens[num_accepted] if was_cut else None
+        continues = bool(copied) and copied[0] == self._continuation
         goes_on = copied and not was_cut and self.config.max_draft_tokens > 1  # no spans, no continuations
         self._continuation = self.index.continuation(copied[-1]) if goes_on else None
         if outputs is not None:
             self._frontier = outputs.frontier(num_accepted - 1)
         if copied or len(draft) > 1:
-            self._draft_length.observe(len(draft), num_accepted)
-            self._spans.append((num_before, num_accepted))
+            self._draft_length.observe(len(draft), num_accepted, continues=continues)
+            self.spans.append((num_before, num_accepted))
             self._num_rejected += len(draft) - num_accepted
         if self._is_stopped is not None:
             self._stop_after(num_before)
@@ -219,7 +220,7 @@ class Answer:
     def stats(self) -> DecodeStats:
         """Return what the answer has cost so far."""
         num_tokens = len(self.token_ids)
-        spans = [min(length, num_tokens - start) for start, length in self._spans if start < num_tokens]
+        spans = [min(length, num_tokens - start) for start, length in self.spans if start < num_tokens]
         return DecodeStats(
             prompt_tokens=len(self.prompt_ids),
             completion_tokens=num_tokens,
@@ -244,23 +245,24 @@ class Answer:
 
     def _copy_from(self, entry: int) -> Draft:
         """Draft the passage from ``entry`` on."""
-        entries = self.index.span(entry, self._longest_draft())
+        entries = self.index.span(entry, self._longest_draft(continues=entry == self._continuation))
         return Draft(tuple(self.index.value(entry) for entry in entries), tuple(entries))
 
     def _matching_draft(self, text: SuffixMatcher, token: int) -> Draft | None:
         """Draft what followed where the text so far stood before: in a passage, or else in prompt and answer."""
         so_far = [*text.tokens[-SUFFIX_TOKENS:], token]
         in_passages, in_text = self.index.match(so_far), text.longest(so_far)
-        if in_passages is not None and (in_text is None or in_passages[1] >= in_text.length):
-            return self._copy_from(in_passages[0])
-        if in_text is None:
-            return None
-        repeated = text.continuation(in_text.position, token, self._longest_draft() - 1)
+        copied = None if in_passages is None else self._copy_from(in_passages[0])
+        if in_text is None or (in_passages is not None and in_passages[1] >= in_text.length):
+            return copied
+        repeated = text.continuation(in_text.position, token, self._longest_draft(continues=False) - 1)
         # A chat prompt holds end-of-sequence tokens: nothing may be drafted behind one.
-        return Draft((token, *takewhile(lambda following: following not in self._eos_ids, repeated)))
+        draft = Draft((token, *takewhile(lambda following: following not in self._eos_ids, repeated)))
+        says_the_same = copied is not None and copied.tokens == draft.tokens[: len(copied)]
+        return copied if says_the_same else draft  # a copy from a passage has a source
 
-    def _longest_draft(self) -> int:
-        return min(self._draft_length.limit, self._max_tokens - len(self.token_ids))
+    def _longest_draft(self, *, continues: bool) -> int:
+        return min(self._draft_length.limit(continues=continues), self._max_tokens - len(self.token_ids))
 
     def _mixture(self, logits_QV: Tensor, hidden_QD: Tensor, draft: Sequence[int] = ()) -> Mixture:
         """Search and mix at ``Q`` positions (steps 1 to 4); position ``i`` follows ``draft[: i + 1]``."""

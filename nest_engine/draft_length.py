@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import Protocol
 
 _DECAY = 0.9  # weight of the past after each draft: about the last ten drafts count
-_PRIOR_TESTED, _PRIOR_ACCEPTED = 4.0, 3.0  # what to expect before the first draft
+# What to expect before the first draft, as (tested, accepted).
+_FIRST = (4.0, 2.0)
+_LATER = (20.0, 18.0)
 
 
 class DraftLength(Protocol):
     """Chooses the length of the next draft."""
 
-    @property
-    def limit(self) -> int:
-        """Most tokens that the next draft may have, its decided first token included."""
+    def limit(self, *, continues: bool) -> int:
+        """Return the most tokens that the next draft may have, its decided first token included.
+
+        Args:
+            continues: whether the draft goes on where a wholly accepted one ended.
+        """
         ...
 
-    def observe(self, num_drafted: int, num_accepted: int) -> None:
+    def observe(self, num_drafted: int, num_accepted: int, *, continues: bool) -> None:
         """Learn how much of a draft stood, its decided first token included."""
         ...
 
@@ -29,17 +34,23 @@ class FixedDraftLength:
     """
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self._limit = limit
 
-    def observe(self, num_drafted: int, num_accepted: int) -> None:
+    def limit(self, *, continues: bool) -> int:
+        """Return the limit."""
+        return self._limit
+
+    def observe(self, num_drafted: int, num_accepted: int, *, continues: bool) -> None:
         """Learn nothing."""
 
 
 class AdaptiveDraftLength:
     """The length that promises the most tokens for the time.
 
-    With ``a`` the share of tested tokens that stood lately, a draft of ``n`` tokens yields ``1 + a + ... + a^(n-1)``
-    tokens, its first being decided, and costs ``1 + c (n - 1)`` forwards of one token. What a device computes beside
+    Drafts are of two kinds: most of those begun at a new place fail at once, and what stands there at first goes on for
+    long. So two rates are learnt: ``a`` of the first token tested at a new place, and ``b`` of every later one. A draft
+    of ``n`` tokens yields ``1 + a (1 + b + ... + b^(n-2))``, its first token being decided, and costs ``1 + c (n - 1)``
+    forwards of one token; one that goes on where the last one ended has ``b`` for ``a``. What a device computes beside
     one token almost for free (small ``c``) is drafted freely; where a forward grows with its width, drafts stay as
     long as they have proved to be.
 
@@ -51,24 +62,42 @@ class AdaptiveDraftLength:
     def __init__(self, longest: int, marginal_cost: float) -> None:
         self._longest = longest
         self._marginal_cost = marginal_cost
-        self._tested, self._accepted = _PRIOR_TESTED, _PRIOR_ACCEPTED
+        self._first = _Rate(*_FIRST)
+        self._later = _Rate(*_LATER)
 
-    @property
-    def limit(self) -> int:
+    def limit(self, *, continues: bool) -> int:
         """Return the length of the best yield for its cost, but two at least: shorter drafts would teach nothing."""
-        acceptance = self._accepted / self._tested
-        expected, best_rate, length = 1.0, 1.0, 1
-        while length < self._longest:  # the rate has one maximum, so its first fall ends the search
-            expected += acceptance**length
+        stands = (self._later if continues else self._first).value
+        expected, best_rate, length = 1.0, 0.0, 1
+        while length < self._longest:  # from two on the rate has one maximum, so its first fall ends the search
+            expected += stands * self._later.value ** (length - 1)
             rate = expected / (1 + self._marginal_cost * length)
             if rate < best_rate:
                 break
             best_rate, length = rate, length + 1
-        return max(length, min(2, self._longest))
+        return length
 
-    def observe(self, num_drafted: int, num_accepted: int) -> None:
+    def observe(self, num_drafted: int, num_accepted: int, *, continues: bool) -> None:
         """Learn from the tokens that were tested: the accepted ones and the first that was not."""
-        num_stood = num_accepted - 1
-        num_tested = num_stood + (num_accepted < num_drafted)
-        self._tested = self._tested * _DECAY + num_tested
-        self._accepted = self._accepted * _DECAY + num_stood
+        stood = num_accepted - 1
+        tested = stood + (num_accepted < num_drafted)
+        if not continues and tested:
+            self._first.observe(1, min(stood, 1))
+            tested, stood = tested - 1, max(stood - 1, 0)
+        self._later.observe(tested, stood)
+
+
+class _Rate:
+    """A share that is learnt, the latest counting most."""
+
+    def __init__(self, tested: float, accepted: float) -> None:
+        self._tested, self._accepted = tested, accepted
+
+    @property
+    def value(self) -> float:
+        return self._accepted / self._tested
+
+    def observe(self, tested: int, accepted: int) -> None:
+        if tested:
+            self._tested = self._tested * _DECAY + tested
+            self._accepted = self._accepted * _DECAY + accepted

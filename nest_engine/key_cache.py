@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
 from nest_engine.types import Passage, PassageKeys
+
+if TYPE_CHECKING:
+    import torch
+
+    from nest_engine.key_store import KeyStore
 
 
 class KeyCache:
@@ -15,10 +21,12 @@ class KeyCache:
 
     Args:
         max_bytes: most bytes of keys to hold; 0 keeps nothing.
+        store: keys on disk, read where memory has none. They are mapped into memory, so they are not held here too.
     """
 
-    def __init__(self, max_bytes: int = 2**30) -> None:
+    def __init__(self, max_bytes: int = 2**30, *, store: KeyStore | None = None) -> None:
         self.max_bytes = max_bytes
+        self.store = store
         self.nbytes = 0
         self._entries: OrderedDict[tuple[str, str, str], PassageKeys] = OrderedDict()
         self._lock = threading.Lock()
@@ -26,14 +34,21 @@ class KeyCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, model: str, passage: Passage) -> PassageKeys | None:
-        """Return the keys of a passage under a model's fingerprint, or None when they are not held."""
+    def get(self, model: str, passage: Passage, device: torch.device | str = "cpu") -> PassageKeys | None:
+        """Return the keys of a passage, or None when they are not held.
+
+        Args:
+            model: fingerprint of the model.
+            passage: the passage.
+            device: where keys that are read from disk shall be.
+        """
         name = (model, passage.title, passage.text)
         with self._lock:
             keys = self._entries.get(name)
             if keys is not None:
                 self._entries.move_to_end(name)
-            return keys
+                return keys
+        return self.store.get(model, passage, device) if self.store is not None else None
 
     def put(self, model: str, passage: Passage, keys: PassageKeys) -> None:
         """Hold the keys of a passage, dropping those used longest ago when space runs out."""
@@ -50,7 +65,7 @@ class KeyCache:
             self.nbytes += keys.nbytes
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything in memory."""
         with self._lock:
             self._entries.clear()
             self.nbytes = 0

@@ -70,6 +70,7 @@ def ask(
     if defaults is not None:
         engine.config = defaults
     engine.retriever = loading.open_retriever(docs, search, embedder)
+    loading.use_stored_keys(engine, docs)
     with STDERR.status("answering"):
         output = engine.ask(question, **settings)
     for notice in output.notices:

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from nest_engine.cli import loading
 from nest_engine.cli.console import STDOUT, progress_bar, remark, reports_errors
-from nest_engine.cli.options import EmbedderOption, SearchOption
+from nest_engine.cli.options import EmbedderOption, Keys, SearchOption
+from nest_engine.errors import ConfigError
 from nest_engine.rendering import printable
 from nest_engine.types import Passage
 
@@ -25,24 +26,47 @@ def index_build(
     out: Annotated[Path, typer.Option("--out", help="Directory of the index; an index there is replaced.")],
     dense: Annotated[bool, typer.Option("--dense", help="Also store vectors, for --search dense or hybrid.")] = False,
     embedder: EmbedderOption = None,
+    keys: Annotated[
+        Keys | None, typer.Option("--keys", help="Also store the passages' keys for a model; go on after a kill.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model of --keys. Default: the demo model.")] = None,
 ) -> None:
     """Read documents and write an index of their passages."""
+    from nest_engine.key_store import KeyStore, keys_folder
     from nest_engine.retrieval import PassageIndex
 
+    if model is not None and keys is None:
+        raise ConfigError(f"--model {model} is only used with --keys fp16 or --keys int8: add one of them")
     vectors = loading.load_embedder(embedder) if dense or embedder else None
+    engine = loading.load_engine(model) if keys else None
     passages = loading.read(docs)
     with progress_bar("building the index") as progress:
         index = PassageIndex.build(passages, out, embedder=vectors, progress=progress)
     typer.echo(f"{out}: passages: {index.info().passages}")
+    if engine is not None and keys is not None:
+        with progress_bar("computing keys") as progress:
+            store = KeyStore.build(
+                keys_folder(out), engine.language_model, index.passages, key_format=keys.value, progress=progress
+            )
+        typer.echo(f"{store.folder}: keys of {len(store)} passages, {store.nbytes / 1e6:.1f} MB")
 
 
 @app.command("info")
 @reports_errors
 def index_info(index: Annotated[Path, typer.Argument(help="Directory of the index.")]) -> None:
     """Describe an index, after checking that none of its files has changed."""
+    from nest_engine.key_store import KeyStore, keys_folder
     from nest_engine.retrieval import PassageIndex
 
-    for name, value in asdict(PassageIndex.open(index).info()).items():
+    info = asdict(PassageIndex.open(index).info())
+    if keys_folder(index).is_dir():
+        store = KeyStore.open(keys_folder(index))
+        info |= {
+            "keys": f"{store.format} of {len(store)} passages",
+            "keys_bytes": store.nbytes,
+            "keys_fingerprint": store.fingerprint,
+        }
+    for name, value in info.items():
         typer.echo(f"{name}: {'-' if value is None else value}")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nest_engine.cli.console import STDERR, progress_bar, remark
 from nest_engine.cli.options import DEFAULT_EMBEDDER, Search
-from nest_engine.errors import InputError
+from nest_engine.errors import InputError, PassageIndexError
 
 if TYPE_CHECKING:
     from nest_engine.engine import NestEngine
@@ -66,6 +66,19 @@ def open_retriever(docs: Sequence[Path], search: Search | None, embedder: str | 
     if len(docs) == 1 and is_index(docs[0]):
         return open_index(docs[0], search, embedder)
     return _read_retriever(docs, search, embedder)
+
+
+def use_stored_keys(engine: NestEngine, docs: Sequence[Path]) -> None:
+    """Read passage keys from the index where it holds those of this model, instead of computing them."""
+    from nest_engine.key_cache import KeyCache
+    from nest_engine.key_store import KeyStore, keys_folder
+
+    for folder in map(keys_folder, docs):
+        if folder.is_dir():
+            try:
+                engine.key_cache = KeyCache(store=KeyStore.open(folder, language_model=engine.language_model))
+            except PassageIndexError as error:
+                remark("note", f"computing keys anew: {error}")
 
 
 def _search_mode(search: Search | None, embedder: str | None) -> Search:

@@ -24,6 +24,13 @@ class Search(str, Enum):
     HYBRID = "hybrid"
 
 
+class Keys(str, Enum):
+    """Number format of keys on disk."""
+
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
 class Format(str, Enum):
     """How an answer is written."""
 

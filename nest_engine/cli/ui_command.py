@@ -53,6 +53,7 @@ def ui(
             engine.config = defaults
         retriever = loading.open_retriever(docs, search, embedder) if docs else loading.open_demo_corpus()
         engine.retriever = retriever
+        loading.use_stored_keys(engine, docs or [])
         count = f"{len(retriever.passages):,} passages"
         about = About(
             model=Path(model).name if model else "the demo model",

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from nest_engine.errors import CorruptIndexError, PassageIndexError
+from nest_engine.file_lock import hold
 from nest_engine.retrieval.manifest import FileRecord, Manifest, sha256_of
-from nest_engine.retrieval.optional import require
 
 T = TypeVar("T")
 _POINTER, _MANIFEST, _LOCK = "CURRENT", "manifest.json", ".lock"
@@ -103,7 +103,7 @@ def building(root: Path) -> Iterator[Path]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         _refuse_foreign(root)
-        with _lock(root):
+        with hold(root / _LOCK, f"the index {root}"):
             try:
                 directory = root / f"generation-{secrets.token_hex(8)}"
                 directory.mkdir()
@@ -188,13 +188,3 @@ def _refuse_foreign(root: Path) -> None:
         raise PassageIndexError(
             f"{root} holds other files, such as {min(foreign)!r}; give the index a directory of its own"
         )
-
-
-@contextmanager
-def _lock(root: Path) -> Iterator[None]:
-    filelock = require("filelock", "filelock")  # comes with torch; the system releases it when the process dies
-    try:
-        with filelock.FileLock(root / _LOCK, timeout=0):
-            yield
-    except filelock.Timeout as error:
-        raise PassageIndexError(f"another process is building the index {root}; wait for it to end") from error

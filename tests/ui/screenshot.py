@@ -16,7 +16,6 @@ from tests.ui.serving import NO_BROWSER, launch, served
 
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "ui.png"
 LARGEST = 200_000  # bytes
-COLORS = 128  # the page has few; a palette makes the file a third as large
 WIDTH, SCALE, TOKENS = 1100, 1.5, 80
 
 
@@ -46,7 +45,9 @@ def picture(question: str, color_scheme: str) -> bytes:
         shown = page.screenshot(full_page=True, caret="hide")
         browser.close()
     reduced = io.BytesIO()
-    image = Image.open(io.BytesIO(shown)).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
+    image = Image.open(io.BytesIO(shown)).convert("RGB")
+    # The page has few colours: a palette makes the file a third as large. Small areas keep their colour this way.
+    image = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     image.save(reduced, "PNG", optimize=True)
     return reduced.getvalue()
 

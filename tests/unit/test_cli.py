@@ -279,6 +279,27 @@ def test_index_info_shows_every_field(index: Path) -> None:
     assert set(shown) == set(PassageIndex.open(index).info().__dataclass_fields__)
 
 
+def test_keys_are_stored_with_the_index_and_used(docs: Path, tmp_path: Path, index: Path) -> None:
+    built = nest("index", "build", docs, "--out", index, "--keys", "int8")
+    assert f"{index / 'keys'}: keys of 2 passages, " in built.stdout
+    assert "keys: int8 of 2 passages\n" in nest("index", "info", index).stdout
+    answer = json.loads(ask(index, "--json").stdout)
+    assert answer["stats"]["encoded_passages"] == 0
+    assert json.loads(ask(docs, "--json").stdout)["stats"]["encoded_passages"] > 0
+
+    manifest = index / "keys" / "manifest.json"
+    other = json.loads(manifest.read_text()) | {"fingerprint": "of another model"}
+    manifest.write_text(json.dumps(other))
+    answered = ask(index, "--json")
+    assert json.loads(answered.stdout)["stats"]["encoded_passages"] > 0
+    assert "note: computing keys anew: the keys in" in answered.stderr
+
+
+def test_a_model_without_keys_to_compute_is_refused(docs: Path, tmp_path: Path) -> None:
+    result = nest("index", "build", docs, "--out", tmp_path / "index", "--model", "any")
+    assert_fails_on_one_line(result, "--model any is only used with --keys")
+
+
 def test_index_search_shows_the_best_passages_first(index: Path) -> None:
     for query, first, second in (
         ("the gas helium", "helium", "neon"),

@@ -10,38 +10,52 @@ from nest_engine.testing import ScriptedLanguageModel
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 
-def rate(length: int, acceptance: float, cost: float) -> float:
+def rate(length: int, first: float, later: float, cost: float) -> float:
     """Return expected tokens for the time of a forward over one token."""
-    return sum(acceptance**i for i in range(length)) / (1 + cost * (length - 1))
+    return (1 + first * sum(later**i for i in range(length - 1))) / (1 + cost * (length - 1))
 
 
 @pytest.mark.parametrize("cost", [0.001, 0.02, 0.1, 0.2])
-@pytest.mark.parametrize("accepted", [0, 1, 3, 9, 63])
-def test_limit_is_the_best_of_all_lengths(accepted, cost):
+@pytest.mark.parametrize("continues", [False, True])
+@pytest.mark.parametrize("accepted", [1, 2, 3, 9, 63])
+def test_limit_is_the_best_of_all_lengths(accepted, continues, cost):
     length = AdaptiveDraftLength(64, cost)
-    for _ in range(200):  # so often that the prior is forgotten
-        length.observe(64, accepted + 1)
-    acceptance = accepted / (accepted + 1) if accepted < 63 else 1.0
-    best = max(rate(n, acceptance, cost) for n in range(2, 65))
-    assert rate(length.limit, acceptance, cost) == pytest.approx(best, rel=1e-6)
+    for _ in range(300):  # so often that the prior is forgotten; every other draft fails at once
+        length.observe(64, accepted + 1, continues=False)
+        length.observe(64, 1, continues=False)
+    tested = accepted - 1 + (accepted < 63)
+    later = (accepted - 1) / tested if tested else 18 / 20
+    first = later if continues else 9 / 19  # the latest counts most, and it failed
+    found = length.limit(continues=continues)
+    best = max(rate(n, first, later, cost) for n in range(2, 65))
+    assert rate(found, first, later, cost) == pytest.approx(best, rel=1e-6)
 
 
 def test_acceptance_lengthens_and_rejection_shortens():
     length = AdaptiveDraftLength(64, 0.05)
-    start = length.limit
+    start = length.limit(continues=False)
     for _ in range(3):
-        length.observe(length.limit, length.limit)
-    grown = length.limit
+        length.observe(start, start, continues=False)
+    grown = length.limit(continues=False)
     for _ in range(60):
-        length.observe(length.limit, 1)
-    assert length.limit < start < grown
-    assert length.limit == 2, "a draft of one token tests nothing, so nothing could be learnt any more"
+        length.observe(grown, 2, continues=False)
+    assert length.limit(continues=False) < start < grown
+    assert length.limit(continues=True) == 2, "a draft of one token tests nothing, so nothing could be learnt any more"
+
+
+def test_what_went_on_so_far_goes_on():
+    """Half of the new places fail at once; that says nothing about a copy that has stood for long."""
+    length = AdaptiveDraftLength(64, 0.05)
+    for _ in range(20):
+        length.observe(30, 1, continues=False)
+        length.observe(30, 30, continues=True)
+    assert length.limit(continues=True) > 2 * length.limit(continues=False)
 
 
 def test_fixed_length_stays():
     length = FixedDraftLength(64)
-    length.observe(64, 1)
-    assert length.limit == 64
+    length.observe(64, 1, continues=False)
+    assert length.limit(continues=False) == length.limit(continues=True) == 64
 
 
 def test_lossless_text_does_not_depend_on_the_length():

@@ -20,6 +20,7 @@ PUBLIC = [
     "IndexMismatchError",
     "InputError",
     "KeyCache",
+    "KeyStore",
     "LanguageModel",
     "MissingDependencyError",
     "ModelLoadError",

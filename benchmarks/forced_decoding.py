@@ -1,0 +1,236 @@
+"""Tokens per forward when the answer is given: the copying machinery alone, whatever the model would have said.
+
+    python -m benchmarks.forced_decoding                              # answers to questions of the shipped corpus
+    python -m benchmarks.forced_decoding --references FILE.jsonl      # {"prompt", "passages", "reference"} a line
+
+The logits are forced along the reference, so every way of drafting is verified against the same text. The oracle knows
+the reference: at every step it copies the longest piece that stands in the passages, 64 tokens at most, and takes one
+forward for it, or two as the published schedule does. ``lossless`` drafts as much as pays on this device, or always 64
+tokens, which costs more time for fewer forwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+import nest_demo
+from benchmarks import report, rivals
+from nest_engine import NestEngine, Passage
+from nest_engine.errors import InputError
+from nest_engine.retrieval import BM25Retriever
+from nest_engine.run import Run
+
+LONGEST = 64
+_FORCED = 1e4  # logit above all others
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An answer to be decoded.
+
+    Args:
+        prompt: the prompt, without passages.
+        prompt_with_passages: the prompt behind the best passages.
+        passages: what may be copied.
+        text: the answer.
+    """
+
+    prompt: str
+    prompt_with_passages: str
+    passages: Sequence[Passage]
+    text: str
+
+
+@dataclass(frozen=True)
+class Forced:
+    """What it took to decode an answer: tokens, forwards after the prompt's, spans, tokens drafted in vain."""
+
+    tokens: int
+    forwards: int
+    spans: int
+    rejected: int
+
+
+class _Force:
+    """Turns any logits into certainty about the next token of the reference."""
+
+    def __init__(self, num_prompt: int, answer: Sequence[int]) -> None:
+        self._num_prompt, self._answer = num_prompt, answer
+
+    def __call__(self, so_far: Sequence[int], logits_V: Tensor) -> Tensor:
+        position = len(so_far) - self._num_prompt
+        forced = torch.zeros_like(logits_V)
+        forced[self._answer[min(position, len(self._answer) - 1)]] = _FORCED
+        return forced
+
+
+class _ForceRows(LogitsProcessor):
+    def __init__(self, force: _Force) -> None:
+        self._force = force
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return torch.stack([self._force(row.tolist(), row_V) for row, row_V in zip(input_ids, scores, strict=True)])
+
+
+def ours(engine: NestEngine, reference: Reference, *, in_prompt: bool = False, **settings: Any) -> Forced:
+    """Decode by ``lossless``: drafts from passages and text, verified against the reference alone."""
+    answer = answer_ids(engine, reference)
+    config = engine.config.replace(method="lossless", max_new_tokens=len(answer), **settings)
+    prompt = reference.prompt_with_passages if in_prompt else reference.prompt
+    [request] = engine.prepare([prompt], [reference.passages], [None], config)
+    request = dataclasses.replace(request, process_logits=_Force(len(request.tokens.token_ids), answer))
+    run = Run(engine.language_model, engine.key_cache, [request], eos_ids=frozenset())
+    while not run.is_done:
+        run.step()
+    [output] = run.outputs()
+    if list(output.token_ids) != answer:
+        raise AssertionError("the decoded answer is not the reference")
+    [decoded] = run.answers
+    stats = decoded.stats()
+    return Forced(len(answer), stats.steps, len(decoded.spans), stats.drafted_tokens - stats.accepted_tokens)
+
+
+def prompt_lookup(engine: NestEngine, reference: Reference) -> Forced:
+    """Decode by transformers' prompt lookup, passages in the prompt."""
+    lm: Any = engine.language_model
+    answer = answer_ids(engine, reference)
+    prompt = lm.tokenizer.encode_prompt(reference.prompt_with_passages).token_ids
+    answered = rivals.generate(
+        lm,
+        [prompt],
+        len(answer),
+        logits_processor=LogitsProcessorList([_ForceRows(_Force(len(prompt), answer))]),
+        prompt_lookup_num_tokens=rivals.LONGEST_DRAFT,
+        max_matching_ngram_size=3,
+        eos_token_id=None,
+    )
+    return Forced(len(answer), answered.num_forwards, 0, 0)
+
+
+def oracle(engine: NestEngine, reference: Reference) -> Forced:
+    """Copy the longest piece at every step: what no way of drafting can beat."""
+    answer = answer_ids(engine, reference)
+    encode = engine.language_model.tokenizer.encode_passage
+    passages = [encode(passage).token_ids for passage in reference.passages]
+    position = forwards = spans = 0
+    while position < len(answer):
+        longest = max(
+            _common(answer[position:], passage[start:]) for passage in passages for start in range(len(passage))
+        )
+        spans += longest > 1
+        position += max(longest, 1)
+        forwards += 1
+    return Forced(len(answer), forwards, spans, 0)
+
+
+def answer_ids(engine: NestEngine, reference: Reference) -> list[int]:
+    """Return the reference as the tokens that follow the prompt."""
+    encode = engine.language_model.tokenizer.encode_prompt
+    return list(encode(reference.prompt + reference.text).token_ids[len(encode(reference.prompt).token_ids) :])
+
+
+def _common(left: Sequence[int], right: Sequence[int]) -> int:
+    pairs = zip(left[:LONGEST], right, strict=False)
+    return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right), LONGEST))
+
+
+def read_references(path: Path | None, engine: NestEngine, num_passages: int) -> list[Reference]:
+    """Read references; without a file, those about the shipped corpus.
+
+    Raises:
+        InputError: if a line is no reference.
+    """
+    if path is None:
+        retriever = BM25Retriever(nest_demo.load_passages())
+        lines = (Path(__file__).parent / "references.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        found = retriever.retrieve([record["question"] for record in records], num_passages)
+        return [
+            _reference(engine, engine.format_question(record["question"]), passages, " " + record["reference"])
+            for record, passages in zip(records, found, strict=True)
+        ]
+    references = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            record = json.loads(line)
+            passages = [
+                Passage(passage)
+                if isinstance(passage, str)
+                else Passage(passage["text"], title=passage.get("title", ""))
+                for passage in record["passages"]
+            ]
+            references.append(_reference(engine, record["prompt"], passages, record["reference"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}, line {number}: expected prompt, passages and reference ({error!r})") from error
+    return references
+
+
+def _reference(engine: NestEngine, prompt: str, passages: Sequence[Passage], text: str) -> Reference:
+    [request] = engine.prepare([prompt], [passages], [prompt], engine.config.replace(method="ra"))
+    return Reference(prompt, request.prompt, passages, text)
+
+
+def main() -> None:
+    """Decode every reference in every way, print the table, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--references", type=Path, help="JSONL of prompt, passages, reference")
+    parser.add_argument("--model", help="hub id or folder; default: the shipped model")
+    parser.add_argument("--passages", type=int, default=10, help="passages for each shipped question (default: 10)")
+    parser.add_argument("--out", type=Path, default=report.RESULTS, help="folder for forced_decoding.json")
+    arguments = parser.parse_args()
+    engine = (
+        NestEngine.from_pretrained(arguments.model, dtype=torch.float32) if arguments.model else nest_demo.load_engine()
+    )
+    references = read_references(arguments.references, engine, arguments.passages)
+    ways: dict[str, Callable[[Reference], Forced]] = {
+        "oracle": lambda reference: oracle(engine, reference),
+        "lossless": lambda reference: ours(engine, reference),
+        "lossless, always 64 tokens": lambda reference: ours(engine, reference, adaptive_draft=False),
+        "lossless, passages in prompt": lambda reference: ours(engine, reference, in_prompt=True),
+        "prompt lookup, passages in prompt": lambda reference: prompt_lookup(engine, reference),
+    }
+    results: dict[str, list[Forced]] = {name: [] for name in ways}
+    for reference in track(references, "decoding", console=Console(stderr=True)):
+        for name, decode in ways.items():
+            results[name].append(decode(reference))
+    best = _per_forward(results["oracle"])
+    rows = []
+    for name, forced in results.items():
+        rows.append(_row(name, forced, _per_forward(forced), best))
+        if name in ("oracle", "lossless"):
+            twice = sum(each.tokens for each in forced) / sum(each.forwards + each.spans for each in forced)
+            rows.append(_row(f"{name}, two forwards per span", forced, twice, best))
+    report.show(f"Forced decoding of {len(references)} references", rows, list(rows[0]))
+    setting = {"references": str(arguments.references or "shipped"), "passages": arguments.passages}
+    report.write("forced_decoding", setting, rows, arguments.out)
+
+
+def _per_forward(forced: Sequence[Forced]) -> float:
+    return sum(each.tokens for each in forced) / sum(each.forwards for each in forced)
+
+
+def _row(name: str, forced: Sequence[Forced], per_forward: float, best: float) -> dict[str, Any]:
+    tokens = sum(each.tokens for each in forced)
+    return {
+        "method": name,
+        "tokens": tokens,
+        "tokens/forward": per_forward,
+        "share of oracle": per_forward / best,
+        "drafted in vain per token": sum(each.rejected for each in forced) / tokens,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""What the engine is compared with: transformers alone, prompt lookup, suffix decoding, NEST as it was published."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import LogitsProcessorList
+
+from nest_engine.interfaces import LanguageModel, Prefill, Session
+from nest_engine.language_model import HuggingFaceLanguageModel
+from nest_engine.types import Outputs
+
+LONGEST_DRAFT = 10  # of prompt lookup, transformers' advice; of suffix decoding, as many tokens as matched at least
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Answers of a rival to a batch of prompts.
+
+    Args:
+        num_tokens: tokens of all answers.
+        num_forwards: forward passes of the model.
+        seconds: wall-clock time.
+        drafted: tokens drafted beyond those that were decided; 0 where nothing is drafted.
+        accepted: those of them that stood.
+    """
+
+    num_tokens: int
+    num_forwards: int
+    seconds: float
+    drafted: int = 0
+    accepted: int = 0
+
+
+def generate(
+    language_model: HuggingFaceLanguageModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    logits_processor: LogitsProcessorList | None = None,
+    **options: Any,
+) -> Answered:
+    """Answer by transformers' ``generate``, greedily, prompts padded at the start.
+
+    Args:
+        language_model: the model.
+        prompts: token ids of each prompt.
+        max_new_tokens: most tokens of each answer.
+        logits_processor: changes the logits.
+        options: further arguments of ``generate``, such as ``prompt_lookup_num_tokens``.
+    """
+    width = max(map(len, prompts))
+    token_ids_BT = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    mask_BT = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    with counted_forwards(language_model.model) as count:
+        began = time.perf_counter()
+        output = language_model.model.generate(
+            token_ids_BT,
+            attention_mask=mask_BT,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            logits_processor=logits_processor,
+            **options,
+        )
+        seconds = time.perf_counter() - began
+    num_tokens = sum(_length(row[width:].tolist(), language_model.eos_ids) for row in output)
+    return Answered(num_tokens, count.forwards, seconds)
+
+
+def prompt_lookup(language_model: HuggingFaceLanguageModel, prompt: Sequence[int], max_new_tokens: int) -> Answered:
+    """Answer one prompt by transformers' prompt lookup: n-grams of the prompt and the answer itself are drafts."""
+    return generate(
+        language_model, [prompt], max_new_tokens, prompt_lookup_num_tokens=LONGEST_DRAFT, max_matching_ngram_size=3
+    )
+
+
+def suffix_decoding(language_model: HuggingFaceLanguageModel, prompt: Sequence[int], max_new_tokens: int) -> Answered:
+    """Answer one prompt by suffix decoding (``arctic-inference``), verified greedily in the engine's own cache.
+
+    Raises:
+        ModuleNotFoundError: if ``arctic-inference`` is not installed.
+    """
+    from arctic_inference.suffix_decoding import SuffixDecodingCache
+
+    suffixes = SuffixDecodingCache(max_tree_depth=64, max_cached_requests=0)
+    began = time.perf_counter()
+    suffixes.start_request(0, list(prompt))
+    session, [prefill] = language_model.prefill([prompt])
+    answer: list[int] = []
+    logits_V = prefill.frontier.logits_V
+    num_forwards, drafted, accepted = 1, 0, 0
+    while True:
+        token = int(logits_V.argmax())
+        answer.append(token)
+        if token in language_model.eos_ids or len(answer) == max_new_tokens:
+            break
+        suffixes.add_active_response(0, [token])
+        draft = suffixes.speculate(
+            0, [*prompt, *answer], max_spec_tokens=min(64, max_new_tokens - len(answer)), min_token_prob=0.1
+        ).token_ids
+        [outputs] = session.extend([[token, *draft]])
+        num_forwards += 1
+        predicted = outputs.logits_TV[:-1].argmax(-1).tolist()
+        stood = [t for t, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(draft, predicted, strict=True))]
+        drafted, accepted = drafted + len(draft), accepted + len(stood)
+        if stood:
+            answer += stood
+            suffixes.add_active_response(0, stood)
+        session.truncate([len(prompt) + len(answer)])
+        logits_V = outputs.logits_TV[len(stood)]
+        ended = next((i for i, t in enumerate(answer) if t in language_model.eos_ids), None)
+        if ended is not None or len(answer) == max_new_tokens:
+            break
+    suffixes.stop_request(0)
+    return Answered(
+        _length(answer, language_model.eos_ids), num_forwards, time.perf_counter() - began, drafted, accepted
+    )
+
+
+class TwoForwards:
+    """A language model that spends two forwards on every span, as the published schedule does.
+
+    There, one forward over the last token tells where to copy from, and another verifies what was copied; the state
+    behind the last token that stands is computed anew. The text is the same.
+
+    Args:
+        language_model: the model.
+    """
+
+    def __init__(self, language_model: LanguageModel) -> None:
+        self._language_model = language_model
+        self.num_forwards = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._language_model, name)
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Session, list[Prefill]]:
+        """Read prompts and open a session on them."""
+        self.num_forwards += 1
+        session, prefills = self._language_model.prefill(prompts)
+        return _TwoForwardsSession(self, session), prefills
+
+
+class _TwoForwardsSession:
+    def __init__(self, owner: TwoForwards, session: Session) -> None:
+        self._owner, self._session = owner, session
+        self._drafts: Sequence[Sequence[int]] = ()
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return self._session.lengths
+
+    def extend(self, drafts: Sequence[Sequence[int]]) -> list[Outputs]:
+        self._owner.num_forwards += 1
+        self._before, self._drafts = self._session.lengths, drafts
+        return self._session.extend(drafts)
+
+    def truncate(self, lengths: Sequence[int]) -> None:
+        self._session.truncate(lengths)
+        if any(len(draft) > 1 for draft in self._drafts):  # the last token that stands is read once more
+            last = [
+                [draft[length - before - 1]]
+                for draft, length, before in zip(self._drafts, lengths, self._before, strict=True)
+            ]
+            self._session.truncate([length - 1 for length in lengths])
+            self._session.extend(last)
+            self._owner.num_forwards += 1
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self._session.keep(rows)
+
+
+@dataclass
+class _Count:
+    forwards: int = 0
+
+
+@contextmanager
+def counted_forwards(model: torch.nn.Module) -> Iterator[_Count]:
+    """Count the forward passes of a model during the block."""
+    count = _Count()
+
+    def increment(*arguments: Any) -> None:
+        count.forwards += 1
+
+    handle = model.register_forward_pre_hook(increment)
+    try:
+        yield count
+    finally:
+        handle.remove()
+
+
+def _length(token_ids: Sequence[int], eos_ids: frozenset[int]) -> int:
+    """Return the number of tokens up to the first that ends the answer, that one included."""
+    return next((number for number, token in enumerate(token_ids, 1) if token in eos_ids), len(token_ids))
