@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGES := nest_engine nest_integrations nest_demo
 
-.PHONY: demo test check format bench clean
+.PHONY: demo ui test check format bench screenshot clean
 
 demo: $(VENV)/.demo ## Answer questions offline with the shipped model, and show what was copied from where
 	$(BIN)/nest demo
+
+ui: $(VENV)/.ui ## Ask the shipped model on a page in the browser
+	$(BIN)/nest ui
 
 test: $(VENV)/.dev ## Run every test
 	$(BIN)/python -m pytest
@@ -26,6 +29,9 @@ format: $(VENV)/.dev ## Format the code
 bench: $(VENV)/.dev ## Compare the methods on the shipped model and corpus
 	$(BIN)/python -m benchmarks.speed
 
+screenshot: $(VENV)/.dev ## Take the README's picture of `nest ui` again, with the shipped model
+	$(BIN)/python -m tests.ui.screenshot
+
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -38,6 +44,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[demo]'
 	touch $@
 
+$(VENV)/.ui: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable '.[ui]'
+	touch $@ $(VENV)/.demo
+
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[all,dev]'
-	touch $@ $(VENV)/.demo
+	touch $@ $(VENV)/.demo $(VENV)/.ui

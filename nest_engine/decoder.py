@@ -31,6 +31,7 @@ from nest_engine.mixture import Mixture, mix
 from nest_engine.sampling import pick, warp, without
 from nest_engine.suffix_match import SUFFIX_TOKENS, SuffixMatcher
 from nest_engine.token_index import TokenIndex
+from nest_engine.trace import Trace
 from nest_engine.types import DecodeStats, Draft, FinishReason, Frontier, Outputs, PhaseSeconds, Provenance
 from nest_engine.verification import accept_lossless, accept_relaxed, accepted_prefix
 
@@ -109,6 +110,7 @@ class Answer:
         self.token_ids: list[int] = []
         self.entries: list[int | None] = []
         self.lambdas: list[float] = []
+        self.trace = Trace()
         self.finish_reason: FinishReason | None = None
         self.num_forwards = 1  # the prompt's
         self.num_steps = 0
@@ -136,6 +138,7 @@ class Answer:
         """
         mixture = self._mixture(self._frontier.logits_V[None], self._frontier.hidden_D[None])
         self._report_lambdas(mixture.lambda_Q)
+        self.trace.begin_step()
         rejected = self._rejected
         if self._continuation is not None:
             token = self.index.value(self._continuation)
@@ -147,6 +150,7 @@ class Answer:
         # Relaxed acceptance may pick a rejected token after all; lossless sampling has to leave it out.
         pick_probs_V = without(self._pick_probs(mixture)[0], rejected if self._is_lossless else None)
         token = pick(pick_probs_V, self._generator)
+        self.trace.pick(token, mixture.probs_QV, self._reported_lambda(mixture))
         if may_copy and self._text is not None and (draft := self._matching_draft(self._text, token)) is not None:
             return draft
         entry = nearest_entry(mixture.neighbors, 0, token, self._frontier.hidden_D.shape[-1]) if may_copy else None
@@ -296,11 +300,19 @@ class Answer:
         """Return how many of the tokens, one for each position of the mixture, stand before the first rejection."""
         tokens_Q = torch.tensor(tokens, device=mixture.probs_QV.device)
         if self._is_lossless:
-            return accepted_prefix(accept_lossless(self._pick_probs(mixture), tokens_Q, self._generator))
-        return accepted_prefix(accept_relaxed(mixture.probs_QV, tokens_Q, self.config.gamma))
+            is_accepted_Q = accept_lossless(self._pick_probs(mixture), tokens_Q, self._generator)
+        else:
+            is_accepted_Q = accept_relaxed(mixture.probs_QV, tokens_Q, self.config.gamma)
+        num_accepted = accepted_prefix(is_accepted_Q)
+        probs_Q = mixture.probs_QV.gather(1, tokens_Q[:, None])[:, 0]
+        self.trace.judge(tokens, num_accepted, probs_Q, self._reported_lambda(mixture))
+        return num_accepted
+
+    def _reported_lambda(self, mixture: Mixture) -> Tensor:
+        """Return lambda as it is reported: lossless text comes from the model alone, whatever the confidence says."""
+        return torch.ones_like(mixture.lambda_Q) if self._is_lossless else mixture.lambda_Q
 
     def _report_lambdas(self, lambda_Q: Tensor) -> None:
-        # Lossless text comes from the model alone, whatever the confidence says about drafting.
         self.lambdas += [1.0] * len(lambda_Q) if self._is_lossless else lambda_Q.tolist()
 
 

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from nest_engine.types import Citation, NestOutput
+    from nest_engine.types import Citation, NestOutput, TracedToken
 
 Default = TypeVar("Default", int, None)
 
 _TERMINAL_COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_red")
 _HTML_COLORS = ("#b8e6ff", "#c8f0c0", "#ffd9ec", "#fff0a8", "#dcd4ff", "#ffd8b8", "#b9f2e6", "#e3e8b0")
+_COPIED_COLOR = "#e4e4e4"  # of a token whose source the answer does not cite
 _LONGEST_QUOTE = 100
+_LONGEST_NAME = 200  # titles, addresses and licences are as untrusted as texts
 
 # What a terminal obeys (C0, DEL, C1) or what reorders text (bidirectional overrides and isolates), and lone
 # surrogates, which no encoding can carry. Line feed and tab stay.
@@ -45,8 +47,18 @@ _STYLE = """
 .nest-answer, .nest-context { white-space: pre-wrap; }
 .nest-output mark { color: #111; border-radius: 3px; padding: 0 2px; }
 .nest-badge { color: #fff; border-radius: 8px; padding: 1px 8px; }
-.nest-stats, .nest-context, .nest-notice { font-size: 85%; opacity: 0.85; }
+.nest-stats, .nest-context, .nest-notice, .nest-tokens { font-size: 85%; }
+.nest-stats, .nest-context, .nest-notice { opacity: 0.85; }
+.nest-token { display: inline-block; vertical-align: top; margin: 1px; padding: 1px 3px; white-space: pre; }
+.nest-token { border: 1px solid #8888; border-radius: 3px; }
+.nest-token small { display: block; font-size: 75%; }
+.nest-picked { border-style: dotted; }
+.nest-rejected { border-color: #b42318; text-decoration: line-through; }
 """
+_TOKEN_LEGEND = (
+    "Every token with its λ and p_M. Dotted frame: picked from p_M; full frame: drafted and accepted; struck through: "
+    "drafted and rejected; coloured: copied from that source."
+)
 
 
 @dataclass(frozen=True)
@@ -152,30 +164,35 @@ def to_markdown(output: NestOutput, *, context_chars: int = 40) -> str:
     return "\n\n".join([answer, *(_markdown_footnote(source) for source in sources)]) + "\n"
 
 
-def to_html(output: NestOutput, *, title: str = "Answer with sources", context_chars: int = 60) -> str:
+def to_html(
+    output: NestOutput, *, title: str = "Answer with sources", context_chars: int = 60, tokens: bool = False
+) -> str:
     """Return a self-contained HTML page that fetches nothing and runs no script.
 
     Args:
         output: the answer.
         title: title of the page.
         context_chars: how much of the source to show on each side of a quotation.
+        tokens: also show how decoding came to each token.
     """
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f"<title>{escape(printable(title))}</title>\n"
-        "<style>body { font-family: sans-serif; max-width: 48em; margin: 2em auto; padding: 0 1em; }</style>\n"
-        f"</head>\n<body>\n{to_html_fragment(output, context_chars=context_chars)}\n</body>\n</html>\n"
+        "<style>:root { color-scheme: light dark; } "
+        "body { font-family: sans-serif; max-width: 48em; margin: 2em auto; padding: 0 1em; }</style>\n"
+        f"</head>\n<body>\n{to_html_fragment(output, context_chars=context_chars, tokens=tokens)}\n</body>\n</html>\n"
     )
 
 
-def to_html_fragment(output: NestOutput, *, context_chars: int = 60) -> str:
+def to_html_fragment(output: NestOutput, *, context_chars: int = 60, tokens: bool = False) -> str:
     """Return the answer as one HTML element, for notebooks and for pages that bring their own frame.
 
     Args:
         output: the answer.
         context_chars: how much of the source to show on each side of a quotation.
+        tokens: also show how decoding came to each token.
     """
     pieces, sources = lay_out(output, context_chars)
     answer = "".join(_html_piece(piece) for piece in pieces)
@@ -186,6 +203,7 @@ def to_html_fragment(output: NestOutput, *, context_chars: int = 60) -> str:
         f'<div class="nest-answer">{answer}</div>\n'
         + (f'<ol class="nest-sources">\n{listed}\n</ol>\n' if sources else "")
         + notices
+        + (_html_tokens(output) if tokens else "")
         + f'<p class="nest-stats">{_html_badge(sources)} {escape(statistics_line(output))}</p>\n</div>'
     )
 
@@ -227,7 +245,10 @@ def printable(text: str) -> str:
 def _source(number: int, citation: Citation) -> Source:
     uri = _on_one_line(citation.uri or "")
     link = uri if uri == citation.uri and _WEB_ADDRESS.fullmatch(uri) else None
-    return Source(number, _on_one_line(title_of(citation)), uri, link, _on_one_line(citation.license or ""))
+    title, uri, license = (
+        _shorten(_on_one_line(name), _LONGEST_NAME) for name in (title_of(citation), uri, citation.license or "")
+    )
+    return Source(number, title, uri, link, license)
 
 
 def _quote(output: NestOutput, citation: Citation, context_chars: int) -> Quote:
@@ -237,7 +258,7 @@ def _quote(output: NestOutput, citation: Citation, context_chars: int) -> Quote:
     first, last = max(0, start - context_chars), end + context_chars
     in_answer = output.text[citation.answer_start : citation.answer_end] == citation.cited_text
     return Quote(
-        text=_shorten(_on_one_line(citation.cited_text)),
+        text=_shorten(_on_one_line(citation.cited_text), _LONGEST_QUOTE),
         before=_on_one_line(("…" if first > 0 else "") + text[first:start]) if text else "",
         after=_on_one_line(text[end:last] + ("…" if last < len(text) else "")),
         start=start + _whole_number(citation, "start_index", 0),
@@ -257,9 +278,9 @@ def _on_one_line(text: str) -> str:
     return printable(re.sub(r"\s+", " ", text))
 
 
-def _shorten(text: str) -> str:
-    half = _LONGEST_QUOTE // 2
-    return text if len(text) <= _LONGEST_QUOTE else f"{text[:half]} … {text[-half:]}"
+def _shorten(text: str, longest: int) -> str:
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 
 
 def _terminal_color(source: Source) -> str:
@@ -314,8 +335,8 @@ def _escape_markdown(text: str) -> str:
     return escape(_MARKDOWN_SYNTAX.sub(r"\\\g<0>", text), quote=False)
 
 
-def _html_color(source: Source) -> str:
-    return _HTML_COLORS[(source.number - 1) % len(_HTML_COLORS)]
+def _html_color(number: int) -> str:
+    return _HTML_COLORS[(number - 1) % len(_HTML_COLORS)]
 
 
 def _html_piece(piece: Piece) -> str:
@@ -324,9 +345,8 @@ def _html_piece(piece: Piece) -> str:
     quote, source = piece.quote, piece.source
     hover = f"{source.title}\n{quote.before}{quote.text}{quote.after}"
     marker = f"<sup>[{source.number}]</sup>"
-    return (
-        f'<mark style="background: {_html_color(source)}" title="{escape(hover)}">{escape(piece.text)}</mark>{marker}'
-    )
+    style = f"background: {_html_color(source.number)}"
+    return f'<mark style="{style}" title="{escape(hover)}">{escape(piece.text)}</mark>{marker}'
 
 
 def _html_source(source: Source) -> str:
@@ -339,8 +359,36 @@ def _html_source(source: Source) -> str:
 
 
 def _html_quote(source: Source, quote: Quote) -> str:
-    marked = f'<mark style="background: {_html_color(source)}">{escape(quote.text)}</mark>'
+    marked = f'<mark style="background: {_html_color(source.number)}">{escape(quote.text)}</mark>'
     return f'<div class="nest-context">{quote.place}: {escape(quote.before)}{marked}{escape(quote.after)}</div>'
+
+
+def _html_tokens(output: NestOutput) -> str:
+    numbers = {
+        passage: number for number, passage in enumerate(dict.fromkeys(c.passage_id for c in output.citations), 1)
+    }
+    shown = []
+    for token in output.trace:
+        passage = output.passages[token.provenance.passage] if token.provenance else None
+        colors = ""
+        if passage is not None:
+            color = _html_color(numbers[passage.id]) if passage.id in numbers else _COPIED_COLOR
+            colors = f' style="color: #111; background: {color}"'
+        facts = [f"{token.status} in step {token.step}", f"λ {token.lambda_:.4f}", f"p_M {token.probability:.4g}"]
+        if passage is not None:
+            facts.append(f"copied from {_shorten(_on_one_line(passage.title or passage.id), _LONGEST_NAME)}")
+        if token.dropped:
+            facts.append(f"{token.dropped} drafted tokens fell")
+        shown.append(
+            f'<span class="nest-token nest-{token.status}" title="{escape(", ".join(facts))}"{colors}>'
+            f"{escape(token_label(token))}<small>{token.lambda_:.2f} · {token.probability:.2f}</small></span>"
+        )
+    return f'<div class="nest-tokens"><p>{_TOKEN_LEGEND}</p>\n{"".join(shown)}</div>\n'
+
+
+def token_label(token: TracedToken) -> str:
+    """Return a token's text so that it can be seen: line breaks and tabs as signs, its number when it has no text."""
+    return printable(token.text).replace("\n", "⏎").replace("\t", "⇥") or f"#{token.token_id}"
 
 
 def _html_badge(sources: Sequence[Source]) -> str:

@@ -101,6 +101,7 @@ class Run:
                 prompt=request.prompt,
                 passages=request.passages,
                 notices=tuple(request.notices),
+                trace=tuple(transcript.trace()),
             )
             for request, datastore, answer, transcript in zip(
                 self._requests, self._datastores, self.answers, self._transcripts, strict=True

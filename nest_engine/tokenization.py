@@ -16,6 +16,7 @@ from nest_engine.types import Passage, TokenizedPassage, require_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_CONTEXT_TOKENS = 4  # enough for any decoder that looks back, for instance at the bytes of an unfinished character
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -192,6 +193,11 @@ class Detokenizer:
         """Append what is left of an incomplete character."""
         if self._num_settled < len(self._token_ids):
             self._settle(self._decode(self._token_ids[self._window_start :]))
+
+    def text_after(self, token_ids: Sequence[int], token: int) -> str:
+        """Return what ``token`` would add to the text of ``token_ids``: decoders treat a first token differently."""
+        before = list(token_ids[-_CONTEXT_TOKENS:])
+        return self._decode([*before, token])[len(self._decode(before)) :]
 
     def _settle(self, window: str) -> None:
         start = len(self.text)

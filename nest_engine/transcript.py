@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nest_engine.attribution import Attributor
 from nest_engine.decoder import Answer
 from nest_engine.tokenization import Detokenizer
-from nest_engine.types import Citation, Provenance
+from nest_engine.types import Citation, Provenance, TracedToken
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,25 @@ class Transcript:
         is_final = self._answer.finish_reason is not None
         end = len(self.text) - (0 if is_final else _held_back(self.text, self._answer.config.stop))
         return self._release(end, is_final=is_final)
+
+    def trace(self) -> list[TracedToken]:
+        """Return how each token of the answer came about, with its text."""
+        provenance = self._answer.provenance()
+        traced: list[TracedToken] = []
+        standing: list[int] = []
+        shown = 0  # characters
+        for entry in self._answer.trace.entries(len(self._answer.token_ids)):
+            source = None
+            if entry.status == "rejected":
+                text = self._detokenizer.text_after(standing, entry.token_id)
+            else:
+                end = min(self._detokenizer.ends[len(standing)], len(self.text))
+                text, shown = self.text[shown:end], max(shown, end)
+                source = provenance[len(standing)]
+                standing.append(entry.token_id)
+            figures = entry.probability, entry.lambda_, source, entry.step, entry.dropped
+            traced.append(TracedToken(entry.token_id, text, entry.status, *figures))
+        return traced
 
     def _stop(self) -> None:
         """Cut the answer before the stop string that was completed first, wherever a draft carried it in."""

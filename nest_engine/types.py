@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # records need no torch: reading and showing citations stays 
     from torch import Tensor
 
 FinishReason = Literal["eos", "stop", "length", "cancelled"]
+TokenStatus = Literal["picked", "accepted", "rejected"]
 
 
 def require_text(what: str, text: object) -> None:
@@ -141,6 +142,38 @@ class Provenance(NamedTuple):
 
     passage: int
     position: int
+
+
+@dataclass(frozen=True)
+class TracedToken:
+    """How decoding came to a token of the answer, or turned one down.
+
+    Args:
+        token_id: the token.
+        text: its characters; those spread over several tokens belong to the first, and control tokens have none.
+        status: ``picked`` from p_M; ``accepted``: drafted, then verified; ``rejected``: drafted, verified and turned
+            down, so not part of the answer.
+        probability: p_M of the token at its place, before temperature; p_LM where the model alone decides.
+        lambda_: interpolation coefficient at its place.
+        provenance: where it was copied from, or None.
+        step: the decoding step that decided it, from 0.
+        dropped: of a rejected token: how many drafted tokens fell with it, itself included; otherwise 0.
+    """
+
+    token_id: int
+    text: str
+    status: TokenStatus
+    probability: float
+    lambda_: float
+    provenance: Provenance | None
+    step: int
+    dropped: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a plain, JSON-ready dict."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields["lambda"] = fields.pop("lambda_")
+        return fields | {"provenance": None if self.provenance is None else self.provenance._asdict()}
 
 
 @dataclass(frozen=True)
@@ -321,6 +354,7 @@ class NestOutput:
         prompt: the text that the model read, passages placed in it included.
         passages: what could be quoted, in the order ``Provenance.passage`` counts them.
         notices: anything a caller should know, such as passages that did not fit.
+        trace: how decoding came to each token, with the rejected drafts between them: for those who tune.
     """
 
     text: str
@@ -333,6 +367,7 @@ class NestOutput:
     prompt: str = ""
     passages: tuple[Passage, ...] = ()
     notices: tuple[str, ...] = ()
+    trace: tuple[TracedToken, ...] = field(default=(), repr=False)
 
     @property
     def usage(self) -> dict[str, int]:
@@ -346,11 +381,17 @@ class NestOutput:
 
         return to_markdown(self)
 
-    def to_html(self, path: str | Path | None = None, *, title: str = "Answer") -> str:
-        """Return a stand-alone page that shows what was copied from where; write it to ``path`` if one is given."""
+    def to_html(self, path: str | Path | None = None, *, title: str = "Answer", tokens: bool = False) -> str:
+        """Return a stand-alone page that shows what was copied from where.
+
+        Args:
+            path: file to write the page to, or None.
+            title: title of the page.
+            tokens: also show how decoding came to each token: lambda, p_M, what was drafted, accepted and rejected.
+        """
         from nest_engine.rendering import to_html
 
-        page = to_html(self, title=title)
+        page = to_html(self, title=title, tokens=tokens)
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
         return page

@@ -33,6 +33,7 @@ class ReferenceAnswer:
     tokens: list[int] = field(default_factory=list)
     provenance: list[tuple[int, int] | None] = field(default_factory=list)
     lambdas: list[float] = field(default_factory=list)
+    trace: list[tuple[str, int, float, float]] = field(default_factory=list)  # status, token, p_M, lambda
     num_rejections: int = 0
     num_drafts: int = 0
 
@@ -112,6 +113,10 @@ class ReferenceDecoder:
                 return token == argmax(view.lm)
             return view.mixed[token] > 0.5 * config.gamma * max(view.mixed)
 
+        def note(status: str, token: int, view: View) -> None:
+            probability = (view.lm if lossless else view.mixed)[token]
+            answer.trace.append((status, token, probability, 1.0 if lossless else view.lambda_))
+
         def span(start: int) -> list[int]:
             found: list[int] = []
             limit = min(config.max_draft_tokens, config.max_new_tokens - len(answer.tokens))
@@ -128,9 +133,13 @@ class ReferenceDecoder:
             copied: list[int] = []
             if continuation is not None and stands(entries[continuation].value, view):
                 copied = span(continuation)
+                note("accepted", entries[continuation].value, view)
             else:
+                if continuation is not None:
+                    note("rejected", entries[continuation].value, view)
                 was_rejected = was_rejected or continuation is not None
                 token = argmax(view.lm if lossless else view.mixed)
+                note("picked", token, view)
                 agreeing = [(d, i) for d, i in view.neighbors if entries[i].value == token]
                 may_copy = view.lambda_ <= config.delta and (config.draft_after_rejection or not was_rejected)
                 repeated: list[int] = []
@@ -152,7 +161,9 @@ class ReferenceDecoder:
             while accepted < len(draft):
                 view = look(draft[:accepted])
                 if not stands(draft[accepted], view):
+                    note("rejected", draft[accepted], view)
                     break
+                note("accepted", draft[accepted], view)
                 lambdas.append(1.0 if lossless else view.lambda_)
                 accepted += 1
             was_rejected = accepted < len(draft)

@@ -23,6 +23,7 @@ from nest_engine.cli.ask_command import ask
 from nest_engine.cli.demo_command import demo
 from nest_engine.cli.index_commands import app as index_app
 from nest_engine.cli.tune_command import tune
+from nest_engine.cli.ui_command import ui
 
 app = typer.Typer(
     name="nest",
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(ask)
+app.command()(ui)
 app.command()(tune)
 app.add_typer(index_app, name="index")
 

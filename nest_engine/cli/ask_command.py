@@ -9,7 +9,17 @@ import typer
 
 from nest_engine.cli import loading
 from nest_engine.cli.console import STDERR, STDOUT, print_json, remark, reports_errors
-from nest_engine.cli.options import EmbedderOption, Format, Json, Method, Model, SearchOption, Settings, parse_settings
+from nest_engine.cli.options import (
+    EmbedderOption,
+    Format,
+    Json,
+    Method,
+    Model,
+    SearchOption,
+    Settings,
+    Tuned,
+    parse_settings,
+)
 from nest_engine.cli.tune_command import read_tuned
 from nest_engine.config import NestConfig
 from nest_engine.errors import InputError
@@ -37,9 +47,7 @@ def ask(
     stop: Annotated[
         list[str] | None, typer.Option("--stop", help="Text that ends the answer, \\n for a new line; repeatable.")
     ] = None,
-    tuned: Annotated[
-        Path | None, typer.Option("--tuned", help="Settings that `nest tune` wrote, as the model's defaults.")
-    ] = None,
+    tuned: Tuned = None,
     pairs: Settings = None,
     output_format: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TEXT,
     as_json: Json = False,
@@ -56,9 +64,7 @@ def ask(
     )
     if not question.strip():
         raise InputError("the question is empty")
-    for path in docs:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; give a folder, a file or an index")
+    loading.require_docs(docs)
     defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
     engine = loading.load_engine(model)  # before reading: a wrong name shows at once, and reading may take long
     if defaults is not None:

@@ -36,13 +36,12 @@ def demo(
     """Answer questions offline, with the small model and corpus that come along, and compare with the model alone."""
     settings = parse_settings(method=method, max_new_tokens=DEMO_TOKENS)
     import nest_demo
-    from nest_engine.retrieval import BM25Retriever
 
     if check:
         _check(as_json)
         return
     questions = [question] if question is not None else [shipped.question for shipped in nest_demo.load_questions()]
-    engine = loading.load_engine(None, BM25Retriever(nest_demo.load_passages()))
+    engine = loading.load_engine(None, loading.open_demo_corpus())
     methods = dict.fromkeys(("lm", settings["method"]))  # once, if the method is lm
     answers: list[tuple[str, dict[str, NestOutput]]] = []
     for asked in questions if ask_all else questions[:DEMO_QUESTIONS]:
@@ -60,10 +59,9 @@ def demo(
 def _check(as_json: bool) -> None:
     """Count, for every method, the shipped questions that are answered with a citation into the right passage."""
     import nest_demo
-    from nest_engine.retrieval import BM25Retriever
 
     questions = nest_demo.load_questions()
-    engine = loading.load_engine(None, BM25Retriever(nest_demo.load_passages()))
+    engine = loading.load_engine(None, loading.open_demo_corpus())
     rows: list[dict[str, Any]] = []
     with progress_bar("answering") as progress:
         for number, method in enumerate(METHODS):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nest_engine.cli.console import STDERR, progress_bar, remark
 from nest_engine.cli.options import DEFAULT_EMBEDDER, Search
-from nest_engine.errors import PassageIndexError
+from nest_engine.errors import InputError, PassageIndexError
 
 if TYPE_CHECKING:
     from nest_engine.engine import NestEngine
@@ -35,6 +35,28 @@ def load_engine(model: str | None, retriever: PassageRetriever | None = None) ->
         from nest_engine.engine import NestEngine
 
         return NestEngine.from_pretrained(model, retriever=retriever, **options)
+
+
+def require_docs(docs: Sequence[Path]) -> None:
+    """Raise ``InputError`` unless all documents exist, before anything slow begins."""
+    for path in docs:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give a folder, a file or an index")
+
+
+def open_demo_corpus() -> CorpusRetriever:
+    """Search the shipped corpus by keyword."""
+    import nest_demo
+    from nest_engine.retrieval import BM25Retriever
+
+    return BM25Retriever(nest_demo.load_passages())
+
+
+def demo_questions(count: int) -> tuple[str, ...]:
+    """Return the first shipped questions about the shipped corpus."""
+    import nest_demo
+
+    return tuple(shipped.question for shipped in nest_demo.load_questions()[:count])
 
 
 def open_retriever(docs: Sequence[Path], search: Search | None, embedder: str | None) -> CorpusRetriever:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -48,6 +49,9 @@ EmbedderOption = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 Model = Annotated[str | None, typer.Option("--model", help="Hub id or folder. Default: the demo model.")]
+Tuned = Annotated[
+    Path | None, typer.Option("--tuned", help="Settings that `nest tune` wrote, as the model's defaults.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeatable.")
 ]

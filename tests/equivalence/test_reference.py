@@ -79,6 +79,12 @@ def assert_same(output, expected: ReferenceAnswer) -> None:
     assert list(output.token_ids) == expected.tokens
     assert [None if p is None else tuple(p) for p in output.provenance] == expected.provenance
     assert output.lambdas == pytest.approx(expected.lambdas, abs=1e-4)
+    last = max(i for i, (status, *_) in enumerate(expected.trace) if status != "rejected")
+    statuses, tokens, probabilities, lambdas = zip(*expected.trace[: last + 1], strict=True)
+    assert tuple(token.status for token in output.trace) == statuses
+    assert tuple(token.token_id for token in output.trace) == tokens
+    assert [token.probability for token in output.trace] == pytest.approx(probabilities, abs=1e-4)
+    assert [token.lambda_ for token in output.trace] == pytest.approx(lambdas, abs=1e-4)
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())

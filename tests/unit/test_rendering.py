@@ -14,7 +14,7 @@ from rich.console import Console
 
 from nest_engine import rendering
 from nest_engine.errors import MissingDependencyError
-from nest_engine.types import Citation, DecodeStats, NestOutput, Passage, PhaseSeconds
+from nest_engine.types import Citation, DecodeStats, NestOutput, Passage, PhaseSeconds, Provenance, TracedToken
 
 HELIUM = Passage(
     "The gas helium was found in 1868 by an astronomer.", "Helium", "he", "https://a.org/he", license="CC-BY-4.0"
@@ -350,3 +350,57 @@ def test_places_count_in_the_document_where_it_is_known():
     assert "page 7, characters 1000–1015" in rendering.to_html_fragment(output)
     unknown = Passage("Helium is a gas.", title="Helium", metadata={"start_index": -1, "page": "vii"})
     assert "; characters 0–15" in rendering.to_markdown(output_of(("Helium is a gas", unknown)))
+
+
+def test_long_names_are_shortened_and_links_are_not() -> None:
+    passage = Passage("found", "t" * 10_000, "p", "https://a.org/" + "u" * 10_000, license="l" * 10_000)
+    output = output_of(*[("found", passage)] * 3)
+    page = Page(rendering.to_html_fragment(output))
+
+    assert len(page.text) < 3_000
+    assert page.attributes("a", "href") == [passage.uri]
+    assert len(terminal(output)) < 3_000
+
+
+def traced(*tokens: tuple[str, str], provenance: Provenance | None = None) -> tuple[TracedToken, ...]:
+    return tuple(
+        TracedToken(
+            7, text, status, 0.5, 0.25, None if status == "rejected" else provenance, 3, 4 * (status == "rejected")
+        )  # type: ignore[arg-type]
+        for text, status in tokens
+    )
+
+
+def test_the_token_view_shows_what_became_of_each_token() -> None:
+    trace = traced((" He", "picked"), ("lium", "accepted"), (" gas", "rejected"), ("\n", "picked"), ("", "picked"))
+    page = Page(rendering.to_html(replace(ANSWER, trace=trace), tokens=True))
+
+    shown = [
+        (attributes["class"], attributes["title"]) for tag, attributes in page.tags if "nest-token " in str(attributes)
+    ]
+    assert shown[0] == ("nest-token nest-picked", "picked in step 3, λ 0.2500, p_M 0.5")
+    assert shown[2] == ("nest-token nest-rejected", "rejected in step 3, λ 0.2500, p_M 0.5, 4 drafted tokens fell")
+    assert " He0.25 · 0.50lium0.25 · 0.50 gas0.25 · 0.50⏎0.25 · 0.50#70.25 · 0.50" in page.text
+    assert "⏎" not in rendering.to_html(replace(ANSWER, trace=trace))
+
+
+def test_a_copied_token_has_the_colour_of_its_source_and_names_it() -> None:
+    neon = ANSWER.passages.index(NEON)
+    trace = traced(("found", "accepted"), provenance=Provenance(neon, 0))
+    page = Page(rendering.to_html_fragment(replace(ANSWER, trace=trace), tokens=True))
+
+    token = next(attributes for tag, attributes in page.tags if "nest-token " in str(attributes))
+    assert str(token["title"]).endswith("copied from Neon")
+    background = str(page.attributes("mark", "style")[0])
+    assert background in str(token["style"])
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_the_token_view_shows_poison_as_text(poison: str) -> None:
+    output = poisoned(poison)
+    output = replace(output, trace=traced((poison, "accepted"), (poison, "rejected"), provenance=Provenance(0, 0)))
+    page = Page(rendering.to_html_fragment(output, tokens=True))
+
+    assert {tag for tag, _ in page.tags} <= {"div", "style", "mark", "sup", "ol", "li", "small", "p", "span"}
+    assert {name for _, attributes in page.tags for name in attributes} <= {"class", "style", "title"}
+    assert page.text.count(rendering.token_label(output.trace[0])) >= 2

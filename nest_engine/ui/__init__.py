@@ -1,0 +1,16 @@
+"""A page on this machine to ask questions: answers while they are written, their sources, and what they cost."""
+
+from __future__ import annotations
+
+from nest_engine.errors import MissingDependencyError
+
+try:
+    import starlette  # noqa: F401
+    import uvicorn  # noqa: F401
+except ImportError as missing:
+    raise MissingDependencyError((missing.name or "starlette").partition(".")[0], "ui") from missing
+
+from nest_engine.ui.app import About, create_app
+from nest_engine.ui.server import listen, serve
+
+__all__ = ["About", "create_app", "listen", "serve"]
