@@ -57,9 +57,7 @@ def search(
             found_B[row] = tuple(result)
         pending = [row for row in pending if len(found_B[row]) >= asked and len(_kept(found_B[row], keys_B[row])) < k]
         asked *= 4
-    return [
-        {"gold": found[:k], "no-gold": _kept(found, keys)[:k]} for found, keys in zip(found_B, keys_B, strict=True)
-    ]
+    return [{"gold": found[:k], "no-gold": _kept(found, keys)[:k]} for found, keys in zip(found_B, keys_B, strict=True)]
 
 
 def _kept(found: Iterable[Passage], title_keys: Collection[str]) -> tuple[Passage, ...]:

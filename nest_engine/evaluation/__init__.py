@@ -13,7 +13,7 @@ from nest_engine.evaluation.articles import Articles
 from nest_engine.evaluation.examples import Example, read_examples
 from nest_engine.evaluation.metrics import METRICS, require_libraries
 from nest_engine.evaluation.results import Record, Results
-from nest_engine.evaluation.runner import SETTINGS, Evaluation, Setting, evaluate, factscore_records, identity, plan
+from nest_engine.evaluation.runner import SETTINGS, Evaluation, evaluate, factscore_records, identity, plan
 from nest_engine.evaluation.summary import Estimate, Row, difference, summarize, to_dicts, to_markdown
 from nest_engine.evaluation.tasks import TASKS
 
@@ -28,7 +28,6 @@ __all__ = [
     "Record",
     "Results",
     "Row",
-    "Setting",
     "difference",
     "evaluate",
     "factscore_records",

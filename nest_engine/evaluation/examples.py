@@ -49,8 +49,8 @@ def subject(title: str) -> str:
 def read_examples(path: Path) -> list[Example]:
     """Read a data set; its layout is told from its content.
 
-    Layouts: WikiText tokens, articles, NQ-open, TriviaQA, HotpotQA, EntityQuestions, TruthfulQA csv, MMLU csv, FActScore
-    entities and topics. ``docs/evaluation.md`` shows a line of each.
+    Layouts: WikiText tokens, articles, NQ-open, TriviaQA, HotpotQA, EntityQuestions, TruthfulQA csv, MMLU csv,
+    FActScore entities and topics. ``docs/evaluation.md`` shows a line of each.
 
     Raises:
         InputError: if the file cannot be read, has none of the layouts, or holds nothing.
@@ -60,7 +60,9 @@ def read_examples(path: Path) -> list[Example]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it first") from error
+        raise InputError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it first"
+        ) from error
     try:
         examples = list(_read(path, data))
     except _LayoutError as error:
@@ -100,7 +102,8 @@ _UNTOKENIZED: tuple[tuple[str, str], ...] = (
     (r" @([-.,])@ ", r"\1"),
     (r" ([.,;:!?%)\]}])", r"\1"),
     (r"([(\[{$£€#]) ", r"\1"),
-    (r" ('(?:s|re|ve|d|m|ll|t)\b|n't\b|')", r"\1"),
+    (r" ('(?:s|re|ve|d|m|ll|t)\b|n't\b)", r"\1"),
+    (r"(?<=s) '(?= )", "'"),
     (r" ([–/]) ", r"\1"),
     (r'" ([^"\n]*?) "', r'"\1"'),
 )
@@ -137,7 +140,7 @@ def _subject(name: str, title: str) -> Example:
 
 # --- csv ------------------------------------------------------------------------------------------------------------
 
-_LETTERS = "ABCD"
+_LETTERS = ("A", "B", "C", "D")
 
 
 def _csv(data: str) -> Iterator[Example]:
@@ -149,7 +152,9 @@ def _csv(data: str) -> Iterator[Example]:
 
 def _truthful_qa(rows: Sequence[dict[str, str]]) -> Iterator[Example]:
     for number, row in enumerate(rows, 1):
-        missing = [name for name in ("Question", "Best Answer", "Correct Answers", "Incorrect Answers") if name not in row]
+        missing = [
+            name for name in ("Question", "Best Answer", "Correct Answers", "Incorrect Answers") if name not in row
+        ]
         if missing:
             raise _LayoutError(f", row {number}: no column {missing[0]!r}; expected TruthfulQA.csv")
         best, incorrect = row["Best Answer"].strip(), _split(row["Incorrect Answers"])
@@ -195,7 +200,9 @@ def _json_document(data: str) -> Iterator[Example]:
     document = _parsed(data, "")
     records = document.get("Data") if isinstance(document, dict) else document
     if not isinstance(records, list):
-        raise _LayoutError(": expected a list of questions (EntityQuestions, HotpotQA) or TriviaQA's object with 'Data'")
+        raise _LayoutError(
+            ": expected a list of questions (EntityQuestions, HotpotQA) or TriviaQA's object with 'Data'"
+        )
     return _records((f", record {number}", record) for number, record in enumerate(records, 1))
 
 

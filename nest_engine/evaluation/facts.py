@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 from nest_engine.evaluation.matching import names, words_of
 from nest_engine.evaluation.metrics import Measures
-from nest_engine.retrieval.term_index import STOP_WORDS
+from nest_engine.retrieval.term_index import STOP_WORDS, terms_of
 
 _MONTHS = (
-    "January February March April May June July August September October November December".split()
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
 )
-_DAYS = frozenset("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
+_DAYS = frozenset(["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"])
 _DATE = re.compile(
     rf"\b(?:(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?)?(?P<month>{'|'.join(_MONTHS)})\b"
     r"(?:\s+(?P<late_day>\d{1,2})(?:st|nd|rd|th)?(?![\d.,]*\d|\s+(?:%|percent)))?(?:,?\s+(?P<year>\d{3,4})\b)?"
@@ -28,14 +29,17 @@ _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?:(?:st|nd|rd|th|s)(?!\w))?(?!
 _WORD = re.compile(r"[^\W_]+(?:['’.&-][^\W_]+)*")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:;…\n][\"'”’)\]]*\s*|[\"“‘(\[]\s*)$")
 _INITIAL = re.compile(r"(?:^|[\s.(])[^\W\d_a-z]\.\s*$")  # "J. " ends no sentence
-_PARTICLES = frozenset("of the de da di do du del della der den des van von und le la las los y al bin ibn".split())
+_PARTICLES = frozenset(terms_of("of the de da di do du del della der den des van von und le la las los y al bin ibn"))
 # Words that begin sentences and name nothing; a name may follow them at once ("However Smith").
 _OPENERS = STOP_WORDS | frozenset(
-    "he she we you i one his her its our your my they them after before during since while although though because "
-    "however also later early many most some several other another each every all both both either neither such than "
-    "until upon under over between among through about against despite following according born first second third "
-    "two three four five six seven eight nine ten not no yes so if thus hence when where who what today now here soon "
-    "once only even still yet together including like unlike within without".split()
+    terms_of(
+        "he she we you i one his her its our your my they them after before during since while although "
+        "though because however also later early many most some several other another each every all both "
+        "either neither such than until upon under over between among through about against despite "
+        "following according born first second third two three four five six seven eight nine ten not no yes "
+        "so if thus hence when where who what today now here soon once only even still yet together "
+        "including like unlike within without"
+    )
 )
 
 
@@ -90,8 +94,8 @@ def unsupported(facts: Facts, article: str) -> list[str | Date]:
 def facts_of(text: str, subjects: Iterable[str] = ()) -> Facts:
     """Find the numbers, dates and proper names of a text.
 
-    A name is a row of capitalised words, joined by initials and words like "of" or "van". A single capitalised word that
-    begins a sentence is left out, because any word may.
+    A name is a row of capitalised words, joined by initials and words like "of" or "van". A single capitalised word
+    that begins a sentence is left out, because any word may.
 
     Args:
         text: the text.
@@ -122,16 +126,17 @@ def _normal(number: str) -> str:
 def _names(text: str) -> Iterator[str]:
     row: list[re.Match[str]] = []
     for word in [*_WORD.finditer(text), None]:
-        if word is not None and row and _joins(text[row[-1].end() : word.start()], row[-1][0]):
-            if word[0][0].isupper() or word[0] in _PARTICLES:
-                row.append(word)
-                continue
+        if word is not None and row and _continues(row[-1], word, text):
+            row.append(word)
+            continue
         yield from _name(text, row)
         row = [word] if word is not None and word[0][0].isupper() else []
 
 
-def _joins(gap: str, before: str) -> bool:
-    return gap == " " or (gap in (". ", ".") and len(before) == 1)
+def _continues(before: re.Match[str], word: re.Match[str], text: str) -> bool:
+    gap = text[before.end() : word.start()]
+    is_joined = gap == " " or (gap in (". ", ".") and len(before[0]) == 1)
+    return is_joined and (word[0][0].isupper() or word[0] in _PARTICLES)
 
 
 def _name(text: str, row: list[re.Match[str]]) -> Iterator[str]:

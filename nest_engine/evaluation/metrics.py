@@ -50,25 +50,35 @@ def _exp(mean: float) -> float:
 
 
 METRICS: dict[str, Metric] = {
-    "perplexity": Metric("PPL", "of the true text under p_M, or p_LM where a method mixes nothing (Table 1a)", False, transform=_exp),
+    "perplexity": Metric(
+        "PPL", "of the true text under p_M, or p_LM where a method mixes nothing (Table 1a)", False, transform=_exp
+    ),
     "rouge1": Metric("ROUGE-1", "F-measure against the true text, times 100 (Tables 1a and 3)", True, 100),
     "rouge2": Metric("ROUGE-2", "the same over pairs of words (Table 1a)", True, 100),
     "rougeL": Metric("ROUGE-L", "the same over the longest common subsequence (Table 1a)", True, 100),
-    "answer_recall": Metric("answer recall %", "answers that contain one of the right answers (Tables 1b and 3)", True, 100),
-    "delta_bleu": Metric("ΔBLEU", "BLEU against the nearest true answer less the nearest false one (Table 1b)", True, digits=2),
+    "answer_recall": Metric(
+        "answer recall %", "answers that contain one of the right answers (Tables 1b and 3)", True, 100
+    ),
+    "delta_bleu": Metric(
+        "ΔBLEU", "BLEU against the nearest true answer less the nearest false one (Table 1b)", True, digits=2
+    ),
     "delta_rouge1": Metric("ΔROUGE-1", "the same with ROUGE-1, times 100 (Table 1b)", True, 100, digits=2),
-    "accuracy": Metric("accuracy %", "questions whose right choice has the lowest perplexity (Table 1b, MMLU)", True, 100),
+    "accuracy": Metric(
+        "accuracy %", "questions whose right choice has the lowest perplexity (Table 1b, MMLU)", True, 100
+    ),
     "factual_precision": Metric(
         "facts right %",
-        "numbers, dates and proper names of the answer that the article contains; no judge model is asked. It stands where "
-        "the paper has FActScore (Tables 1b and 3) and is not comparable with it",
+        "numbers, dates and proper names of the answer that the article contains; no judge model is asked. It stands "
+        "where the paper has FActScore (Tables 1b and 3) and is not comparable with it",
         True,
         100,
     ),
     "facts": Metric("facts", "numbers, dates and proper names in an answer", None),
     "attributed_share": Metric("attributed %", "answer tokens with a source (Table 2)", None, 100),
     "mean_span": Metric("mean span", "tokens copied in a row from one passage (Table 2)", None),
-    "quote_precision": Metric("quotes exact %", "citations whose text stands at the cited place; must be 100", True, 100),
+    "quote_precision": Metric(
+        "quotes exact %", "citations whose text stands at the cited place; must be 100", True, 100
+    ),
     "off_topic": Metric(
         "off topic %",
         "answer tokens copied from passages that are neither about the subject nor mention it",
@@ -79,7 +89,9 @@ METRICS: dict[str, Metric] = {
     "mean_lambda": Metric("λ", "mean interpolation coefficient; 1 is the model alone", None, digits=2),
     "length": Metric("tokens", "length of an answer (Table 1a)", None),
     "tokens_per_forward": Metric("tokens/forward", "answer tokens for each forward pass of the model", True, digits=2),
-    "tokens_per_second": Metric("tokens/s", "wall clock, passage keys known, search left out (Figure 2)", True, digits=0),
+    "tokens_per_second": Metric(
+        "tokens/s", "wall clock, passage keys known, search left out (Figure 2)", True, digits=0
+    ),
 }
 
 

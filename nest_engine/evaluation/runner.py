@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import nest_engine
 from nest_engine.conditions import CONDITIONS, search
@@ -21,10 +21,10 @@ from nest_engine.evaluation.tasks import TASKS, Posed, choose, measure_answer, p
 from nest_engine.interfaces import PassageRetriever
 from nest_engine.types import NestOutput, Passage
 
-Setting = Literal["gold", "no-gold", "open"]
-"""A condition; ``open`` takes what the search finds, for examples whose article is not known or not in the corpus."""
+OPEN = "open"
+"""No condition: what the search finds, for examples whose article is not known or not in the corpus."""
 
-SETTINGS: tuple[Setting, ...] = (*CONDITIONS, "open")
+SETTINGS = (*CONDITIONS, OPEN)
 Progress = Callable[[int, int], None]
 
 
@@ -44,10 +44,14 @@ class Evaluation:
     task: str
     examples: tuple[Example, ...]
     variants: Mapping[str, NestConfig]
-    conditions: tuple[Setting, ...]
+    conditions: tuple[str, ...]
     left_out: int = 0
     data: str = ""
-    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest answer of any variant; a completion is compared with as much of the article."""
+        return max(config.max_new_tokens for config in self.variants.values())
 
     def keys(self) -> Iterator[Key]:
         """Yield what there is to measure, in the order of the tables."""
@@ -63,7 +67,7 @@ def plan(
     variants: Mapping[str, NestConfig],
     articles: Articles,
     *,
-    conditions: Sequence[Setting] = (),
+    conditions: Sequence[str] = (),
     limit: int | None = None,
     seed: int = 0,
 ) -> Evaluation:
@@ -92,12 +96,12 @@ def plan(
     if not suited:
         raise InputError(f"none of {len(examples)} examples suits the task {task!r}, which needs {TASKS[task].needs}")
     covered = [example for example in suited if articles.holds(example.titles)]
-    chosen = tuple(conditions) or (CONDITIONS if covered else ("open",))
-    kept = suited if chosen == ("open",) else covered
+    chosen = tuple(conditions) or (CONDITIONS if covered else (OPEN,))
+    kept = suited if chosen == (OPEN,) else covered
     if not kept:
         raise InputError(
-            f"none of {len(suited)} examples has its article among the passages, which {' and '.join(chosen)} need: give "
-            "--docs that hold the articles under their titles, or measure with --conditions open"
+            f"none of {len(suited)} examples has its article among the passages, which {' and '.join(chosen)} need: "
+            "give --docs that hold the articles under their titles, or measure with --conditions open"
         )
     shuffled = random.Random(seed).sample(kept, len(kept))
     return Evaluation(task, tuple(shuffled[:limit]), variants, chosen, len(suited) - len(kept), fingerprint(examples))
@@ -107,6 +111,7 @@ def identity(evaluation: Evaluation, engine: NestEngine, articles: Articles) -> 
     """Return what all results of an evaluation depend on, other than its variants."""
     return {
         "task": evaluation.task,
+        "max_new_tokens": evaluation.max_new_tokens,
         "data": evaluation.data,
         "passages": articles.fingerprint,
         "search": type(engine.retriever).__name__,
@@ -152,9 +157,7 @@ def evaluate(
         batch = _Batch(evaluation, engine, engine.retriever, articles, evaluation.examples[start : start + batch_size])
         for condition in evaluation.conditions:
             for variant in evaluation.variants:
-                missing = [
-                    example for example in batch.examples if Key(example.id, variant, condition) not in results
-                ]
+                missing = [example for example in batch.examples if Key(example.id, variant, condition) not in results]
                 if missing:
                     results.append(batch.measure(missing, variant, condition))
                     done += len(missing)
@@ -178,7 +181,7 @@ class _Batch:
         self._posed: dict[str, Posed | InputError] = {}
         self._found: dict[str, Mapping[Any, tuple[Passage, ...]]] = {}
 
-    def measure(self, examples: Sequence[Example], variant: str, condition: Setting) -> list[Record]:
+    def measure(self, examples: Sequence[Example], variant: str, condition: str) -> list[Record]:
         """Return a record for each example."""
         self._prepare()
         config = self._evaluation.variants[variant]
@@ -195,24 +198,23 @@ class _Batch:
         if self._posed:
             return
         task, variants = self._evaluation.task, self._evaluation.variants.values()
-        longest = max(config.max_new_tokens for config in variants)
         for example in self.examples:
             try:
-                self._posed[example.id] = pose(task, example, self._engine, self._articles, longest)
+                self._posed[example.id] = pose(
+                    task, example, self._engine, self._articles, self._evaluation.max_new_tokens
+                )
             except InputError as error:
                 self._posed[example.id] = error
         ready = [posed for posed in self._posed.values() if isinstance(posed, Posed)]
         k = max(config.passages_to_find for config in variants)
-        found = search(
-            self._retriever, [posed.query for posed in ready], [posed.example.titles for posed in ready], k
-        )
+        found = search(self._retriever, [posed.query for posed in ready], [posed.example.titles for posed in ready], k)
         self._found = {posed.example.id: passages for posed, passages in zip(ready, found, strict=True)}
 
-    def _passages(self, posed: Posed, config: NestConfig, condition: Setting) -> tuple[Passage, ...]:
-        found = self._found[posed.example.id]["gold" if condition == "open" else condition]
+    def _passages(self, posed: Posed, config: NestConfig, condition: str) -> tuple[Passage, ...]:
+        found = self._found[posed.example.id]["gold" if condition == OPEN else condition]
         return found[: config.passages_to_find]
 
-    def _answered(self, posed_B: Sequence[Posed], config: NestConfig, condition: Setting) -> list[Record]:
+    def _answered(self, posed_B: Sequence[Posed], config: NestConfig, condition: str) -> list[Record]:
         """Ask together; if one of them cannot be asked, ask one by one to find out which."""
         passages_B = [self._passages(posed, config, condition) for posed in posed_B]
         try:

@@ -108,9 +108,10 @@ def difference(records: Sequence[Record], name: str, variant: str, baseline: str
 
 def _resampled(values_NC: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the column sums of as many rows drawn with replacement, ``RESAMPLES`` times; the same on every call."""
-    rng = np.random.default_rng(0)
     size = len(values_NC)
-    return np.stack([values_NC[rng.integers(0, size, size)].sum(0) for _ in range(RESAMPLES)])
+    drawn_RN = np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), RESAMPLES)
+    sums_RC: NDArray[np.float64] = drawn_RN @ values_NC
+    return sums_RC
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:

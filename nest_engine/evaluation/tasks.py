@@ -57,7 +57,10 @@ TASKS: dict[str, Task] = {
         'subjects: a line for each, lines of {"topic"}, or articles',
     ),
     "attribution": Task(
-        "any questions or subjects; only copying is measured (Table 2)", 128, lambda example: True, "questions or subjects"
+        "any questions or subjects; only copying is measured (Table 2)",
+        128,
+        lambda example: True,
+        "questions or subjects",
     ),
     "choice": Task(
         "multiple choice by perplexity (MMLU in Table 1b)",
