@@ -36,15 +36,16 @@ from nest_engine.testing import ScriptedLanguageModel
 
 SUBJECTS = ("Otter", "Elk", "Heron", "Badger", "Newt")
 PASSAGES = [
-    Passage(f"The {name.lower()} number {part} was seen in 19{40 + part} by Ada Quill at {name} Lake.", title=name)
+    Passage(f"The {name.lower()} number {part} was seen about 19{40 + part} by Ada Quill at {name} Lake.", title=name)
     for name in SUBJECTS
     for part in range(3)
 ]
 # What the speed of the machine decides; everything else must come out the same.
 TIMED = "tokens_per_second"
+COPYING = ("ra", "nest", "ra-nest")
 
 
-def make_engine(script: str = "The otter number 0 was seen in 1940 by Ada Quill.", **options: Any) -> NestEngine:
+def make_engine(script: str = "The otter number 0 was seen about 1940 by Ada Quill.", **options: Any) -> NestEngine:
     return NestEngine(ScriptedLanguageModel(script, **options), retriever=BM25Retriever(PASSAGES))
 
 
@@ -126,23 +127,28 @@ def test_titles_are_compared_without_case_underscores_and_wide_spaces() -> None:
 
 def test_no_method_sees_the_article_in_no_gold(tmp_path: Path) -> None:
     engine = make_engine()
-    records = run(tmp_path, engine, "biography", subjects(*SUBJECTS), variants_of(engine, "ra", "nest", "ra-nest"))
+    records = run(tmp_path, engine, "biography", subjects(*SUBJECTS), variants_of(engine, *COPYING, num_passages=3))
 
     found = {(r["condition"], r["measures"]["article_found"][0]) for r in records}
     assert found == {("gold", 1.0), ("no-gold", 0.0)}
     cited = {
-        title for r in records if r["condition"] == "no-gold" and r["topic"] == "Otter" for *_, title in r["citations"]
+        (record["condition"], title)
+        for record in records
+        if record["topic"] == "Otter"
+        for *_, title in record["citations"]
     }
-    assert "Otter" not in cited
+    assert ("gold", "Otter") in cited
+    assert {title for condition, title in cited if condition == "no-gold"}.isdisjoint({"Otter"})
 
 
 def test_copying_from_the_wrong_article_shows_as_off_topic(tmp_path: Path) -> None:
     engine = make_engine()
-    rows = summarize(run(tmp_path, engine, "biography", subjects("Otter"), variants_of(engine, "lm", "nest")))
+    variants = variants_of(engine, "lm", "nest", num_passages=3)  # as many as the article has
+    rows = summarize(run(tmp_path, engine, "biography", subjects("Otter"), variants))
     share = {(row.condition, row.variant): row.estimates["off_topic"].value for row in rows}
 
     assert share["gold", "nest"] == 0
-    assert share["no-gold", "nest"] > 50
+    assert share["no-gold", "nest"] > 10
     assert share["no-gold", "lm"] == 0
 
 
@@ -276,8 +282,8 @@ def progress(done, total):
     if done == 6:
         os.kill(os.getpid(), signal.SIGKILL)
 
-engine = here.make_engine()
-here.run(Path(sys.argv[1]), engine, "biography", here.subjects(*here.SUBJECTS), here.variants_of(engine, "lm", "nest"), progress=progress)
+engine, examples = here.make_engine(), here.subjects(*here.SUBJECTS)
+here.run(Path(sys.argv[1]), engine, "biography", examples, here.variants_of(engine, "lm", "nest"), progress=progress)
 """
 
 
