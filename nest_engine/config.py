@@ -25,11 +25,12 @@ _GENERAL: dict[str, Any] = {
     "adaptive_draft": False,
     "fixed_lambda": None,
     "mask_copied": True,
+    "relevance": 0.5,
 }
 _OF_METHOD: dict[str, dict[str, Any]] = {
-    "knn-lm": {"fixed_lambda": 0.7, "max_draft_tokens": 1, "delta": 1.0, "mask_copied": False},
+    "knn-lm": {"fixed_lambda": 0.7, "max_draft_tokens": 1, "delta": 1.0, "mask_copied": False, "relevance": 0.0},
     "ra-nest": {"gamma": 0.5},
-    "lossless": {"delta": 1.0, "mask_copied": False, "adaptive_draft": True},
+    "lossless": {"delta": 1.0, "mask_copied": False, "adaptive_draft": True, "relevance": 0.0},
 }
 _BY_METHOD: Any = None  # stands for "the method's own default" until the configuration is complete
 
@@ -40,7 +41,8 @@ class NestConfig:
 
     The defaults of the retrieval parameters are the paper's for a 7B model on Wikipedia. They belong
     to that model: tune them for yours (``nest tune``). ``alpha``, ``tau``, ``delta``, ``gamma``, ``max_draft_tokens``,
-    ``adaptive_draft``, ``fixed_lambda`` and ``mask_copied`` take the method's own default when they are not given.
+    ``adaptive_draft``, ``fixed_lambda``, ``mask_copied`` and ``relevance`` take the method's own default when they are
+    not given.
 
     Args:
         method: ``lm`` the model alone; ``knn-lm`` fixed interpolation, no spans; ``nest`` the paper's method;
@@ -63,6 +65,9 @@ class NestConfig:
         fixed_lambda: use this interpolation coefficient everywhere instead of the confidence.
         draft_after_rejection: draft a span also where a draft was just rejected; the paper takes one plain token.
         mask_copied: never copy the same passage token twice in one answer.
+        relevance: share of what is asked, by information, that must stand in a passage for it to be trusted by half;
+            0 trusts every passage that the first-stage search found, as the paper does. Passages that are handed over
+            without a query are trusted in any case, and a long prompt as its own query hardly distrusts any.
         num_passages: passages to ask the first-stage search for.
         prompt_passages: how many of them ``ra`` and ``ra-nest`` place in the prompt.
         min_citation_tokens: hide citations of fewer tokens.
@@ -89,6 +94,7 @@ class NestConfig:
     fixed_lambda: float | None = _BY_METHOD
     draft_after_rejection: bool = True
     mask_copied: bool = _BY_METHOD
+    relevance: float = _BY_METHOD
     num_passages: int = 40
     prompt_passages: int = 3
     min_citation_tokens: int = 3
@@ -115,7 +121,7 @@ class NestConfig:
         self._check("top_p", "a number above 0 and at most 1", lambda v: _is_number(v) and 0 < v <= 1)
         self._check("alpha", "a finite number", _is_number)
         self._check("tau", "a number above 0", lambda v: _is_number(v) and v > 0)
-        for name in ("delta", "gamma"):
+        for name in ("delta", "gamma", "relevance"):
             self._check(name, "a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1)
         self._check(
             "fixed_lambda", "a number from 0 to 1, or None", lambda v: v is None or (_is_number(v) and 0 <= v <= 1)

@@ -16,7 +16,7 @@ from nest_engine.decoder import LogitsProcessor, StoppingCriterion
 from nest_engine.errors import ConfigError, InputError
 from nest_engine.interfaces import TokenizedText
 from nest_engine.prompts import locate
-from nest_engine.request import Request
+from nest_engine.request import Request, passage_relevance
 from nest_engine.run import Run
 from nest_engine.tokenization import Detokenizer
 from nest_engine.types import Citation, NestOutput, Passage
@@ -98,6 +98,7 @@ def custom_generate(
                 tokens,
                 row_passages,
                 locate(text, row_passages),
+                passage_relevance(engine.language_model, text if passages is None else None, row_passages, settings),
                 process_logits=_on_row(logits_processor, input_ids, row, len(tokens.token_ids)),
                 is_stopped=_after_row(stopping_criteria, input_ids, row, len(tokens.token_ids)),
             )

@@ -23,15 +23,17 @@ class Datastore:
         passages: the passages of the request.
         keys: keys of each passage; None where the method copies nothing.
         num_encoded: passages whose keys had to be computed.
+        relevance: of each passage; empty when all count the same.
     """
 
     passages: Sequence[Passage]
     keys: Sequence[PassageKeys | None]
     num_encoded: int
+    relevance: Sequence[float] = ()
 
     def index(self, forbidden: frozenset[int], *, mask_copied: bool) -> TokenIndex:
         """Return a token index for one answer."""
-        return TokenIndex(self.keys, forbidden=forbidden, mask_copied=mask_copied)
+        return TokenIndex(self.keys, forbidden=forbidden, mask_copied=mask_copied, relevance=self.relevance)
 
     def sources(self) -> list[Source]:
         """Return which characters the tokens of each passage stand for."""
@@ -76,7 +78,7 @@ def build_datastores(
             in_prompt[number] if number in in_prompt else known[_name(passage)] if _name(passage) in wanted else None
             for number, passage in enumerate(request.passages)
         ]
-        datastores.append(Datastore(request.passages, keys, len(encoded & wanted.keys())))
+        datastores.append(Datastore(request.passages, keys, len(encoded & wanted.keys()), request.relevance))
     return datastores
 
 

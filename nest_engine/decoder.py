@@ -153,7 +153,7 @@ class Answer:
         self.trace.pick(token, mixture.probs_QV, self._reported_lambda(mixture))
         if may_copy and self._text is not None and (draft := self._matching_draft(self._text, token)) is not None:
             return draft
-        entry = nearest_entry(mixture.neighbors, 0, token) if may_copy else None
+        entry = nearest_entry(mixture.neighbors, 0, token, self._frontier.hidden_D.shape[-1]) if may_copy else None
         return Draft((token,)) if entry is None else self._copy_from(entry)
 
     def verify(self, draft: Draft, outputs: Outputs) -> int:

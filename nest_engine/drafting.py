@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from nest_engine.mixture import costs
 from nest_engine.types import Neighbors
 
 
-def nearest_entry(neighbors: Neighbors | None, query: int, token: int) -> int | None:
+def nearest_entry(neighbors: Neighbors | None, query: int, token: int, width: int) -> int | None:
     """Return the neighbour of largest kNN weight among those whose value is ``token``.
 
-    The weight falls with the distance, so that is the nearest one; equal distances (the same sentence in two
-    passages) are settled by the order of the index, which is the first-stage ranking.
+    The weight falls with the distance, so that is the nearest one where all passages are equally relevant; equal
+    weights (the same sentence in two passages) are settled by the order of the index, the first-stage ranking.
 
     Args:
         neighbors: nearest entries of each query.
         query: which query.
         token: the token that was picked.
+        width: ``D``, width of the hidden state.
 
     Returns:
         an index entry, or None when no neighbour agrees with the pick.
@@ -25,5 +27,5 @@ def nearest_entry(neighbors: Neighbors | None, query: int, token: int) -> int | 
     entries_K = neighbors.entries_QK[query][agrees_K]
     if entries_K.numel() == 0:
         return None
-    distances_K = neighbors.distances_QK[query][agrees_K]
-    return int(entries_K[distances_K == distances_K.min()].min())
+    costs_K = costs(neighbors, width)[query][agrees_K]
+    return int(entries_K[costs_K == costs_K.min()].min())

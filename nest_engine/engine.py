@@ -302,7 +302,7 @@ class NestEngine:
         Args:
             prompts: the prompts.
             passages: as for :meth:`generate_batch`.
-            queries: as for :meth:`generate_batch`.
+            queries: as for :meth:`generate_batch`; also what ``relevance`` measures passages by.
             config: settings.
 
         Returns:
@@ -320,10 +320,11 @@ class NestEngine:
                 found,
                 query,
                 config,
+                asked=_asked(prompt, given, query),
                 background=self.background,
                 stopwatch=stopwatch,
             )
-            for prompt, found, query in zip(prompts, found_B, queries_B, strict=True)
+            for prompt, given, found, query in zip(prompts, passages_B, found_B, queries_B, strict=True)
         ]
 
     def _require_room(self, requests: Sequence[Request]) -> None:
@@ -393,6 +394,11 @@ def _retrieve(retriever: PassageRetriever, queries: Sequence[str], k: int) -> li
             "it must return one list of passages for each query"
         )
     return found
+
+
+def _asked(prompt: str, given: Sequence[Passage] | None, query: str | None) -> str | None:
+    """Return what passages were searched for; None for passages that the caller chose without saying for what."""
+    return query if query is not None or given is not None else prompt
 
 
 def _one_each(name: str, given: Sequence[T | None] | None, prompts: Sequence[str]) -> Sequence[T | None]:

@@ -48,17 +48,38 @@ def squared_distances(query_QD: Tensor, keys_ND: Tensor, key_norms_N: Tensor) ->
     return distances_QN.add_(query_norms_Q[:, None]).clamp_(min=0.0)
 
 
-def neighbor_weights(distances_QK: Tensor, width: int) -> Tensor:
-    """Return the weight of each neighbour in p_kNN: ``softmax(-d / sqrt(D))``.
+def neighbor_weights(neighbors: Neighbors, width: int) -> tuple[Tensor, Tensor | None]:
+    """Return the weight of each neighbour in p_kNN, and the share of trust that irrelevant passages leave.
+
+    The paper's weights are ``softmax(-d / sqrt(D))``. Relevance of the passages multiplies them; what is lost thereby
+    is lost to the datastore as a whole, and the rest is scaled to 1.
 
     Args:
-        distances_QK: squared L2 distances.
+        neighbors: the neighbours.
         width: ``D``, width of the hidden state.
 
     Returns:
-        weights, ``[Q, K]``, summing to 1 over the neighbours.
+        weights, ``[Q, K]``, summing to 1 over the neighbours; and the share, ``[Q]``, None where all count the same.
     """
-    return torch.softmax(-distances_QK / math.sqrt(width), dim=-1)
+    weights_QK = torch.softmax(-neighbors.distances_QK / math.sqrt(width), dim=-1)
+    if neighbors.relevance_QK is None:
+        return weights_QK, None
+    share_Q = (weights_QK * neighbors.relevance_QK).sum(-1)
+    return torch.softmax(-costs(neighbors, width), dim=-1), share_Q
+
+
+def costs(neighbors: Neighbors, width: int) -> Tensor:
+    """Return minus the logarithm of the neighbours' weights, up to a constant: the least is copied from.
+
+    Args:
+        neighbors: the neighbours.
+        width: ``D``, width of the hidden state.
+
+    Returns:
+        costs, ``[Q, K]``.
+    """
+    costs_QK = neighbors.distances_QK / math.sqrt(width)
+    return costs_QK if neighbors.relevance_QK is None else costs_QK - neighbors.relevance_QK.log()
 
 
 def knn_distribution(weights_QK: Tensor, values_QK: Tensor, vocab_size: int) -> Tensor:
@@ -106,6 +127,8 @@ def mix(
 ) -> Mixture:
     """Mix the model with the datastore: ``p_M = lambda p_LM + (1 - lambda) p_kNN``.
 
+    Trust that irrelevant passages lose goes to the model: ``1 - lambda`` is multiplied by their share of it.
+
     Args:
         lm_probs_QV: p_LM.
         neighbors: nearest entries of each query; None or empty leaves the model alone (lambda 1).
@@ -119,11 +142,13 @@ def mix(
     """
     if neighbors is None or len(neighbors) == 0:
         return Mixture(lm_probs_QV, lm_probs_QV.new_ones(lm_probs_QV.shape[0]), None)
-    weights_QK = neighbor_weights(neighbors.distances_QK, width)
+    weights_QK, share_Q = neighbor_weights(neighbors, width)
     knn_probs_QV = knn_distribution(weights_QK, neighbors.values_QK, lm_probs_QV.shape[-1])
     if fixed_lambda is None:
         lambda_Q = retrieval_confidence(neighbors.distances_QK, alpha, tau)
     else:
         lambda_Q = torch.full_like(lm_probs_QV[:, 0], fixed_lambda)
+    if share_Q is not None:
+        lambda_Q = 1 - (1 - lambda_Q) * share_Q
     probs_QV = torch.lerp(knn_probs_QV, lm_probs_QV, lambda_Q[:, None])
     return Mixture(probs_QV, lambda_Q, neighbors)

@@ -10,6 +10,7 @@ from nest_engine.decoder import LogitsProcessor, StoppingCriterion, Stopwatch
 from nest_engine.errors import ContextOverflowError, InputError
 from nest_engine.interfaces import LanguageModel, TokenizedText, Tokenizer
 from nest_engine.prompts import LocatedPassage, locate, place, question_start, untrusted_ranges
+from nest_engine.relevance import rank_information, relevance
 from nest_engine.types import Passage, require_text
 
 
@@ -23,6 +24,7 @@ class Request:
         tokens: the prompt's tokens.
         passages: what may be quoted.
         located: the passages that stand in the prompt.
+        relevance: how far each passage can be trusted to be about the question; empty when all count the same.
         untrusted: character ranges of the prompt that came from passages.
         notices: what the caller should know; grows while the request is worked on.
         stopwatch: seconds spent on the request.
@@ -35,6 +37,7 @@ class Request:
     tokens: TokenizedText
     passages: tuple[Passage, ...]
     located: Sequence[LocatedPassage]
+    relevance: Sequence[float] = ()
     untrusted: Sequence[tuple[int, int]] = ()
     notices: list[str] = field(default_factory=list)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
@@ -79,6 +82,7 @@ def prepare(
     query: str | None,
     config: NestConfig,
     *,
+    asked: str | None,
     background: str,
     stopwatch: Stopwatch,
 ) -> Request:
@@ -90,6 +94,7 @@ def prepare(
         passages: what may be quoted, best first.
         query: the question, when the caller named it.
         config: settings.
+        asked: what the passages were searched for; None trusts them as they are.
         background: template that writes passages into a prompt.
         stopwatch: seconds spent on the request so far.
 
@@ -112,7 +117,37 @@ def prepare(
             )
     untrusted = untrusted_ranges(prompt, passages, located, language_model.tokenizer.control_strings)
     tokens = language_model.tokenizer.encode_prompt(prompt, untrusted)
-    return Request(config, prompt, tokens, passages, located, untrusted, notices, Stopwatch(stopwatch))
+    return Request(
+        config,
+        prompt,
+        tokens,
+        passages,
+        located,
+        passage_relevance(language_model, asked, passages, config),
+        untrusted,
+        notices,
+        Stopwatch(stopwatch),
+    )
+
+
+def passage_relevance(
+    language_model: LanguageModel, asked: str | None, passages: Sequence[Passage], config: NestConfig
+) -> tuple[float, ...]:
+    """Return how far each passage can be trusted to be about what is asked; empty where all are trusted.
+
+    Args:
+        language_model: its tokenizer knows which words are common.
+        asked: what the passages were searched for; None when the caller vouches for them.
+        passages: what may be quoted.
+        config: settings.
+    """
+    if asked is None or not (config.uses_datastore and config.relevance):
+        return ()
+
+    def information(word: str) -> float:
+        return rank_information(language_model.tokenizer.encode_passage(Passage(f" {word}")).token_ids)
+
+    return relevance(asked, passages, half=config.relevance, information=information)
 
 
 def _place_fitting(

@@ -12,6 +12,8 @@ from nest_engine.mixture import squared_distances
 from nest_engine.suffix_match import SEPARATOR, SuffixMatcher
 from nest_engine.types import Neighbors, PassageKeys, Provenance
 
+_LEAST_RELEVANCE = 1e-6  # its logarithm is finite
+
 
 class TokenIndex:
     """Exact nearest-neighbour search over the tokens of a handful of passages.
@@ -24,10 +26,16 @@ class TokenIndex:
         passages: keys of each passage, in first-stage order; None for a passage that cannot be copied from.
         forbidden: token ids that must never be copied (control tokens).
         mask_copied: whether :meth:`mark_copied` masks.
+        relevance: of each passage, in [0, 1]; empty when all count the same.
     """
 
     def __init__(
-        self, passages: Sequence[PassageKeys | None], *, forbidden: Collection[int] = (), mask_copied: bool = True
+        self,
+        passages: Sequence[PassageKeys | None],
+        *,
+        forbidden: Collection[int] = (),
+        mask_copied: bool = True,
+        relevance: Sequence[float] = (),
     ) -> None:
         self.mask_copied = mask_copied
         self._values: list[int] = []
@@ -51,6 +59,10 @@ class TokenIndex:
             self._norms_N = self._keys_ND.square().sum(-1)
             self._values_N = torch.tensor(self._values, device=self._keys_ND.device)
             self._mask_N = ~torch.tensor(self._copyable, device=self._keys_ND.device)
+            self._relevance_N = None
+            if any(value < 1 for value in relevance):
+                of_entries = [max(relevance[each.passage], _LEAST_RELEVANCE) for each in self._provenance]
+                self._relevance_N = torch.tensor(of_entries, device=self._keys_ND.device)
 
     def __len__(self) -> int:
         """Return the number of entries that may still be copied."""
@@ -72,7 +84,8 @@ class TokenIndex:
         distances_QN = squared_distances(query_QD.float(), self._keys_ND, self._norms_N)
         distances_QN.masked_fill_(self._mask_N, torch.inf)
         distances_QK, entries_QK = distances_QN.topk(k, dim=-1, largest=False)
-        return Neighbors(distances_QK, self._values_N[entries_QK], entries_QK)
+        relevance_QK = None if self._relevance_N is None else self._relevance_N[entries_QK]
+        return Neighbors(distances_QK, self._values_N[entries_QK], entries_QK, relevance_QK)
 
     def span(self, entry: int, limit: int) -> list[int]:
         """Return the entries that can be copied from ``entry`` on, within its passage.

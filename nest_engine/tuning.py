@@ -204,19 +204,27 @@ class _Observed:
     lm_probs: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     knn_probs: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     distances: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))  # nearest and farthest
+    shares: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))  # of trust that relevance leaves
 
     def add(self, condition: str, predicted: Predicted) -> None:
         targets_Q1 = torch.tensor(predicted.targets, device=predicted.lm_probs_QV.device)[:, None]
         lm_probs_Q = predicted.lm_probs_QV.gather(1, targets_Q1)[:, 0]
         if predicted.neighbors is None:
             knn_probs_Q, ends_Q2 = torch.zeros_like(lm_probs_Q), torch.ones(len(lm_probs_Q), 2)
+            shares_Q = torch.zeros_like(lm_probs_Q)
         else:
             distances_QK = predicted.neighbors.distances_QK
-            weights_QK = neighbor_weights(distances_QK, predicted.width)
+            weights_QK, share_Q = neighbor_weights(predicted.neighbors, predicted.width)
+            shares_Q = torch.ones_like(lm_probs_Q) if share_Q is None else share_Q
             knn_probs_QV = knn_distribution(weights_QK, predicted.neighbors.values_QK, predicted.lm_probs_QV.shape[-1])
             knn_probs_Q = knn_probs_QV.gather(1, targets_Q1)[:, 0]
             ends_Q2 = torch.stack([distances_QK.amin(-1), distances_QK.amax(-1)], dim=-1)
-        for held, values in ((self.lm_probs, lm_probs_Q), (self.knn_probs, knn_probs_Q), (self.distances, ends_Q2)):
+        for held, values in (
+            (self.lm_probs, lm_probs_Q),
+            (self.knn_probs, knn_probs_Q),
+            (self.distances, ends_Q2),
+            (self.shares, shares_Q),
+        ):
             held[condition].append(values.double().cpu())
 
     def perplexity(self, alpha: float | None, tau: float) -> dict[str, float]:
@@ -232,7 +240,7 @@ class _Observed:
         knn_probs_T, distances_T2 = torch.cat(self.knn_probs[condition]), torch.cat(self.distances[condition])
         if alpha is None:
             return -float(lm_probs_T.log().mean())
-        lambda_T = retrieval_confidence(distances_T2, alpha, tau)
+        lambda_T = 1 - (1 - retrieval_confidence(distances_T2, alpha, tau)) * torch.cat(self.shares[condition])
         return -float(torch.lerp(knn_probs_T, lm_probs_T, lambda_T).log().mean())
 
 
@@ -246,7 +254,7 @@ def _copies(predicted: Predicted, index: TokenIndex, config: NestConfig) -> Iter
     while start < len(picked):
         entry = None
         if picked[start] == predicted.targets[start]:
-            entry = nearest_entry(mixture.neighbors, start, picked[start])
+            entry = nearest_entry(mixture.neighbors, start, picked[start], predicted.width)
         if entry is None:
             start += 1
             continue

@@ -184,11 +184,13 @@ class Neighbors:
         distances_QK: squared L2 distances, float32.
         values_QK: token ids that follow the neighbours.
         entries_QK: rows of the token index.
+        relevance_QK: relevance of the neighbours' passages, in (0, 1]; None when all count the same.
     """
 
     distances_QK: Tensor
     values_QK: Tensor
     entries_QK: Tensor
+    relevance_QK: Tensor | None = None
 
     def __len__(self) -> int:
         return self.distances_QK.shape[-1]

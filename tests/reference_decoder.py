@@ -7,6 +7,7 @@ whole text again. Only the order of decisions is the algorithm's. It shares no c
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +45,7 @@ class View:
     lm: list[float]
     mixed: list[float]
     lambda_: float
-    neighbors: list[tuple[float, int]]  # distance, entry
+    neighbors: list[tuple[float, int]]  # minus the logarithm of the weight, entry
 
 
 class ReferenceDecoder:
@@ -88,9 +89,17 @@ class ReferenceDecoder:
         _, hidden = self.read(prompt)
         return [Entry(hidden[i - 1], prompt[i], number, i - first) for i in range(first, last)]
 
-    def decode(self, prompt: list[int], entries: list[Entry], config: Any, eos_ids: set[int]) -> ReferenceAnswer:
-        """Decode greedily under a ``NestConfig``."""
+    def decode(
+        self,
+        prompt: list[int],
+        entries: list[Entry],
+        config: Any,
+        eos_ids: set[int],
+        relevance: list[float] | None = None,
+    ) -> ReferenceAnswer:
+        """Decode greedily under a ``NestConfig``; ``relevance`` is that of each passage."""
         answer = ReferenceAnswer()
+        self.relevance = relevance
         masked = {i for i, entry in enumerate(entries) if entry.value in self.control_ids | eos_ids}
         continuation: int | None = None
         was_rejected = False
@@ -135,8 +144,11 @@ class ReferenceDecoder:
                 may_copy = view.lambda_ <= config.delta and (config.draft_after_rejection or not was_rejected)
                 repeated: list[int] = []
                 if may_copy and lossless:
-                    copied_from, repeated = self.match(prompt + answer.tokens + [token], entries, masked)
-                    copied = [] if copied_from is None else span(copied_from)
+                    in_passage, in_text = self.match(prompt + answer.tokens + [token], entries, masked)
+                    repeated = [] if in_text is None else in_text
+                    copied = [] if in_passage is None else span(in_passage)
+                    if in_text is not None and [entries[i].value for i in copied[1:]] != in_text[: len(copied) - 1]:
+                        copied = []
                 if agreeing and may_copy and not copied and not repeated:
                     copied = span(min(agreeing)[1])
             draft = [entries[i].value for i in copied] or [token]
@@ -172,11 +184,11 @@ class ReferenceDecoder:
                 break
         return answer
 
-    def match(self, text: list[int], entries: list[Entry], masked: set[int]) -> tuple[int | None, list[int]]:
-        """Find where the end of a text stood before: an entry, or what followed in the text itself.
+    def match(self, text: list[int], entries: list[Entry], masked: set[int]) -> tuple[int | None, list[int] | None]:
+        """Find where the end of a text stood before: the best entry, and what followed in the text itself.
 
-        The longest agreement of two to eight tokens counts; then a passage before the text, the better-ranked
-        passage, the later place.
+        The longest agreement of two to eight tokens counts; then the better-ranked passage, the later place. The text
+        itself counts where it agrees longer than any passage.
         """
 
         def agreement(before: list[int]) -> int:
@@ -195,14 +207,13 @@ class ReferenceDecoder:
             in_passages.append((agreement(before), -entry.passage, i))
         in_text = [(agreement(text[: i + 1]), i) for i in range(len(text) - 1)]
         best, best_in_text = max(in_passages, default=(0, 0, 0)), max(in_text, default=(0, 0))
-        if best[0] >= max(2, best_in_text[0]):
-            return best[2], []
-        if best_in_text[0] < 2:
-            return None, []
+        in_passage = best[2] if best[0] >= 2 else None
+        if best[0] >= best_in_text[0] or best_in_text[0] < 2:
+            return in_passage, None
         repeated = list(text)
         for i in range(64):  # the repetition may run into itself
             repeated.append(repeated[best_in_text[1] + 1 + i])
-        return None, repeated[len(text) :]
+        return in_passage, repeated[len(text) :]
 
     def look(self, tokens: list[int], entries: list[Entry], masked: set[int], config: Any) -> View:
         """Return p_LM, p_M, lambda and the neighbours after ``tokens``."""
@@ -216,16 +227,33 @@ class ReferenceDecoder:
         if not nearest:
             return View(lm, lm, 1.0, [])
         closest, farthest = nearest[0][0], nearest[-1][0]
-        weights = [math.exp(-(distance - closest) / math.sqrt(len(query))) for distance, _ in nearest]
+        costs = [(distance - closest) / math.sqrt(len(query)) for distance, _ in nearest]
+        relevance = [1.0 if self.relevance is None else self.relevance[entries[i].passage] for _, i in nearest]
+        trusted = [math.exp(-cost) * r for cost, r in zip(costs, relevance, strict=True)]
         knn: dict[int, float] = defaultdict(float)
-        for (_, i), weight in zip(nearest, weights, strict=True):
-            knn[entries[i].value] += weight / sum(weights)
+        for (_, i), weight in zip(nearest, trusted, strict=True):
+            knn[entries[i].value] += weight / sum(trusted)
         ratio = closest / farthest if farthest > 0 else 1.0
         lambda_ = 1 / (1 + math.exp(-(ratio - config.alpha) / config.tau))
         if config.fixed_lambda is not None:
             lambda_ = config.fixed_lambda
+        lambda_ = 1 - (1 - lambda_) * sum(trusted) / sum(math.exp(-cost) for cost in costs)
         mixed = [lambda_ * p + (1 - lambda_) * knn.get(w, 0.0) for w, p in enumerate(lm)]
-        return View(lm, mixed, lambda_, nearest)
+        by_weight = [(cost - math.log(r), i) for cost, r, (_, i) in zip(costs, relevance, nearest, strict=True)]
+        return View(lm, mixed, lambda_, by_weight)
+
+
+def relevance_of(query: str, passages: list[tuple[str, str]], half: float, rarity: dict[str, float]) -> list[float]:
+    """Return the relevance of each ``(title, text)`` to a query, given the rarity of each word of it in nats."""
+    told = {word: max(0.0, nats - 6.0) for word, nats in rarity.items()}
+    relevance = []
+    for title, text in passages:
+        words = {
+            word.rstrip("s") if len(word) > 3 else word for word in re.findall(r"[a-z]+", f"{title} {text}".lower())
+        }
+        share = sum(nats for word, nats in told.items() if word in words) / min(30.0, sum(told.values()))
+        relevance.append(1 / (1 + math.exp(-(min(share, 1.0) - half) / 0.05)))
+    return relevance
 
 
 def argmax(values: list[float]) -> int:

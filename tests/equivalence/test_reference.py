@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
 from nest_engine import NestConfig, NestEngine, Passage
-from tests.reference_decoder import ReferenceAnswer, ReferenceDecoder
+from tests.reference_decoder import ReferenceAnswer, ReferenceDecoder, relevance_of
 from tests.tiny_models import ARCHITECTURES, tiny_model, tiny_tokenizer
 
 PASSAGES = [
@@ -20,13 +23,23 @@ PROMPT = "Question: What is a river? Answer: The"
 
 # Random models trust neither themselves nor their neighbours; these settings make every branch of the loop happen.
 CONFIGS = {
-    "paper": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9),
-    "strict": NestConfig(max_new_tokens=48, k=16, alpha=0.8, tau=0.2, delta=0.8, gamma=0.05, max_draft_tokens=6),
+    "paper": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.0),
+    "relevance": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9),
+    "strict": NestConfig(
+        max_new_tokens=48, k=16, alpha=0.8, tau=0.2, delta=0.8, gamma=0.05, max_draft_tokens=6, relevance=0.0
+    ),
     "single token after rejection": NestConfig(
-        max_new_tokens=48, k=16, alpha=0.8, delta=0.9, gamma=0.05, max_draft_tokens=9, draft_after_rejection=False
+        max_new_tokens=48,
+        k=16,
+        alpha=0.8,
+        delta=0.9,
+        gamma=0.05,
+        max_draft_tokens=9,
+        draft_after_rejection=False,
+        relevance=0.0,
     ),
     "fewer keys than k, copies again": NestConfig(
-        max_new_tokens=48, k=5000, alpha=0.7, delta=1.0, gamma=0.2, mask_copied=False
+        max_new_tokens=48, k=5000, alpha=0.7, delta=1.0, gamma=0.2, mask_copied=False, relevance=0.0
     ),
     "knn-lm": NestConfig.knn_lm(max_new_tokens=32, k=16, fixed_lambda=0.3),
     "lossless": NestConfig.lossless(max_new_tokens=48, k=64),
@@ -36,7 +49,7 @@ CONFIGS = {
 def run_both(name: str, config: NestConfig, key_layer: str = "ffn_input") -> tuple[object, ReferenceAnswer]:
     model, tokenizer = tiny_model(name), tiny_tokenizer()
     engine = NestEngine(model, tokenizer, key_layer=key_layer)
-    output = engine.generate(PROMPT, passages=PASSAGES, config=config)
+    output = engine.generate(PROMPT, passages=PASSAGES, query=PROMPT, config=config)
 
     architecture = ARCHITECTURES[name]
     module = architecture.last_layer + (f".{architecture.feed_forward}" if key_layer == "ffn_input" else "")
@@ -47,7 +60,19 @@ def run_both(name: str, config: NestConfig, key_layer: str = "ffn_input") -> tup
         tokenized = tokens.encode_passage(passage)
         entries += reference.passage_entries(number, list(tokenized.context_ids), list(tokenized.token_ids))
     prompt_ids = tokenizer(PROMPT)["input_ids"]
-    return output, reference.decode(prompt_ids, entries, config, set(engine.language_model.eos_ids))
+    relevance = None
+    if config.relevance:
+        rarity = {
+            word: rarity_of(tokenizer, word) for word in ("question", "what", "is", "a", "river", "answer", "the")
+        }
+        relevance = relevance_of(PROMPT, [(p.title, p.text) for p in PASSAGES], config.relevance, rarity)
+        assert max(relevance) > 0.9 > 0.1 > min(relevance)
+    return output, reference.decode(prompt_ids, entries, config, set(engine.language_model.eos_ids), relevance)
+
+
+def rarity_of(tokenizer: Any, word: str) -> float:
+    """Return the rarity of a word in nats, by the ranks of its tokens."""
+    return sum(math.log(1 + token) for token in tokenizer(f" {word}", add_special_tokens=False)["input_ids"])
 
 
 def assert_same(output, expected: ReferenceAnswer) -> None:
@@ -91,7 +116,13 @@ def test_prompt_index_equals_reference(draft_after_rejection):
     engine = NestEngine(model, tokenizer)
     prompt = f"Background: {PASSAGES[0].text}\nQuestion: What is a river? Answer:"
     config = NestConfig.ra_nest(
-        max_new_tokens=48, k=24, alpha=0.8, delta=0.9, gamma=0.05, draft_after_rejection=draft_after_rejection
+        max_new_tokens=48,
+        k=24,
+        alpha=0.8,
+        delta=0.9,
+        gamma=0.05,
+        draft_after_rejection=draft_after_rejection,
+        relevance=0.0,
     )
     output = engine.generate(prompt, passages=PASSAGES, config=config)
     assert output.stats.encoded_passages == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -17,14 +18,19 @@ HALVINGS = torch.tensor([[0.0, 2 * math.log(2), 2 * math.log(4)]])  # weights 1,
 
 
 def test_knn_distribution_sums_the_weights_of_equal_tokens():
-    weights = neighbor_weights(HALVINGS, WIDTH)
+    values = torch.tensor([[5, 3, 5]])
+    weights, share = neighbor_weights(Neighbors(HALVINGS, values, values), WIDTH)
+    assert share is None
     assert weights.tolist() == [pytest.approx([4 / 7, 2 / 7, 1 / 7])]
-    probs = knn_distribution(weights, torch.tensor([[5, 3, 5]]), 6)
+    probs = knn_distribution(weights, values, 6)
     assert probs.tolist() == [pytest.approx([0, 0, 0, 2 / 7, 0, 5 / 7])]
 
 
 def test_distant_neighbours_do_not_underflow():
-    assert neighbor_weights(HALVINGS + 1e4, WIDTH).tolist() == [pytest.approx([4 / 7, 2 / 7, 1 / 7], abs=1e-3)]
+    values = torch.tensor([[5, 3, 5]])
+    for relevance in (None, torch.full((1, 3), 1e-6)):
+        weights, _ = neighbor_weights(Neighbors(HALVINGS + 1e4, values, values, relevance), WIDTH)
+        assert weights.tolist() == [pytest.approx([4 / 7, 2 / 7, 1 / 7], abs=1e-3)]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +62,22 @@ def test_fixed_lambda_replaces_the_confidence():
     mixture = mix(torch.tensor([[0.2, 0.8]]), neighbors, width=WIDTH, alpha=0.3, tau=0.1, fixed_lambda=0.7)
     assert mixture.lambda_Q.tolist() == pytest.approx([0.7])
     assert mixture.probs_QV.tolist() == [pytest.approx([0.7 * 0.2 + 0.3 * 5 / 7, 0.7 * 0.8 + 0.3 * 2 / 7])]
+
+
+@pytest.mark.parametrize("fixed_lambda", [None, 0.7])
+def test_trust_that_irrelevant_passages_lose_goes_to_the_model(fixed_lambda):
+    """Every neighbour has its vote of the whole, times its relevance; the model has the rest."""
+    relevance = torch.tensor([[0.1, 1.0, 0.5]])
+    neighbors = Neighbors(HALVINGS + 1.0, torch.tensor([[0, 1, 2]]), torch.tensor([[0, 1, 2]]), relevance)
+    lm_probs = torch.full((1, 4), 0.25)
+    settings = {"width": WIDTH, "alpha": 0.3, "tau": 0.1, "fixed_lambda": fixed_lambda}
+    alone = mix(lm_probs, dataclasses.replace(neighbors, relevance_QK=None), **settings)
+    trust = 1 - float(alone.lambda_Q)
+    votes = [4 / 7 * 0.1, 2 / 7 * 1.0, 1 / 7 * 0.5, 0.0]
+    expected = [trust * vote + (1 - trust * sum(votes)) * 0.25 for vote in votes]
+    mixture = mix(lm_probs, neighbors, **settings)
+    assert mixture.probs_QV.tolist() == [pytest.approx(expected)]
+    assert mixture.lambda_Q.tolist() == pytest.approx([1 - trust * sum(votes)])
 
 
 @pytest.mark.parametrize("fixed_lambda", [None, 0.3])

@@ -72,7 +72,12 @@ def test_perplexity_by_arithmetic_is_the_engines_own(
             observed.add(sample.condition, predicted)
     for sample in samples[:2]:
         score = engine.score(
-            sample.text, prompt=engine.format_question(sample.query), passages=sample.passages, alpha=alpha, tau=tau
+            sample.text,
+            prompt=engine.format_question(sample.query),
+            passages=sample.passages,
+            query=sample.query,
+            alpha=alpha,
+            tau=tau,
         )
         assert observed.perplexity(alpha, tau)[sample.condition] == pytest.approx(score.perplexity, rel=1e-3)
         alone = engine.score(sample.text, prompt=engine.format_question(sample.query), passages=[], method="lm")
@@ -84,7 +89,7 @@ def test_a_copy_is_right_as_far_as_passage_and_text_agree(engine: NestEngine) ->
     words = passage.text.split()
     departing = " ".join([*words[:20], "entirely", *words[21:25]])
     sample = Sample("Tell me about Neptune.", f" {departing}", (passage,), "gold")
-    config = engine.config.replace(fixed_lambda=0.0)
+    config = engine.config.replace(fixed_lambda=0.0, relevance=0.0)
     forced = _force(engine, config, sample)
     [predicted] = forced.predict()
     copies = list(_copies(predicted, forced.index, config))

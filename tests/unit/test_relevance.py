@@ -1,0 +1,108 @@
+"""Passages about something else are not trusted, however near their tokens are."""
+
+from __future__ import annotations
+
+import pytest
+
+import nest_demo
+from nest_engine import NestConfig, NestEngine, Passage
+from nest_engine.relevance import rank_information, relevance
+from nest_engine.retrieval import BM25Retriever
+from nest_engine.testing import ScriptedLanguageModel
+
+
+def information(word: str) -> float:
+    """Common words carry less than is given for free."""
+    return 5.0 if word in ("tell", "me", "about", "what", "is", "the", "of", "he") else 10.0
+
+
+def of(query: str, *passages: Passage, half: float = 0.5) -> list[float]:
+    return [round(value, 3) for value in relevance(query, passages, half=half, information=information)]
+
+
+def test_a_passage_is_trusted_by_what_it_holds_of_the_question():
+    about, similar, other = Passage("It is a comet.", title="Halley"), Passage("A comet."), Passage("Tell me about it.")
+    assert of("Tell me about Halley's comet.", about, similar, other) == [1.0, 0.5, 0.0]
+    assert of("Tell me about Halley's comet.", about, similar, other, half=0.0) == [1.0, 1.0, 1.0]
+    assert of("Tell me about Halley's comet.", similar, half=0.3) == [0.982]
+
+
+@pytest.mark.parametrize("query", ["", "?!", "What is the"])
+def test_a_question_that_says_nothing_holds_nothing_against_a_passage(query):
+    assert of(query, Passage("Anything.")) == [1.0]
+
+
+def test_forms_of_a_word_are_one_word():
+    assert of("rivers of ITALY", Passage("A river in Italy")) == [1.0]
+
+
+def test_scripts_without_spaces_are_compared_by_character():
+    full, half, none = of("长江在哪里", Passage("长江在哪里？"), Passage("长江 (Chang"), Passage("A river."))
+    assert (full, none) == (1.0, 0.0)
+    assert 0 < half < 1
+
+
+def test_a_long_prompt_need_not_stand_in_a_passage():
+    prompt = " ".join(f"word{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")
+    few = " ".join(prompt.split()[:8])
+    assert of(prompt, Passage(few), Passage("worda")) == [1.0, 0.001]
+
+
+def test_rare_words_have_more_and_later_tokens():
+    engine = nest_demo.load_engine()
+
+    def nats(word: str) -> float:
+        return rank_information(engine.language_model.tokenizer.encode_passage(Passage(f" {word}")).token_ids)
+
+    assert max(map(nats, ("the", "of", "is", "about"))) < 7
+    assert nats("the") < nats("river") < nats("tungsten")
+
+
+def test_questions_of_the_shipped_corpus_find_their_passage_relevant():
+    engine = nest_demo.load_engine(BM25Retriever(nest_demo.load_passages()))
+    config = NestConfig()
+    gold, others = [], []
+    for question in nest_demo.load_questions():
+        [request] = engine.prepare(["x"], None, [question.question], config)
+        for passage, value in zip(request.passages, request.relevance, strict=True):
+            (gold if passage.id == question.passage_id else others).append(value)
+    assert sum(value > 0.5 for value in gold) >= 0.9 * len(gold)
+    assert sum(value > 0.5 for value in others) <= 0.1 * len(others)
+
+
+def test_the_engine_copies_from_the_passage_that_is_about_the_question():
+    """Both passages continue what the model says; only one is about what was asked."""
+    wrong = Passage("was born in Ulm and won a prize for the tales of the forest.", title="Astrid")
+    right = Passage("was born in Ulm and won a medal for swimming in the sea.", title="Brunhilde")
+    engine = NestEngine(ScriptedLanguageModel("was born in Ulm and won a ", memory=6))
+    settings = {"passages": [wrong, right], "query": "Tell me about Brunhilde.", "max_new_tokens": 56, "alpha": 0.6}
+    trusting = engine.generate("Answer: ", relevance=0.0, **settings)
+    asking = engine.generate("Answer: ", **settings)
+    assert "Astrid" in {citation.title for citation in trusting.citations}
+    assert {citation.title for citation in asking.citations} == {"Brunhilde"}
+
+
+def test_passages_that_a_caller_chose_are_trusted():
+    engine = NestEngine(ScriptedLanguageModel("Helium"), retriever=_Finds([Passage("Neon is a gas.")]))
+    relevance_of = {
+        (searched, query): engine.prepare(
+            ["Tell me about helium."], None if searched else [[Passage("Neon is a gas.")]], [query], NestConfig()
+        )[0].relevance
+        for searched in (True, False)
+        for query in (None, "Tell me about xenon.")
+    }
+    assert relevance_of[False, None] == ()
+    assert all(max(value) < 0.1 for name, value in relevance_of.items() if name != (False, None))
+
+
+class _Finds:
+    def __init__(self, passages: list[Passage]) -> None:
+        self._passages = passages
+
+    def retrieve(self, queries: list[str], k: int) -> list[list[Passage]]:
+        return [self._passages for _ in queries]
+
+
+def test_methods_that_compare_or_cannot_harm_trust_everything():
+    assert NestConfig(method="knn-lm").relevance == NestConfig(method="lossless").relevance == 0.0
+    assert NestConfig(method="nest").relevance == NestConfig(method="ra-nest").relevance == 0.5
