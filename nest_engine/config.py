@@ -32,6 +32,7 @@ _OF_METHOD: dict[str, dict[str, Any]] = {
     "ra-nest": {"gamma": 0.5},
     "lossless": {"delta": 1.0, "mask_copied": False, "adaptive_draft": True, "relevance": 0.0},
 }
+_PAPER: dict[str, Any] = {"draft_after_rejection": False, "relevance": 0.0}
 _BY_METHOD: Any = None  # stands for "the method's own default" until the configuration is complete
 
 
@@ -226,17 +227,17 @@ class NestConfig:
     @classmethod
     def paper_7b(cls, **changes: Any) -> NestConfig:
         """The paper's setting for Llama-2-Chat 7B on Wikipedia tasks."""
-        return cls().replace(**({"gamma": 5e-4, "draft_after_rejection": False} | changes))
+        return cls().replace(**(_PAPER | {"gamma": 5e-4} | changes))
 
     @classmethod
     def paper_13b(cls, **changes: Any) -> NestConfig:
         """The paper's setting for Llama-2-Chat 13B on Wikipedia tasks."""
-        return cls().replace(**({"gamma": 5e-3, "draft_after_rejection": False} | changes))
+        return cls().replace(**(_PAPER | {"gamma": 5e-3} | changes))
 
     @classmethod
     def paper_70b(cls, **changes: Any) -> NestConfig:
         """The paper's setting for Llama-2-Chat 70B on Wikipedia tasks."""
-        return cls().replace(**({"gamma": 5e-2, "draft_after_rejection": False} | changes))
+        return cls().replace(**(_PAPER | {"gamma": 5e-2} | changes))
 
 
 def _check_tuned(tuned: Mapping[str, Mapping[str, Any]]) -> None:

@@ -225,7 +225,7 @@ class NestEngine:
         """
         require_text("text", text)
         scored_with = self._settings(config, settings)
-        queries = [query or prompt or text]
+        queries = [query if query or passages is not None else prompt or text]
         [request] = self.prepare([prompt], [passages], queries, scored_with)
         return score(self.language_model, self.key_cache, request, text)
 
