@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -88,6 +88,8 @@ def create_app(engine: NestEngine, about: About, *, host: str = "127.0.0.1", pat
             config = engine.config.replace(**settings)
         except NestError as error:
             return JSONResponse({"error": str(error)}, 400)
+        except ClientDisconnect:  # in the middle of the question
+            return Response(status_code=400)
         answer = await desk.start(question, config)
         if answer is None:
             return JSONResponse({"error": BUSY}, 503, headers={"Retry-After": "1"})

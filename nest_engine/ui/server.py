@@ -11,6 +11,8 @@ from starlette.applications import Starlette
 
 from nest_engine.errors import InputError
 
+_SECONDS_TO_CLOSE = 5  # for a client that has sent half a question
+
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens, so that a taken port shows before a model is loaded.
@@ -59,7 +61,15 @@ def serve(app: Starlette, listening: socket.socket) -> None:
 
 def server(app: Starlette) -> uvicorn.Server:
     """Return a quiet server for an application of ``create_app``."""
-    return _Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws="none"), app)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=_SECONDS_TO_CLOSE,
+    )
+    return _Server(config, app)
 
 
 class _Server(uvicorn.Server):

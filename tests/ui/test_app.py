@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -329,6 +330,18 @@ def test_a_second_question_waits_a_moment_for_its_turn(gate: Gate) -> None:
         assert second.rest()[-1]["type"] == "answer"
         first.close()
         second.close()
+
+
+def test_half_a_question_is_forgotten_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    with served(create_app(scripted_engine(), ABOUT)) as address:
+        parts = urlsplit(address)
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=SECONDS) as connection:
+            head = f"POST /api/ask HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+            connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
+        asking = Asking(address)
+        assert asking.rest()[-1]["type"] == "answer"
+        asking.close()
+    assert caplog.records == []
 
 
 def test_stopping_the_server_ends_decoding(gate: Gate, noticed: threading.Event) -> None:
