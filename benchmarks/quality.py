@@ -16,6 +16,7 @@ import platform
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from nest_engine.conditions import CONDITIONS, request_for, title_key
 from nest_engine.evaluation import (
     TASKS,
     Articles,
+    Estimate,
     Example,
     Record,
     Results,
@@ -213,9 +215,9 @@ def draw_gamma(rows: Sequence[Row], picture: Path) -> None:
     figure, axes = pyplot.subplots(1, len(panels), figsize=(11, 3.2), layout="constrained")
     for axis, (metric, label) in zip(axes, panels, strict=True):
         for condition in CONDITIONS:
-            shown = [row for row in rows if row.condition == condition and metric in row.estimates]
+            shown = [row for row in rows if row.condition == condition]
             gammas = [float(row.variant.partition("=")[2]) for row in shown]
-            estimates = [row.estimates[metric] for row in shown]
+            estimates = [row.estimates.get(metric, Estimate(nan, nan, nan, 0)) for row in shown]
             axis.plot(gammas, [estimate.value for estimate in estimates], marker="o", label=condition)
             axis.fill_between(gammas, [e.low for e in estimates], [e.high for e in estimates], alpha=0.15)
         axis.set(xscale="log", xlabel="gamma", ylabel=label)

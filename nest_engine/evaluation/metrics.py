@@ -130,8 +130,10 @@ def _bleu(answer: str, reference: str) -> float:
 def _rouge_scorer() -> Any:
     require("rouge_score", "rouge-score", "eval")
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import DefaultTokenizer
 
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False)
+    # A tokenizer is named because choosing one by default is logged, in a way that sets up the program's root logger.
+    return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=DefaultTokenizer(use_stemmer=False))
 
 
 def require_libraries() -> None:

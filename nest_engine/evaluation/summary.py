@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nest_engine.evaluation.metrics import METRICS, Metric
 from nest_engine.evaluation.results import Record
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
