@@ -14,7 +14,14 @@ from nest_engine.types import Passage
 
 # Words, without the genitive's 's; scripts without spaces are taken character by character.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+(?<!['’]s)")
-_COMMON = 6.0  # nats: what the commonest few hundred tokens carry, and every word is given for free
+_IN_PARENTHESES = re.compile(r"\([^()]*\)")
+# Words that ask instead of saying what for: rare in what passages are made of, so that rarity would overrate them.
+_ASKING = frozenset(
+    "answer ask can could define describe discus do does explain find give how introduce know let list mention name "
+    "outline please provide question say show summarize summary tell what when where which who whom whose why would "
+    "write".split()
+)
+_COMMON = 6.5  # nats: what the commonest few hundred tokens carry, and every word is given for free
 _ENOUGH = 30.0  # nats: about four rare words; a long prompt need not stand in a passage word for word
 _SHARPNESS = 0.05
 
@@ -26,8 +33,8 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
     """Return how far each passage can be trusted to be about a query.
 
     The words of a query weigh what they tell beyond common words. A passage is trusted by how much of that stands in
-    its title or text: ``sigmoid((share - half) / 0.05)``. A query of common words alone tells nothing against any
-    passage.
+    its title or text: ``sigmoid((share - half) / 0.05)``. A passage whose title stands in the query has all of it. A
+    query of common words alone tells nothing against any passage.
 
     Args:
         query: what is asked.
@@ -38,14 +45,18 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
     Returns:
         one number in [0, 1] for each passage.
     """
-    told = {word: max(0.0, information(word) - _COMMON) for word in _words(query)} if half else {}
+    asked = _words(query)
+    told = {word: max(0.0, information(word) - _COMMON) for word in asked - _ASKING} if half else {}
     whole = min(sum(told.values()), _ENOUGH)
     if whole == 0:
         return (1.0,) * len(passages)
     trusted = []
     for passage in passages:
+        subject = _words(_IN_PARENTHESES.sub("", passage.title))
         found = _words(f"{passage.title} {passage.text}")
         share = min(sum(nats for word, nats in told.items() if word in found) / whole, 1.0)
+        if subject and subject <= asked:
+            share = 1.0
         trusted.append(1 / (1 + math.exp(-(share - half) / _SHARPNESS)))
     return tuple(trusted)
 
