@@ -53,7 +53,7 @@ _STYLE = """
 .nest-token { border: 1px solid #8888; border-radius: 3px; }
 .nest-token small { display: block; font-size: 75%; }
 .nest-picked { border-style: dotted; }
-.nest-rejected { border-color: #b42318; text-decoration: line-through; }
+.nest-rejected { border-color: #b42318; }
 """
 _TOKEN_LEGEND = (
     "Every token with its λ and p_M. Dotted frame: picked from p_M; full frame: drafted and accepted; struck through: "
@@ -379,9 +379,10 @@ def _html_tokens(output: NestOutput) -> str:
             facts.append(f"copied from {_shorten(_on_one_line(passage.title or passage.id), _LONGEST_NAME)}")
         if token.dropped:
             facts.append(f"{token.dropped} drafted tokens fell")
+        label = escape(token_label(token))
         shown.append(
             f'<span class="nest-token nest-{token.status}" title="{escape(", ".join(facts))}"{colors}>'
-            f"{escape(token_label(token))}<small>{token.lambda_:.2f} · {token.probability:.2f}</small></span>"
+            f"{f'<del>{label}</del>' if token.status == 'rejected' else label}<small>{token.lambda_:.2f} · {token.probability:.2f}</small></span>"
         )
     return f'<div class="nest-tokens"><p>{_TOKEN_LEGEND}</p>\n{"".join(shown)}</div>\n'
 
