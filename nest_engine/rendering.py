@@ -364,27 +364,31 @@ def _html_quote(source: Source, quote: Quote) -> str:
 
 
 def _html_tokens(output: NestOutput) -> str:
-    numbers = {
-        passage: number for number, passage in enumerate(dict.fromkeys(c.passage_id for c in output.citations), 1)
-    }
+    quoted = dict.fromkeys(citation.passage_id for citation in output.citations)
+    colors = {passage_id: _html_color(number) for number, passage_id in enumerate(quoted, 1)}
     shown = []
     for token in output.trace:
         passage = output.passages[token.provenance.passage] if token.provenance else None
-        colors = ""
-        if passage is not None:
-            color = _html_color(numbers[passage.id]) if passage.id in numbers else _COPIED_COLOR
-            colors = f' style="color: #111; background: {color}"'
-        facts = [f"{token.status} in step {token.step}", f"λ {token.lambda_:.4f}", f"p_M {token.probability:.4g}"]
-        if passage is not None:
-            facts.append(f"copied from {_shorten(_on_one_line(passage.title or passage.id), _LONGEST_NAME)}")
-        if token.dropped:
-            facts.append(f"{token.dropped} drafted tokens fell")
-        label = escape(token_label(token))
-        shown.append(
-            f'<span class="nest-token nest-{token.status}" title="{escape(", ".join(facts))}"{colors}>'
-            f"{f'<del>{label}</del>' if token.status == 'rejected' else label}<small>{token.lambda_:.2f} · {token.probability:.2f}</small></span>"
-        )
+        color = "" if passage is None else colors.get(passage.id, _COPIED_COLOR)
+        source = "" if passage is None else _shorten(_on_one_line(passage.title or passage.id), _LONGEST_NAME)
+        shown.append(_html_token(token, color, source))
     return f'<div class="nest-tokens"><p>{_TOKEN_LEGEND}</p>\n{"".join(shown)}</div>\n'
+
+
+def _html_token(token: TracedToken, color: str, source: str) -> str:
+    facts = [f"{token.status} in step {token.step}", f"λ {token.lambda_:.4f}", f"p_M {token.probability:.4g}"]
+    if source:
+        facts.append(f"copied from {source}")
+    if token.dropped:
+        facts.append(f"{token.dropped} drafted tokens fell")
+    style = f' style="color: #111; background: {color}"' if color else ""
+    label = escape(token_label(token))
+    if token.status == "rejected":
+        label = f"<del>{label}</del>"
+    return (
+        f'<span class="nest-token nest-{token.status}" title="{escape(", ".join(facts))}"{style}>{label}'
+        f"<small>{token.lambda_:.2f} · {token.probability:.2f}</small></span>"
+    )
 
 
 def token_label(token: TracedToken) -> str:
