@@ -13,11 +13,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from nest_engine.conditions import CONDITIONS, Condition, request_for, search
 from nest_engine.config import NestConfig
 from nest_engine.drafting import nearest_entry
 from nest_engine.engine import NestEngine
@@ -27,8 +28,6 @@ from nest_engine.scoring import ForcedText, Predicted
 from nest_engine.token_index import TokenIndex
 from nest_engine.types import Passage
 
-Condition = Literal["gold", "no-gold"]
-CONDITIONS: tuple[Condition, ...] = ("gold", "no-gold")
 Progress = Callable[[int, int], None]
 
 ALPHAS = tuple(round(0.1 * i, 1) for i in range(-2, 11))
@@ -120,17 +119,13 @@ def make_samples(engine: NestEngine, passages: Sequence[Passage], count: int, *,
     if not leads:
         raise InputError("no passage has a title: tuning asks for documents by title; give documents with titles")
     chosen = random.Random(seed).sample(list(leads.values()), min(count, len(leads)))
-    queries = [f"Tell me about {passage.title}." for passage in chosen]
-    k = engine.config.passages_to_find
-    of_document = max(sum(other.title == passage.title for other in passages) for passage in chosen)
-    samples = []
-    for lead, query, found in zip(chosen, queries, engine.retriever.retrieve(queries, k + of_document), strict=True):
-        others = tuple(passage for passage in found if passage.title != lead.title)
-        samples += [
-            Sample(query, f" {lead.text}", tuple(found[:k]), "gold"),
-            Sample(query, f" {lead.text}", others[:k], "no-gold"),
-        ]
-    return samples
+    queries = [request_for(passage.title) for passage in chosen]
+    found = search(engine.retriever, queries, [[passage.title] for passage in chosen], engine.config.passages_to_find)
+    return [
+        Sample(query, f" {lead.text}", passages[condition], condition)
+        for lead, query, passages in zip(chosen, queries, found, strict=True)
+        for condition in CONDITIONS
+    ]
 
 
 def tune(engine: NestEngine, samples: Sequence[Sample], *, progress: Progress = lambda done, total: None) -> Tuning:

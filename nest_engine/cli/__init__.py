@@ -1,4 +1,4 @@
-"""The command ``nest``: try the engine, ask your own files, build a passage index.
+"""The command ``nest``: try the engine, ask your own files, tune, evaluate, build a passage index.
 
 Answers go to stdout, progress and remarks to stderr. Every failure is one line and exit code 1 (2 for wrong usage);
 ``NEST_DEBUG=1`` shows the traceback. torch and transformers are imported inside the commands, so help is immediate.
@@ -21,6 +21,7 @@ except ImportError as missing:  # the entry point imports this module: a message
 
 from nest_engine.cli.ask_command import ask
 from nest_engine.cli.demo_command import demo
+from nest_engine.cli.eval_command import evaluate
 from nest_engine.cli.index_commands import app as index_app
 from nest_engine.cli.tune_command import tune
 from nest_engine.cli.ui_command import ui
@@ -35,6 +36,7 @@ app.command()(demo)
 app.command()(ask)
 app.command()(ui)
 app.command()(tune)
+app.command("eval")(evaluate)
 app.add_typer(index_app, name="index")
 
 

@@ -8,12 +8,13 @@ from types import ModuleType
 from nest_engine.errors import MissingDependencyError
 
 
-def require(module: str, package: str) -> ModuleType:
-    """Import a library of the ``retrieval`` extra.
+def require(module: str, package: str, extra: str = "retrieval") -> ModuleType:
+    """Import a library of an extra.
 
     Args:
         module: the name to import.
         package: the distribution's name on PyPI.
+        extra: the extra of ``nest-engine`` that brings it.
 
     Raises:
         MissingDependencyError: if it is not installed. A library that is installed but broken raises its own error.
@@ -23,4 +24,4 @@ def require(module: str, package: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise
-        raise MissingDependencyError(package, "retrieval") from error
+        raise MissingDependencyError(package, extra) from error

@@ -139,7 +139,7 @@ def test_help_lists_the_commands() -> None:
     top, index = nest("--help"), nest("index", "--help")
 
     assert top.exit_code == index.exit_code == 0
-    assert all(command in top.stdout for command in ("demo", "ask", "index"))
+    assert all(command in top.stdout for command in ("demo", "ask", "tune", "eval", "index"))
     assert all(command in index.stdout for command in ("build", "info", "search"))
 
 

@@ -1,0 +1,499 @@
+r"""Measure quality as the paper does, and write docs/results.md.
+
+    python -m benchmarks.quality --articles wiki.jsonl.xz --questions entity_questions_dev.jsonl \
+        --wikitext wiki.valid.tokens
+    python -m benchmarks.quality ... --only table-3     # one table, printed
+
+Asked are articles that the shipped model was not trained on (one in a hundred, by title); the passages that may be
+copied are theirs, those of the questions' and of WikiText's articles, and of others up to `--passages`. Every answer is
+kept in `--work`: a run that was stopped goes on where it was, and more examples add to what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+import nest_demo
+from benchmarks import paper_figures
+from nest_demo.training_data import Article, is_held_out, read_articles
+from nest_engine import METHODS, NestConfig, NestEngine, Passage
+from nest_engine.conditions import CONDITIONS, request_for, title_key
+from nest_engine.evaluation import (
+    TASKS,
+    Articles,
+    Estimate,
+    Example,
+    Record,
+    Results,
+    Row,
+    difference,
+    evaluate,
+    identity,
+    plan,
+    read_examples,
+    require_libraries,
+    summarize,
+    to_markdown,
+)
+from nest_engine.retrieval import BM25Retriever, Document, split_document
+
+SHORTEST_ARTICLE = 3000  # characters: room for a prefix of 128 tokens and 256 more
+GAMMAS = (1e-5, 5e-4, 5e-3, 5e-2, 0.5, 1.0)
+SENSITIVITY: dict[str, tuple[float, ...]] = {
+    "alpha": (0.0, 0.2, 0.3, 0.4, 0.6),
+    "tau": (0.02, 0.05, 0.1, 0.2, 0.3),
+    "delta": (0.1, 0.3, 0.5, 0.7, 0.9),
+    "num_passages": (5, 10, 20, 40, 80),
+}
+LADDER = {  # the rungs of Table 3, by the variant that is measured
+    "knn-lm": "two-stage kNN-LM",
+    "nest, single tokens": "+ retrieval confidence",
+    "nest, spans unverified": "+ span selection",
+    "nest": "+ relaxed verification",
+}
+
+COPYING = ["attributed_share", "mean_span", "quote_precision", "off_topic", "article_found", "mean_lambda"]
+SPEED = ["tokens_per_forward", "tokens_per_second", "length"]
+TABLE_1A = ["perplexity", "rouge1", "rouge2", "rougeL", "factual_precision"]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Examples of one task; all results of a data set are kept together, whichever table they are for."""
+
+    task: str
+    examples: Sequence[Example]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The model, the corpus, the data sets, and where results are kept."""
+
+    engine: NestEngine
+    articles: Articles
+    data: dict[str, DataSet]
+    work: Path
+    examples: int
+    sweep_examples: int
+    batch_size: int = 1
+    max_new_tokens: int | None = None
+    picture: Path = Path("results_gamma.png")
+
+    def measure(self, name: str, variants: dict[str, NestConfig], *, sweep: bool = False) -> list[Record]:
+        """Return the results of variants on a data set, measuring what is missing."""
+        data = self.data[name]
+        limit = self.max_new_tokens or TASKS[data.task].max_new_tokens
+        variants = {variant: config.replace(max_new_tokens=limit) for variant, config in variants.items()}
+        count = self.sweep_examples if sweep else self.examples
+        planned = plan(data.task, data.examples, variants, self.articles, conditions=CONDITIONS, limit=count)
+        settings = {variant: config.to_dict() for variant, config in variants.items()}
+        results = Results(self.work / name, identity(planned, self.engine, self.articles), settings)
+        with Bar(console=Console(stderr=True)) as bar:
+            task = bar.add_task(name, total=None)
+            return evaluate(
+                planned,
+                self.engine,
+                self.articles,
+                results,
+                batch_size=self.batch_size,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+
+    def methods(self, *names: str) -> dict[str, NestConfig]:
+        """Return the settings of methods: the model's own."""
+        return {name: self.engine.config.replace(method=name) for name in names or METHODS}
+
+
+# --- the tables -----------------------------------------------------------------------------------------------------
+
+
+def table_1a(bench: Benchmark) -> str:
+    parts = []
+    for name, heading in (("articles", "Articles kept out of training"), ("wikitext", "WikiText-2")):
+        rows = summarize(bench.measure(name, bench.methods()))
+        parts.append(f"### {heading}\n\n{_tables(rows, TABLE_1A)}")
+    return "\n".join([*parts, f"### In the paper, on WikiText-103\n\n{paper_figures.TABLE_1A}"])
+
+
+def table_1b(bench: Benchmark) -> str:
+    rows = summarize(bench.measure("questions", bench.methods()))
+    return (
+        f"### EntityQuestions\n\n{_tables(rows, ['answer_recall', 'factual_precision'])}\n"
+        f"### In the paper\n\n{paper_figures.TABLE_1B}"
+    )
+
+
+def biographies(bench: Benchmark) -> str:
+    rows = summarize(bench.measure("biographies", bench.methods()))
+    return _tables(rows, ["factual_precision", "facts", "rouge1", "rouge2", "rougeL"])
+
+
+def table_2(bench: Benchmark) -> str:
+    parts = []
+    for name in ("questions", "biographies"):
+        rows = summarize(bench.measure(name, bench.methods("nest", "ra-nest", "lossless")))
+        parts.append(
+            f"### {name.capitalize()}\n\n{to_markdown(rows, ['attributed_share', 'mean_span', 'quote_precision'])}"
+        )
+    return "\n".join([*parts, f"### In the paper\n\n{paper_figures.TABLE_2}"])
+
+
+def table_3(bench: Benchmark) -> str:
+    shown = []
+    for condition in CONDITIONS:
+        lines = [
+            "| | articles ROUGE-1 | questions recall | biographies facts right % |",
+            "| --- | ---: | ---: | ---: |",
+        ]
+        ladders = [_ladder(bench, *column) for column in _LADDER_COLUMNS]
+        for variant, rung in LADDER.items():
+            figures = [_figure(rows, condition, variant, metric) for rows, metric in ladders]
+            lines.append(f"| {rung} | {' | '.join(figures)} |")
+        shown.append(f"**{condition}**\n\n" + "\n".join(lines) + "\n")
+    return "\n".join([*shown, f"### In the paper\n\n{paper_figures.TABLE_3}"])
+
+
+_LADDER_COLUMNS = (("articles", "rouge1"), ("questions", "answer_recall"), ("biographies", "factual_precision"))
+
+
+def _ladder(bench: Benchmark, name: str, metric: str) -> tuple[list[Row], str]:
+    return summarize(bench.measure(name, rungs(bench.engine.config), sweep=True)), metric
+
+
+def rungs(config: NestConfig) -> dict[str, NestConfig]:
+    """Return the rungs of Table 3: kNN-LM, its fixed lambda replaced, spans taken whole, spans verified.
+
+    Without verification every drafted token is accepted (``gamma=0``); what is masked are the tokens of spans.
+    """
+    nest = config.replace(method="nest")
+    settings = (
+        config.replace(method="knn-lm"),
+        nest.replace(max_draft_tokens=1, mask_copied=False),
+        nest.replace(gamma=0.0),
+        nest,
+    )
+    return dict(zip(LADDER, settings, strict=True))
+
+
+def figure_2(bench: Benchmark) -> str:
+    nest = bench.engine.config.replace(method="nest")
+    rows = summarize(
+        bench.measure("biographies", {f"gamma={gamma:g}": nest.replace(gamma=gamma) for gamma in GAMMAS}, sweep=True)
+    )
+    draw_gamma(rows, bench.picture)
+    shown = ["mean_span", "factual_precision", "rouge1", "off_topic", "tokens_per_forward", "tokens_per_second"]
+    return (
+        f"![Span length, quality and speed by gamma]({bench.picture.name})\n\n{to_markdown(rows, shown)}\n"
+        f"In the paper: {paper_figures.FIGURE_2}\n"
+    )
+
+
+def draw_gamma(rows: Sequence[Row], picture: Path) -> None:
+    """Draw span length, quality and speed against gamma, as Figure 2 does."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = (
+        ("mean_span", "mean span (tokens)"),
+        ("factual_precision", "facts right (%)"),
+        ("tokens_per_forward", "tokens per forward"),
+    )
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(11, 3.2), layout="constrained")
+    for axis, (metric, label) in zip(axes, panels, strict=True):
+        for condition in CONDITIONS:
+            shown = [row for row in rows if row.condition == condition]
+            gammas = [float(row.variant.partition("=")[2]) for row in shown]
+            estimates = [row.estimates.get(metric, Estimate(nan, nan, nan, 0)) for row in shown]
+            axis.plot(gammas, [estimate.value for estimate in estimates], marker="o", label=condition)
+            axis.fill_between(gammas, [e.low for e in estimates], [e.high for e in estimates], alpha=0.15)
+        axis.set(xscale="log", xlabel="gamma", ylabel=label)
+    axes[0].legend()
+    figure.savefig(picture, dpi=120)
+    pyplot.close(figure)
+
+
+def sensitivity(bench: Benchmark) -> str:
+    nest = bench.engine.config.replace(method="nest")
+    parts = []
+    for setting, values in SENSITIVITY.items():
+        own = getattr(nest, setting)
+        variants = {f"{setting}={value:g}": nest.replace(**{setting: value}) for value in values}
+        rows = summarize(bench.measure("articles", variants, sweep=True))
+        shown = ["perplexity", "rouge1", "off_topic", "mean_span", "tokens_per_forward"]
+        parts.append(f"### {setting} (the model's own: {own:g})\n\n{to_markdown(rows, shown, intervals=False)}")
+    return "\n".join([*parts, f"In the paper: {paper_figures.SENSITIVITY}\n"])
+
+
+# --- what must hold -------------------------------------------------------------------------------------------------
+
+
+def checks(bench: Benchmark) -> str:
+    """Compare the figures with what NEST promises, each row with its evidence."""
+    completions = bench.measure("articles", bench.methods())
+    everything = [
+        *completions,
+        *bench.measure("biographies", bench.methods()),
+        *bench.measure("questions", bench.methods()),
+    ]
+    rows = {(row.condition, row.variant): row for row in summarize(completions)}
+
+    def figure(metric: str, method: str, condition: str = "gold") -> float:
+        return rows[condition, method].estimates[metric].value
+
+    ppl = [figure("perplexity", method) for method in ("nest", "knn-lm", "lm")]
+    rouge = {method: figure("rouge1", method) for method in METHODS}
+    in_prompt = difference(completions, "rouge1", "ra-nest", "ra", "gold")
+    fallback = difference(completions, "rouge1", "nest", "lm", "no-gold")
+    speeds = [figure("tokens_per_forward", method) for method in ("ra-nest", "ra")]
+    ladder, _ = _ladder(bench, "articles", "rouge1")
+    steps = [next(row for row in ladder if (row.condition, row.variant) == ("gold", rung)) for rung in LADDER]
+    climbs = [step.estimates["rouge1"].value for step in steps]
+    quotes = [record["measures"]["quote_precision"] for record in everything if "measures" in record]
+    exact, cited = (sum(pair[i] for pair in quotes) for i in (0, 1))
+    off_topic = figure("off_topic", "nest", "no-gold")
+    found = [
+        (
+            "perplexity: `nest` < `knn-lm` < `lm` (gold)",
+            ppl[0] < ppl[1] < ppl[2],
+            " < ".join(f"{value:.2f}" for value in ppl),
+        ),
+        (
+            "ROUGE-1: `nest` > `knn-lm` and > `lm` (gold)",
+            rouge["nest"] > max(rouge["knn-lm"], rouge["lm"]),
+            f"{rouge['nest']:.1f} against {rouge['knn-lm']:.1f} and {rouge['lm']:.1f}",
+        ),
+        (
+            "ROUGE-1: `ra-nest` no worse than `ra` (gold)",
+            in_prompt is not None and in_prompt.high >= 0,
+            _apart(in_prompt),
+        ),
+        (
+            "`ra-nest` faster than `ra`, in tokens per forward",
+            speeds[0] > speeds[1],
+            f"{speeds[0]:.2f} against {speeds[1]:.2f}",
+        ),
+        (
+            "the ladder of Table 3 goes up (articles, gold)",
+            climbs == sorted(climbs),
+            ", ".join(f"{value:.1f}" for value in climbs),
+        ),
+        ("every quotation is exact", exact == cited, f"{exact:.0f} of {cited:.0f}"),
+        ("`nest` off topic at most 10 % (no-gold)", off_topic <= 10, f"{off_topic:.1f} %"),
+        ("ROUGE-1: `nest` no worse than `lm` (no-gold)", fallback is not None and fallback.high >= 0, _apart(fallback)),
+    ]
+    lines = ["| | holds | figures |", "| --- | --- | --- |"]
+    lines += [f"| {what} | {'yes' if holds else '**no**'} | {evidence} |" for what, holds, evidence in found]
+    return "\n".join(lines) + "\n"
+
+
+def _apart(estimate: Any) -> str:
+    if estimate is None:
+        return "nothing to compare"
+    return f"{estimate.value:+.1f} ({estimate.low:+.1f} to {estimate.high:+.1f}), in pairs"
+
+
+def _tables(rows: Sequence[Row], quality: Sequence[str]) -> str:
+    return f"{to_markdown(rows, quality)}\n{to_markdown(rows, [*COPYING, *SPEED], intervals=False)}"
+
+
+def _figure(rows: Sequence[Row], condition: str, variant: str, metric: str) -> str:
+    row = next((row for row in rows if (row.condition, row.variant) == (condition, variant)), None)
+    estimate = row.estimates.get(metric) if row else None
+    return f"{estimate.value:.1f} ({estimate.low:.1f} to {estimate.high:.1f})" if estimate else "–"
+
+
+# --- data -----------------------------------------------------------------------------------------------------------
+
+
+def data_sets(
+    articles: Sequence[Article], questions: Sequence[Example], wikitext: Sequence[Example]
+) -> dict[str, DataSet]:
+    """Return what is asked: only articles that the shipped model was not trained on are continued."""
+    held_out = [
+        Example(article.title, request_for(article.title), (article.title,), article.text)
+        for article in articles
+        if is_held_out(article.title) and len(article.text) >= SHORTEST_ARTICLE
+    ]
+    held_out = list({example.id: example for example in held_out}.values())  # an article may stand in two files
+    trained_on = {title_key(article.title) for article in articles if not is_held_out(article.title)}
+    unseen = [
+        example
+        for example in wikitext
+        if title_key(example.titles[0]) not in trained_on and len(example.text) >= SHORTEST_ARTICLE
+    ]
+    return {
+        "articles": DataSet("completion", held_out),
+        "wikitext": DataSet("completion", unseen),
+        "questions": DataSet("qa", questions),
+        "biographies": DataSet("biography", held_out),
+    }
+
+
+def corpus(articles: Sequence[Article], data: dict[str, DataSet], count: int) -> list[Passage]:
+    """Return passages of everything that is asked, and of other articles up to ``count`` passages in all."""
+    asked = {
+        title_key(title) for data_set in data.values() for example in data_set.examples for title in example.titles
+    }
+    wikitext = [Article(example.titles[0], example.text) for example in data["wikitext"].examples]
+    first = [article for article in articles if title_key(article.title) in asked]
+    others = [article for article in articles if title_key(article.title) not in asked]
+    passages = [
+        passage for number, article in enumerate([*first, *wikitext]) for passage in _passages(article, f"{number}")
+    ]
+    for article in random.Random(0).sample(others, len(others)):
+        if len(passages) >= count:
+            break
+        passages += _passages(article, f"other-{len(passages)}")
+    return passages
+
+
+def _passages(article: Article, name: str) -> Iterable[Passage]:
+    return (
+        split_document(Document(article.text, article.title, name, article.title, article.title))
+        if article.text.strip()
+        else ()
+    )
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Benchmark], str]]] = {
+    "checks": ("Does it hold?", checks),
+    "table-1a": ("Table 1a: articles continued", table_1a),
+    "table-1b": ("Table 1b: answers", table_1b),
+    "biographies": ('Biographies: "Tell me about X."', biographies),
+    "table-2": ("Table 2: attribution", table_2),
+    "table-3": ("Table 3: what each part adds", table_3),
+    "figure-2": ("Figure 2: gamma", figure_2),
+    "sensitivity": ("Sensitivity", sensitivity),
+}
+
+
+def write_page(bench: Benchmark, out: Path, command: str, model: str) -> None:
+    """Measure everything and write the page."""
+    parts = [f"## {heading}\n\n{write(bench)}" for heading, write in SECTIONS.values()]
+    sizes = ", ".join(f"{len(data.examples)} {name}" for name, data in bench.data.items())
+    head = f"""# Results
+
+Written by
+
+```
+{command}
+```
+
+Model: {model}, greedy; settings of its own where it has them, otherwise the paper's. Up to {bench.examples} examples
+for a table and {bench.sweep_examples} for a sweep, drawn from {sizes}; {bench.batch_size} at a time. Passages:
+{len(bench.engine.retriever.passages)}, searched by keyword. In parentheses: 95 % intervals over the examples.
+**gold**: the subject's article is among the passages; **no-gold**: it is kept out. torch {torch.__version__},
+transformers {transformers.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads.
+What each figure means: [evaluation.md](evaluation.md).
+"""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{out.name}.partial")
+    partial.write_text("\n".join([head, *parts]), encoding="utf-8")
+    partial.replace(out)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--articles", type=Path, nargs="+", required=True, help='lines of {"title", "text"}; .xz and .gz too'
+    )
+    parser.add_argument(
+        "--questions",
+        type=Path,
+        required=True,
+        help="EntityQuestions with gold_title, or another qa layout with titles",
+    )
+    parser.add_argument("--wikitext", type=Path, required=True, help="WikiText tokens")
+    parser.add_argument("--model", help="hub id or folder; default: the shipped model")
+    parser.add_argument("--examples", type=int, default=100, help="for each table (default: 100)")
+    parser.add_argument(
+        "--sweep-examples", type=int, default=30, help="for each point of a sweep or ladder (default: 30)"
+    )
+    parser.add_argument(
+        "--passages", type=int, default=35_000, help="in the corpus, at least what is asked about (default: 35000)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="examples decoded together (default: 1, as for the paper's speed)"
+    )
+    parser.add_argument("--max-new-tokens", type=int, help="longest answer; default: the paper's for each task")
+    parser.add_argument(
+        "--work", type=Path, default=Path("quality"), help="folder of results; a stopped run goes on there"
+    )
+    parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
+    parser.add_argument(
+        "--only",
+        choices=SECTIONS,
+        metavar="PART",
+        help="print this part instead of writing the page: " + ", ".join(SECTIONS),
+    )
+    arguments = parser.parse_args(argv)
+    require_libraries()
+
+    articles = read_articles(arguments.articles)
+    data = data_sets(articles, read_examples(arguments.questions), read_examples(arguments.wikitext))
+    retriever = BM25Retriever(corpus(articles, data, arguments.passages))
+    if arguments.model:
+        engine = NestEngine.from_pretrained(arguments.model, retriever=retriever)
+    else:
+        engine = nest_demo.load_engine(retriever)
+    bench = Benchmark(
+        engine,
+        Articles(retriever.passages),
+        data,
+        arguments.work,
+        arguments.examples,
+        arguments.sweep_examples,
+        arguments.batch_size,
+        arguments.max_new_tokens,
+        arguments.out.with_name(f"{arguments.out.stem}_gamma.png"),
+    )
+    if arguments.only:
+        print(SECTIONS[arguments.only][1](bench))
+        return
+    write_page(
+        bench, arguments.out, _command(arguments), Path(arguments.model).name if arguments.model else "the shipped one"
+    )
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """Return the command that was given, with files by their names."""
+    shown = ["python -m benchmarks.quality"]
+    for name in (
+        "articles",
+        "questions",
+        "wikitext",
+        "model",
+        "examples",
+        "sweep_examples",
+        "passages",
+        "batch_size",
+        "max_new_tokens",
+    ):
+        value = getattr(arguments, name)
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            words = [each.name if isinstance(each, Path) else str(each) for each in values]
+            shown.append(f"--{name.replace('_', '-')} {' '.join(words)}")
+    return " \\\n    ".join(shown)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The command ``nest eval``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nest_engine.citation_formats import json_ready
+from nest_engine.cli import loading
+from nest_engine.cli.console import progress_bar, remark, reports_errors
+from nest_engine.cli.options import EmbedderOption, Json, Model, SearchOption, Settings, parse_setting, parse_settings
+from nest_engine.cli.tune_command import read_tuned
+from nest_engine.config import METHODS, NestConfig
+from nest_engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nest_engine.evaluation import Record, Row
+
+
+@reports_errors
+def evaluate(
+    task: Annotated[
+        str, typer.Option("--task", help="completion, qa, biography, attribution or choice; docs/evaluation.md.")
+    ],
+    data: Annotated[Path, typer.Option("--data", help="The examples, in any of the layouts of docs/evaluation.md.")],
+    docs: Annotated[list[Path], typer.Option("--docs", help="Folder or file to quote from, repeatable; or an index.")],
+    methods: Annotated[
+        str, typer.Option("--methods", help="What to compare, by commas; nest+gamma=0.05 is nest with another setting.")
+    ] = ",".join(METHODS),
+    model: Model = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of results; what is there is not measured again.")] = Path(
+        "evaluation"
+    ),
+    conditions: Annotated[
+        str | None,
+        typer.Option(
+            "--conditions",
+            help="By commas: gold, the subject's article can be searched; no-gold, it is kept out; open, whatever is "
+            "found. Default: gold,no-gold for examples whose article is among the passages, else open.",
+        ),
+    ] = None,
+    examples: Annotated[
+        int | None, typer.Option("--examples", min=1, help="How many examples, drawn at random. Default: all.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Draws other examples.")] = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Examples decoded together.")] = 8,
+    max_new_tokens: Annotated[
+        int | None, typer.Option("--max-new-tokens", help="Longest answer. Default: the paper's for the task.")
+    ] = None,
+    search: SearchOption = None,
+    embedder: EmbedderOption = None,
+    tuned: Annotated[
+        Path | None, typer.Option("--tuned", help="Settings that `nest tune` wrote, as the model's defaults.")
+    ] = None,
+    pairs: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Measure quality, attribution and speed of the methods on your data, with intervals."""
+    settings = parse_settings(pairs)
+    variants = _parse_methods(methods)
+    wanted = tuple(part.strip() for part in conditions.split(",")) if conditions else ()
+    defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
+
+    from nest_engine import evaluation
+
+    if task not in evaluation.TASKS:
+        raise ConfigError(f"--task {task!r} is not valid: expected one of {', '.join(evaluation.TASKS)}")
+    evaluation.require_libraries()
+    data_set = evaluation.read_examples(data)
+    engine = loading.load_engine(model)
+    retriever = loading.open_retriever(docs, search, embedder)
+    engine.retriever = retriever
+    limit = max_new_tokens or evaluation.TASKS[task].max_new_tokens
+    settings |= {"max_new_tokens": limit} if limit and "max_new_tokens" not in settings else {}
+    base = defaults or engine.config
+    configs = {name: base.replace(method=method).replace(**settings | own) for name, (method, own) in variants.items()}
+    articles = evaluation.Articles(retriever.passages)
+    planned = evaluation.plan(task, data_set, configs, articles, conditions=wanted, limit=examples, seed=seed)
+    if planned.left_out:
+        remark("note", f"{planned.left_out} examples are left out: their article is not among the passages")
+    results = evaluation.Results(
+        out,
+        evaluation.identity(planned, engine, articles),
+        {name: config.to_dict() for name, config in configs.items()},
+    )
+    with progress_bar("evaluating") as progress:
+        records = evaluation.evaluate(planned, engine, articles, results, batch_size=batch_size, progress=progress)
+    rows = evaluation.summarize(records)
+    shown = _write(out, task, records, rows, as_json=as_json)
+    for row in rows:
+        if row.failed:
+            remark("note", f"{row.failed} of {row.examples} examples failed in {row.condition} by {row.variant}: {out}")
+    typer.echo(shown, nl=False)
+
+
+def _parse_methods(methods: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Read ``lm,nest+gamma=0.05``: for each part, the method and its own settings, checked."""
+    variants: dict[str, tuple[str, dict[str, Any]]] = {}
+    for part in methods.split(","):
+        method, *pairs = part.strip().split("+")
+        own = dict(parse_setting(pair) for pair in pairs)
+        NestConfig.from_dict({"method": method} | own)
+        variants[part.strip()] = (method, own)
+    return variants
+
+
+def _write(folder: Path, task: str, records: Sequence[Record], rows: Sequence[Row], *, as_json: bool) -> str:
+    """Write the summary and what FActScore reads into the folder; return what to print."""
+    from nest_engine import evaluation
+
+    shown = {name for row in rows for name in row.estimates}
+    summary = {
+        "task": task,
+        "metrics": {name: metric.meaning for name, metric in evaluation.METRICS.items() if name in shown},
+        "rows": evaluation.to_dicts(rows),
+    }
+    as_text = json.dumps(json_ready(summary), indent=2, ensure_ascii=False) + "\n"
+    as_markdown = evaluation.to_markdown(rows)
+    (folder / "summary.json").write_text(as_text, encoding="utf-8")
+    (folder / "summary.md").write_text(as_markdown, encoding="utf-8")
+    if task == "biography":
+        for row in rows:
+            own = [r for r in records if (r["variant"], r["condition"]) == (row.variant, row.condition)]
+            lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in evaluation.factscore_records(own)]
+            (folder / f"factscore-{row.variant}-{row.condition}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return as_text if as_json else as_markdown

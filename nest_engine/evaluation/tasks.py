@@ -1,0 +1,161 @@
+"""The tasks: what each asks of an example, and what it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nest_engine.conditions import is_about, request_for, title_key
+from nest_engine.config import NestConfig
+from nest_engine.engine import NestEngine
+from nest_engine.errors import InputError
+from nest_engine.evaluation.articles import Articles
+from nest_engine.evaluation.copying import attribution, off_topic, quote_precision
+from nest_engine.evaluation.examples import Example, subject
+from nest_engine.evaluation.facts import factual_precision
+from nest_engine.evaluation.metrics import Measures, answer_recall, rouge, truthful_deltas
+from nest_engine.types import NestOutput, Passage
+
+PREFIX_TOKENS = 128
+"""Tokens of an article that a completion continues: Table 1a."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked.
+
+    Args:
+        meaning: what it is, and in which of the paper's tables it stands.
+        max_new_tokens: longest answer, as in the paper; None where nothing is generated.
+        suits: whether an example can be asked.
+        needs: what an example must have for it.
+    """
+
+    meaning: str
+    max_new_tokens: int | None
+    suits: Callable[[Example], bool]
+    needs: str
+
+
+TASKS: dict[str, Task] = {
+    "completion": Task(
+        f"articles continued behind their first {PREFIX_TOKENS} tokens (Table 1a)",
+        256,
+        lambda example: bool(example.text),
+        'articles: WikiText tokens, or lines of {"title", "text"}',
+    ),
+    "qa": Task(
+        "short-answer questions, TruthfulQA among them (Table 1b)",
+        128,
+        lambda example: bool(example.answers),
+        "questions with answers: NQ-open, TriviaQA, HotpotQA, EntityQuestions, TruthfulQA",
+    ),
+    "biography": Task(
+        "requests for a subject (FActScore in Table 1b)",
+        512,
+        lambda example: bool(example.titles) and not example.answers,
+        'subjects: a line for each, lines of {"topic"}, or articles',
+    ),
+    "attribution": Task(
+        "any questions or subjects; only copying is measured (Table 2)",
+        128,
+        lambda example: True,
+        "questions or subjects",
+    ),
+    "choice": Task(
+        "multiple choice by perplexity (MMLU in Table 1b)",
+        None,
+        lambda example: example.right is not None,
+        "choices: MMLU csv, TruthfulQA csv",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Posed:
+    """An example, asked.
+
+    Args:
+        example: the example.
+        prompt: what the model continues.
+        query: what passages are searched for.
+        reference: the text that the answer is compared with; empty if there is none.
+        article: the article about the subject; empty if it is not known.
+    """
+
+    example: Example
+    prompt: str
+    query: str
+    reference: str
+    article: str
+
+
+def pose(task: str, example: Example, engine: NestEngine, articles: Articles, max_new_tokens: int) -> Posed:
+    """Put an example to a model.
+
+    Args:
+        task: name of the task.
+        example: the example.
+        engine: knows the model's question format and tokens.
+        articles: where the article about the subject is looked up.
+        max_new_tokens: longest answer; a completion is compared with as much of the article.
+
+    Raises:
+        InputError: if an article is too short to be continued.
+    """
+    own = articles.passages(example.titles)
+    article = example.text or "\n".join(passage.text for passage in own)
+    if task == "completion":
+        prefix, continuation = _cut(engine, example.text, max_new_tokens)
+        return Posed(example, prefix, prefix, continuation, article)
+    question = request_for(example.titles[0]) if task == "biography" else example.question
+    reference = own[0].text if own and task == "biography" else ""
+    return Posed(example, engine.format_question(question), question, reference, article)
+
+
+def _cut(engine: NestEngine, text: str, max_new_tokens: int) -> tuple[str, str]:
+    ends = engine.language_model.tokenizer.encode_prompt(text).ends
+    if len(ends) <= PREFIX_TOKENS:
+        raise InputError(f"the article has {len(ends)} tokens; a completion needs more than {PREFIX_TOKENS}")
+    start, end = ends[PREFIX_TOKENS - 1], ends[min(PREFIX_TOKENS + max_new_tokens, len(ends)) - 1]
+    return text[:start], text[start:end]
+
+
+def measure_answer(task: str, posed: Posed, output: NestOutput) -> Measures:
+    """Measure an answer in every way that the example allows."""
+    example, stats = posed.example, output.stats
+    measures: Measures = {}
+    if posed.reference:
+        measures |= rouge(output.text, posed.reference)
+    if task == "qa" and example.incorrect:
+        measures |= truthful_deltas(output.text, example.answers, example.incorrect)
+    elif task == "qa":
+        measures |= answer_recall(output.text, example.answers)
+    if posed.article:
+        measures |= factual_precision(output.text, posed.article, [*example.titles, *map(subject, example.titles)])
+    measures |= attribution(output) | quote_precision(output)
+    if example.titles:
+        keys = {title_key(title) for title in example.titles}
+        measures |= off_topic(output, example.titles)
+        measures["article_found"] = (float(any(is_about(passage, keys) for passage in output.passages)), 1)
+    tokens = len(output.token_ids)
+    return measures | {
+        "mean_lambda": (sum(output.lambdas), tokens),
+        "length": (tokens, 1),
+        "tokens_per_forward": (tokens, stats.lm_forwards),
+    }
+
+
+def perplexity(engine: NestEngine, posed: Posed, passages: Sequence[Passage], config: NestConfig) -> Measures:
+    """Predict the true continuation: perplexity under p_M, as in Table 1a."""
+    score = engine.score(posed.reference, prompt=posed.prompt, passages=passages, query=posed.query, config=config)
+    return {"perplexity": (score.nll, score.num_tokens)}
+
+
+def choose(engine: NestEngine, posed: Posed, passages: Sequence[Passage], config: NestConfig) -> int:
+    """Return the index of the choice that has the lowest perplexity behind the question: MMLU in Table 1b."""
+    perplexities = [
+        engine.score(f" {choice}", prompt=posed.prompt, passages=passages, query=posed.query, config=config).perplexity
+        for choice in posed.example.choices
+    ]
+    return perplexities.index(min(perplexities))
