@@ -53,7 +53,7 @@ _STYLE = """
 .nest-token { border: 1px solid #8888; border-radius: 3px; }
 .nest-token small { display: block; font-size: 75%; }
 .nest-picked { border-style: dotted; }
-.nest-rejected { border-color: #b42318; text-decoration: line-through; }
+.nest-rejected { border-color: #b42318; }
 """
 _TOKEN_LEGEND = (
     "Every token with its λ and p_M. Dotted frame: picked from p_M; full frame: drafted and accepted; struck through: "
@@ -364,26 +364,31 @@ def _html_quote(source: Source, quote: Quote) -> str:
 
 
 def _html_tokens(output: NestOutput) -> str:
-    numbers = {
-        passage: number for number, passage in enumerate(dict.fromkeys(c.passage_id for c in output.citations), 1)
-    }
+    quoted = dict.fromkeys(citation.passage_id for citation in output.citations)
+    colors = {passage_id: _html_color(number) for number, passage_id in enumerate(quoted, 1)}
     shown = []
     for token in output.trace:
         passage = output.passages[token.provenance.passage] if token.provenance else None
-        colors = ""
-        if passage is not None:
-            color = _html_color(numbers[passage.id]) if passage.id in numbers else _COPIED_COLOR
-            colors = f' style="color: #111; background: {color}"'
-        facts = [f"{token.status} in step {token.step}", f"λ {token.lambda_:.4f}", f"p_M {token.probability:.4g}"]
-        if passage is not None:
-            facts.append(f"copied from {_shorten(_on_one_line(passage.title or passage.id), _LONGEST_NAME)}")
-        if token.dropped:
-            facts.append(f"{token.dropped} drafted tokens fell")
-        shown.append(
-            f'<span class="nest-token nest-{token.status}" title="{escape(", ".join(facts))}"{colors}>'
-            f"{escape(token_label(token))}<small>{token.lambda_:.2f} · {token.probability:.2f}</small></span>"
-        )
+        color = "" if passage is None else colors.get(passage.id, _COPIED_COLOR)
+        source = "" if passage is None else _shorten(_on_one_line(passage.title or passage.id), _LONGEST_NAME)
+        shown.append(_html_token(token, color, source))
     return f'<div class="nest-tokens"><p>{_TOKEN_LEGEND}</p>\n{"".join(shown)}</div>\n'
+
+
+def _html_token(token: TracedToken, color: str, source: str) -> str:
+    facts = [f"{token.status} in step {token.step}", f"λ {token.lambda_:.4f}", f"p_M {token.probability:.4g}"]
+    if source:
+        facts.append(f"copied from {source}")
+    if token.dropped:
+        facts.append(f"{token.dropped} drafted tokens fell")
+    style = f' style="color: #111; background: {color}"' if color else ""
+    label = escape(token_label(token))
+    if token.status == "rejected":
+        label = f"<del>{label}</del>"
+    return (
+        f'<span class="nest-token nest-{token.status}" title="{escape(", ".join(facts))}"{style}>{label}'
+        f"<small>{token.lambda_:.2f} · {token.probability:.2f}</small></span>"
+    )
 
 
 def token_label(token: TracedToken) -> str:

@@ -380,6 +380,7 @@ def test_the_token_view_shows_what_became_of_each_token() -> None:
     ]
     assert shown[0] == ("nest-token nest-picked", "picked in step 3, λ 0.2500, p_M 0.5")
     assert shown[2] == ("nest-token nest-rejected", "rejected in step 3, λ 0.2500, p_M 0.5, 4 drafted tokens fell")
+    assert [tag for tag, _ in page.tags].count("del") == 1
     assert " He0.25 · 0.50lium0.25 · 0.50 gas0.25 · 0.50⏎0.25 · 0.50#70.25 · 0.50" in page.text
     assert "⏎" not in rendering.to_html(replace(ANSWER, trace=trace))
 
@@ -401,6 +402,6 @@ def test_the_token_view_shows_poison_as_text(poison: str) -> None:
     output = replace(output, trace=traced((poison, "accepted"), (poison, "rejected"), provenance=Provenance(0, 0)))
     page = Page(rendering.to_html_fragment(output, tokens=True))
 
-    assert {tag for tag, _ in page.tags} <= {"div", "style", "mark", "sup", "ol", "li", "small", "p", "span"}
+    assert {tag for tag, _ in page.tags} <= {"div", "style", "mark", "sup", "ol", "li", "small", "p", "span", "del"}
     assert {name for _, attributes in page.tags for name in attributes} <= {"class", "style", "title"}
     assert page.text.count(rendering.token_label(output.trace[0])) >= 2
