@@ -95,6 +95,7 @@ def test_numbers_dates_and_names_are_facts() -> None:
         ('He said "The end" in May and on Monday.', set()),
         ("In Ada's house", {"Ada"}),
         ("the band of The Who, and I", {"The Who"}),
+        ("by Dr. Ada Quill at St. Mary Lake. Mr. Elk left.", {"Ada Quill", "St. Mary Lake", "Elk"}),
         ("", set()),
     ],
 )
@@ -147,6 +148,15 @@ def test_less_exact_dates_and_repetitions_are_no_further_errors() -> None:
 
     assert factual_precision(answer, ARTICLE, ["Ada Quill"])["factual_precision"] == (2, 3)
     assert factual_precision("She swam.", ARTICLE, ["Ada Quill"]) == {"factual_precision": (0, 0), "facts": (0, 1)}
+
+
+@pytest.mark.parametrize("end", [" and Mosc", " (Moscow Un", " on 3 Apri", " in 19", " near Lake 5"])
+def test_what_the_length_limit_broke_off_is_not_held_against_an_answer(end: str) -> None:
+    answer = "She lived in Bergen" + end
+
+    assert factual_precision(answer, ARTICLE, [], is_cut=True)["factual_precision"] == (1, 1)
+    right, facts = factual_precision(answer, ARTICLE, [])["factual_precision"]
+    assert right < facts
 
 
 # --- copying ------------------------------------------------------------------------------------------------------
