@@ -28,7 +28,7 @@ from rich.progress import Progress as Bar
 import nest_demo
 from benchmarks import paper_figures
 from nest_demo.training_data import Article, is_held_out, read_articles
-from nest_engine import METHODS, NestConfig, NestEngine, Passage
+from nest_engine import METHODS, NestConfig, NestEngine, NestError, Passage
 from nest_engine.conditions import CONDITIONS, request_for, title_key
 from nest_engine.evaluation import (
     TASKS,
@@ -222,8 +222,9 @@ def draw_gamma(rows: Sequence[Row], picture: Path) -> None:
             estimates = [row.estimates.get(metric, Estimate(nan, nan, nan, 0)) for row in shown]
             axis.plot(gammas, [estimate.value for estimate in estimates], marker="o", label=condition)
             axis.fill_between(gammas, [e.low for e in estimates], [e.high for e in estimates], alpha=0.15)
-        axis.set(xscale="log", xlabel="gamma", ylabel=label)
+        axis.set(xscale="log", xlim=(min(GAMMAS) / 2, max(GAMMAS) * 2), xlabel="gamma", ylabel=label)
     axes[0].legend()
+    picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=120)
     pyplot.close(figure)
 
@@ -507,4 +508,7 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except NestError as error:
+        raise SystemExit(f"error: {error}") from error

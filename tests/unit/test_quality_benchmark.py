@@ -22,12 +22,12 @@ def titled(held_out: bool, count: int, prefix: str) -> list[str]:
 
 
 def text_about(title: str) -> str:
-    years = ". ".join(f"In {1700 + i} {title} was seen at Lake {chr(65 + i % 26)}yra" for i in range(90))
+    years = ". ".join(f"In {1700 + i} {title} was seen at Lake {chr(65 + i % 26)}yra" for i in range(12))
     return f"{title} was an otter of Oslo. {years}."
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> dict[str, Path]:
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     held_out, trained_on = titled(True, 3, "Otter"), titled(False, 3, "Elk")
     articles = tmp_path / "articles.jsonl.xz"
     with lzma.open(articles, "wt", encoding="utf-8") as stream:
@@ -38,6 +38,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
         {"question": f"Where was {title} seen?", "answers": ["Lake Ayra"], "gold_title": title} for title in trained_on
     ]
     questions.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    monkeypatch.setattr(quality, "SHORTEST_ARTICLE", 400)
     wikitext = tmp_path / "wiki.valid.tokens"
     tokens = "".join(f" = {title} = \n\n {text_about(title)} \n\n" for title in ["Heron", "Newt", trained_on[0]])
     wikitext.write_text(tokens, encoding="utf-8")
