@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from nest_engine import Citation, DecodeStats, NestOutput, Passage, Provenance
-from nest_engine.evaluation import METRICS
+from nest_engine import Citation, DecodeStats, MissingDependencyError, NestOutput, Passage, Provenance
+from nest_engine.evaluation import METRICS, require_libraries
 from nest_engine.evaluation.copying import attribution, is_on_topic, num_spans, off_topic, quote_precision
 from nest_engine.evaluation.facts import Date, facts_of, factual_precision, unsupported
 from nest_engine.evaluation.matching import names, words_of
-from nest_engine.evaluation.metrics import answer_recall, rouge, truthful_deltas
+from nest_engine.evaluation.metrics import _rouge_scorer, answer_recall, rouge, truthful_deltas
 from nest_engine.evaluation.summary import bootstrap, difference, summarize, to_dicts, to_markdown
 
 # --- text ---------------------------------------------------------------------------------------------------------
@@ -63,6 +65,24 @@ def test_names_match_whole_words_in_a_row() -> None:
     assert names(text, "st mary's CHURCH")
     assert names(text, "J.R. Smith")
     assert not names(text, "Smit")
+
+
+@pytest.mark.parametrize(("module", "package"), [("rouge_score", "rouge-score"), ("sacrebleu", "sacrebleu")])
+def test_a_missing_package_names_the_install_command(
+    monkeypatch: pytest.MonkeyPatch, module: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    _rouge_scorer.cache_clear()
+    with pytest.raises(
+        MissingDependencyError, match=rf"{package} is not installed; run: pip install .nest-engine\[eval\]"
+    ):
+        require_libraries()
+
+
+def test_measuring_leaves_the_programs_logging_alone() -> None:
+    code = "import logging, nest_engine.evaluation as e; e.require_libraries(); print(logging.root.handlers)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "[]\n"
 
 
 # --- facts --------------------------------------------------------------------------------------------------------
