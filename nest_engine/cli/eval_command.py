@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -126,5 +127,6 @@ def _write(folder: Path, task: str, records: Sequence[Record], rows: Sequence[Ro
         for row in rows:
             own = [r for r in records if (r["variant"], r["condition"]) == (row.variant, row.condition)]
             lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in evaluation.factscore_records(own)]
-            (folder / f"factscore-{row.variant}-{row.condition}.jsonl").write_text("".join(lines), encoding="utf-8")
+            name = re.sub(r"[^\w.+=-]", "_", f"factscore-{row.variant}-{row.condition}.jsonl")
+            (folder / name).write_text("".join(lines), encoding="utf-8")
     return as_text if as_json else as_markdown

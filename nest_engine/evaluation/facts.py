@@ -30,6 +30,8 @@ _WORD = re.compile(r"[^\W_]+(?:['’.&-][^\W_]+)*")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:;…\n][\"'”’)\]]*\s*|[\"“‘(\[]\s*)$")
 _INITIAL = re.compile(r"(?:^|[\s.(])[^\W\d_a-z]\.\s*$")  # "J. " ends no sentence
 _PARTICLES = frozenset(terms_of("of the de da di do du del della der den des van von und le la las los y al bin ibn"))
+_HONORIFICS = frozenset(["Dr", "Mr", "Mrs", "Ms", "Prof"])
+_ABBREVIATED = _HONORIFICS | {"St", "Mt", "Ft", "Jr", "Sr"}  # a full stop behind these ends no sentence
 # Words that begin sentences and name nothing; a name may follow them at once ("However Smith").
 _OPENERS = STOP_WORDS | frozenset(
     terms_of(
@@ -67,15 +69,16 @@ class Facts:
         return len(self.numbers) + len(self.dates) + len(self.names)
 
 
-def factual_precision(answer: str, article: str, subjects: Iterable[str]) -> Measures:
+def factual_precision(answer: str, article: str, subjects: Iterable[str], *, is_cut: bool = False) -> Measures:
     """Count the facts of an answer, and those of them that the article contains.
 
     Args:
         answer: the answer.
         article: the whole article.
         subjects: names of what was asked about: naming them again is no fact.
+        is_cut: the answer ended at its longest length; a name or number that it broke off in is not held against it.
     """
-    facts = facts_of(answer, subjects)
+    facts = facts_of(_without_last_fact(answer) if is_cut else answer, subjects)
     return {"factual_precision": (len(facts) - len(unsupported(facts, article)), len(facts)), "facts": (len(facts), 1)}
 
 
@@ -111,6 +114,18 @@ def facts_of(text: str, subjects: Iterable[str] = ()) -> Facts:
     return Facts(numbers, frozenset(date for date, _, _ in dates), found)
 
 
+def _without_last_fact(answer: str) -> str:
+    """Return an answer without the row of capitalised words and numbers that it ends in."""
+    row = answer
+    while (last := re.search(r"(\S+)\s*$", row)) and (first := last[1].lstrip("\"'“‘(["))[:1]:
+        if not (first[0].isupper() or first[0].isdigit()):
+            break
+        row = row[: last.start()]
+        if first != last[1]:  # a bracket or quotation mark begins the row
+            break
+    return row
+
+
 def _dates(text: str) -> Iterator[tuple[Date, int, int]]:
     for match in _DATE.finditer(text):
         day, year = match["day"] or match["late_day"], match["year"]
@@ -135,7 +150,7 @@ def _names(text: str) -> Iterator[str]:
 
 def _continues(before: re.Match[str], word: re.Match[str], text: str) -> bool:
     gap = text[before.end() : word.start()]
-    is_joined = gap == " " or (gap in (". ", ".") and len(before[0]) == 1)
+    is_joined = gap == " " or (gap in (". ", ".") and (len(before[0]) == 1 or before[0] in _ABBREVIATED))
     return is_joined and (word[0][0].isupper() or word[0] in _PARTICLES)
 
 
@@ -150,6 +165,8 @@ def _name(text: str, row: list[re.Match[str]]) -> Iterator[str]:
             row = row[1:]
             while row and not row[0][0][0].isupper():
                 row = row[1:]
+    if row and row[0][0] in _HONORIFICS:
+        row = row[1:]
     if row:
         name = re.sub(r"['’]s$", "", text[row[0].start() : row[-1].end()])
         if name != "I" and name not in _DAYS and name not in _MONTHS:

@@ -240,7 +240,7 @@ class _Batch:
         seconds = time.perf_counter() - start - max(output.stats.seconds.index_building for output in outputs)
         records = []
         for posed, passages, output in zip(posed_B, passages_B, outputs, strict=True):
-            measures = measure_answer(self._evaluation.task, posed, output)
+            measures = measure_answer(self._evaluation.task, posed, output, config)
             measures["tokens_per_second"] = (len(output.token_ids), seconds / len(outputs))
             if self._evaluation.task == "completion":
                 measures |= perplexity(self._engine, posed, passages, config)

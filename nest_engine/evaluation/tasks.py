@@ -121,7 +121,7 @@ def _cut(engine: NestEngine, text: str, max_new_tokens: int) -> tuple[str, str]:
     return text[:start], text[start:end]
 
 
-def measure_answer(task: str, posed: Posed, output: NestOutput) -> Measures:
+def measure_answer(task: str, posed: Posed, output: NestOutput, config: NestConfig) -> Measures:
     """Measure an answer in every way that the example allows."""
     example, stats = posed.example, output.stats
     measures: Measures = {}
@@ -132,11 +132,14 @@ def measure_answer(task: str, posed: Posed, output: NestOutput) -> Measures:
     elif task == "qa":
         measures |= answer_recall(output.text, example.answers)
     if posed.article:
-        measures |= factual_precision(output.text, posed.article, [*example.titles, *map(subject, example.titles)])
+        subjects = [*example.titles, *map(subject, example.titles)]
+        is_cut = output.finish_reason == "length"
+        measures |= factual_precision(output.text, posed.article, subjects, is_cut=is_cut)
     measures |= attribution(output) | quote_precision(output)
     if example.titles:
-        keys = {title_key(title) for title in example.titles}
         measures |= off_topic(output, example.titles)
+    if example.titles and config.passages_to_find:
+        keys = {title_key(title) for title in example.titles}
         measures["article_found"] = (float(any(is_about(passage, keys) for passage in output.passages)), 1)
     tokens = len(output.token_ids)
     return measures | {

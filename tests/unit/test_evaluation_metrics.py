@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from nest_engine import Citation, DecodeStats, NestOutput, Passage, Provenance
-from nest_engine.evaluation import METRICS
+from nest_engine import Citation, DecodeStats, MissingDependencyError, NestOutput, Passage, Provenance
+from nest_engine.evaluation import METRICS, require_libraries
 from nest_engine.evaluation.copying import attribution, is_on_topic, num_spans, off_topic, quote_precision
 from nest_engine.evaluation.facts import Date, facts_of, factual_precision, unsupported
 from nest_engine.evaluation.matching import names, words_of
-from nest_engine.evaluation.metrics import answer_recall, rouge, truthful_deltas
+from nest_engine.evaluation.metrics import _rouge_scorer, answer_recall, rouge, truthful_deltas
 from nest_engine.evaluation.summary import bootstrap, difference, summarize, to_dicts, to_markdown
 
 # --- text ---------------------------------------------------------------------------------------------------------
@@ -65,6 +67,24 @@ def test_names_match_whole_words_in_a_row() -> None:
     assert not names(text, "Smit")
 
 
+@pytest.mark.parametrize(("module", "package"), [("rouge_score", "rouge-score"), ("sacrebleu", "sacrebleu")])
+def test_a_missing_package_names_the_install_command(
+    monkeypatch: pytest.MonkeyPatch, module: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    _rouge_scorer.cache_clear()
+    with pytest.raises(
+        MissingDependencyError, match=rf"{package} is not installed; run: pip install .nest-engine\[eval\]"
+    ):
+        require_libraries()
+
+
+def test_measuring_leaves_the_programs_logging_alone() -> None:
+    code = "import logging, nest_engine.evaluation as e; e.require_libraries(); print(logging.root.handlers)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "[]\n"
+
+
 # --- facts --------------------------------------------------------------------------------------------------------
 
 ARTICLE = (
@@ -95,6 +115,7 @@ def test_numbers_dates_and_names_are_facts() -> None:
         ('He said "The end" in May and on Monday.', set()),
         ("In Ada's house", {"Ada"}),
         ("the band of The Who, and I", {"The Who"}),
+        ("by Dr. Ada Quill at St. Mary Lake. Mr. Elk left.", {"Ada Quill", "St. Mary Lake", "Elk"}),
         ("", set()),
     ],
 )
@@ -147,6 +168,15 @@ def test_less_exact_dates_and_repetitions_are_no_further_errors() -> None:
 
     assert factual_precision(answer, ARTICLE, ["Ada Quill"])["factual_precision"] == (2, 3)
     assert factual_precision("She swam.", ARTICLE, ["Ada Quill"]) == {"factual_precision": (0, 0), "facts": (0, 1)}
+
+
+@pytest.mark.parametrize("end", [" and Mosc", " (Moscow Un", " on 3 Apri", " in 19", " near Lake 5"])
+def test_what_the_length_limit_broke_off_is_not_held_against_an_answer(end: str) -> None:
+    answer = "She lived in Bergen" + end
+
+    assert factual_precision(answer, ARTICLE, [], is_cut=True)["factual_precision"] == (1, 1)
+    right, facts = factual_precision(answer, ARTICLE, [])["factual_precision"]
+    assert right < facts
 
 
 # --- copying ------------------------------------------------------------------------------------------------------

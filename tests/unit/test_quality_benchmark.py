@@ -6,7 +6,6 @@ import json
 import lzma
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,12 +22,12 @@ def titled(held_out: bool, count: int, prefix: str) -> list[str]:
 
 
 def text_about(title: str) -> str:
-    years = ". ".join(f"In {1700 + i} {title} was seen at Lake {chr(65 + i % 26)}yra" for i in range(90))
+    years = ". ".join(f"In {1700 + i} {title} was seen at Lake {chr(65 + i % 26)}yra" for i in range(12))
     return f"{title} was an otter of Oslo. {years}."
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> dict[str, Path]:
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     held_out, trained_on = titled(True, 3, "Otter"), titled(False, 3, "Elk")
     articles = tmp_path / "articles.jsonl.xz"
     with lzma.open(articles, "wt", encoding="utf-8") as stream:
@@ -39,6 +38,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
         {"question": f"Where was {title} seen?", "answers": ["Lake Ayra"], "gold_title": title} for title in trained_on
     ]
     questions.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    monkeypatch.setattr(quality, "SHORTEST_ARTICLE", 400)
     wikitext = tmp_path / "wiki.valid.tokens"
     tokens = "".join(f" = {title} = \n\n {text_about(title)} \n\n" for title in ["Heron", "Newt", trained_on[0]])
     wikitext.write_text(tokens, encoding="utf-8")
@@ -47,10 +47,8 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.fixture
 def arguments(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    def scripted(retriever: Any) -> NestEngine:
-        return NestEngine(ScriptedLanguageModel("It was seen at Lake Ayra in 1700."), retriever=retriever)
-
-    monkeypatch.setattr(nest_demo, "load_engine", scripted)
+    model = ScriptedLanguageModel("It was seen at Lake Ayra in 1700.")
+    monkeypatch.setattr(nest_demo, "load_engine", lambda: NestEngine(model))
     monkeypatch.setattr(quality, "GAMMAS", (5e-4, 0.5))
     monkeypatch.setattr(quality, "SENSITIVITY", {"alpha": (0.3,), "num_passages": (5,)})
     given = [word for name, path in files.items() for word in (f"--{name}", str(path))]
@@ -94,16 +92,20 @@ def test_one_part_is_printed(arguments: list[str], tmp_path: Path, capsys: pytes
 
 def test_only_what_was_not_trained_on_is_continued(files: dict[str, Path]) -> None:
     articles = quality.read_articles([files["articles"]])
-    data = quality.data_sets(
-        articles, quality.read_examples(files["questions"]), quality.read_examples(files["wikitext"])
-    )
-    passages = quality.corpus(articles, data, 0)
+    questions, wikitext = quality.read_examples(files["questions"]), quality.read_examples(files["wikitext"])
+    data = quality.data_sets(articles, questions, wikitext, 0)
 
-    assert [example.titles[0] for example in data["articles"].examples] == titled(True, 3, "Otter")
+    held_out, trained_on = titled(True, 3, "Otter"), titled(False, 3, "Elk")
+    assert [example.titles[0] for example in data["articles"].examples] == held_out
     assert [example.titles[0] for example in data["wikitext"].examples] == ["Heron", "Newt"]
-    asked = {title for data_set in data.values() for example in data_set.examples for title in example.titles}
-    assert {passage.title for passage in passages} == asked
+    assert {passage.title for passage in data["articles"].retriever.passages} == {*held_out, *trained_on}
+    passages = data["wikitext"].retriever.passages
+    assert {passage.title for passage in passages} == {*held_out, *trained_on, "Heron", "Newt"}
     assert len({passage.id for passage in passages}) == len(passages)
+    some = quality.data_sets(articles, questions[:1], wikitext, 0)["questions"].retriever.passages
+    more = quality.data_sets(articles, questions[:1], wikitext, len(some) + 1)["questions"].retriever.passages
+    assert [passage.text for passage in more[: len(some)]] == [passage.text for passage in some]
+    assert len({passage.title for passage in more}) == len({passage.title for passage in some}) + 1
 
 
 def test_the_ladder_adds_one_part_at_a_time() -> None:
