@@ -15,12 +15,6 @@ from nest_engine.types import Passage
 # Words, without the genitive's 's; scripts without spaces are taken character by character.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+(?<!['’]s)")
 _IN_PARENTHESES = re.compile(r"\([^()]*\)")
-# Words that ask instead of saying what for: rare in what passages are made of, so that rarity would overrate them.
-_ASKING = frozenset(
-    "answer ask can could define describe discus do does explain find give how introduce know let list mention name "
-    "outline please provide question say show summarize summary tell what when where which who whom whose why would "
-    "write".split()
-)
 _COMMON = 6.5  # nats: what the commonest few hundred tokens carry, and every word is given for free
 _ENOUGH = 30.0  # nats: about four rare words; a long prompt need not stand in a passage word for word
 _SHARPNESS = 0.05
@@ -77,3 +71,11 @@ def _words(text: str) -> set[str]:
     """Return the words of a text in one form: lower case, without the ``s`` of plurals."""
     words = (match.group().lower() for match in _WORD.finditer(text))
     return {word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words}
+
+
+# Words that ask instead of saying what for: rare in what passages are made of, so that rarity would overrate them.
+_ASKING = _words(
+    "answer ask can could define describe discuss do does explain find give how introduce know let list mention name "
+    "outline please provide question say show summarize summary tell what when where which who whom whose why would "
+    "write"
+)

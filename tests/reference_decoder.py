@@ -243,16 +243,16 @@ class ReferenceDecoder:
         return View(lm, mixed, lambda_, by_weight)
 
 
-def relevance_of(query: str, passages: list[tuple[str, str]], half: float, rarity: dict[str, float]) -> list[float]:
+def relevance_of(passages: list[tuple[str, str]], half: float, rarity: dict[str, float]) -> list[float]:
     """Return the relevance of each ``(title, text)`` to a query, given the rarity of each word of it in nats."""
-    told = {word: max(0.0, nats - 6.0) for word, nats in rarity.items()}
+    told = {word: max(0.0, nats - 6.5) for word, nats in rarity.items()}
     relevance = []
     for title, text in passages:
-        words = {
-            word.rstrip("s") if len(word) > 3 else word for word in re.findall(r"[a-z]+", f"{title} {text}".lower())
-        }
-        share = sum(nats for word, nats in told.items() if word in words) / min(30.0, sum(told.values()))
-        relevance.append(1 / (1 + math.exp(-(min(share, 1.0) - half) / 0.05)))
+        words = re.findall(r"[a-z]+", f"{title} {text}".lower())
+        share = min(1.0, sum(nats for word, nats in told.items() if word in words) / min(30.0, sum(told.values())))
+        if title and all(word in rarity for word in title.lower().split()):
+            share = 1.0
+        relevance.append(1 / (1 + math.exp(-(share - half) / 0.05)))
     return relevance
 
 

@@ -73,11 +73,10 @@ def _first_content(messages):
 def test_all_endpoints_agree_on_a_real_model(demo_engine, method):
     llm = NestLLM(engine=demo_engine, messages_to_prompt=_first_content, max_new_tokens=24)
     passages = [p for p in nest_demo.load_passages() if p.id in ("helium", "neon", "titan")]
-    expected = demo_engine.generate(
-        "Question: Tell me about Titan.\nAnswer:", passages=passages, method=method, max_new_tokens=24
-    )
+    prompt = "Question: Tell me about Titan.\nAnswer:"
+    expected = demo_engine.generate(prompt, passages=passages, query=prompt, method=method, max_new_tokens=24)
     for name, ask in ENDPOINTS.items():
-        last = ask(llm, "Question: Tell me about Titan.\nAnswer:", passages=passages, method=method)[-1]
+        last = ask(llm, prompt, passages=passages, method=method)[-1]
         assert _text(last) == expected.text, name
         assert [c.to_dict()["cited_text"] for c in last.citations] == [c.cited_text for c in expected.citations], name
         assert [(c.answer_start, c.source_start) for c in last.citations] == [
