@@ -107,8 +107,12 @@ def written_times() -> dict[str, int]:
 
 
 def main(numbers: Sequence[str]) -> int:
-    """Execute the notebooks with these numbers, or all of them; return 1 if one fails."""
-    chosen = [path for path in notebooks() if not numbers or path.name[:3] in numbers]
+    """Execute the notebooks with these numbers, or all of them; return 1 if one fails, 2 if there is none of a number."""
+    by_number = {path.name[:3]: path for path in notebooks()}
+    if unknown := set(numbers) - by_number.keys():
+        print(f"error: no notebook {min(unknown)!r}; there are {', '.join(by_number)}", file=sys.stderr)
+        return 2
+    chosen = [by_number[number] for number in numbers] or list(by_number.values())
     times, failed = written_times(), 0
     for path in chosen:
         print(f"{path.name} ... ", end="", flush=True)
@@ -120,9 +124,9 @@ def main(numbers: Sequence[str]) -> int:
             continue
         nbformat.write(notebook, path)
         times[path.name] = max(1, round(seconds))
+        readme = README.read_text(encoding="utf-8")
+        README.write_text(_INDEX.sub(lambda _: index(times), readme), encoding="utf-8")
         print(f"{seconds:.1f} s")
-    readme = README.read_text(encoding="utf-8")
-    README.write_text(_INDEX.sub(lambda _: index(times), readme), encoding="utf-8")
     return failed
 
 

@@ -37,9 +37,9 @@ def test_it_is_clean(path: Path):
     notebook = nbformat.read(path, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), f"not run in order: {REFRESH}"
-    shown = [output for cell in cells for output in cell.outputs]
-    assert [output.text for output in shown if output.get("name") == "stderr"] == []
-    assert [output for output in shown if re.search(r"/tmp/|/home/|/root/|/Users/|0x[0-9a-f]{6}", str(output))] == []
+    shown = [text for _, texts in execute.compared(notebook) for text in texts]
+    assert [text for text in shown if text.startswith("stderr: ")] == []
+    assert [text for text in shown if re.search(r"/tmp/|/home/|/root/|/Users/|0x[0-9a-f]{6}", text)] == []
 
 
 @each_notebook
@@ -73,6 +73,11 @@ def test_numbers_of_a_cell_that_varies_do_not_count_but_words_do():
     again = nbformat.v4.new_notebook(cells=[_cell("speed  10.1", "varies")])
     other = nbformat.v4.new_notebook(cells=[_cell("tokens 10.1", "varies")])
     assert execute.compared(notebook) == execute.compared(again) != execute.compared(other)
+
+
+def test_an_unknown_number_is_named(capsys: pytest.CaptureFixture[str]):
+    assert execute.main(["999"]) == 2
+    assert capsys.readouterr().err.startswith("error: no notebook '999'; there are 101, 102, 201")
 
 
 def _cell(text: str, *tags: str) -> nbformat.NotebookNode:
