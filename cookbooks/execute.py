@@ -107,7 +107,7 @@ def written_times() -> dict[str, int]:
 
 
 def main(numbers: Sequence[str]) -> int:
-    """Execute the notebooks with these numbers, or all of them; return 1 if one fails, 2 if there is none of a number."""
+    """Execute the notebooks with these numbers, or all; return 1 if one fails, 2 if a number is unknown."""
     by_number = {path.name[:3]: path for path in notebooks()}
     if unknown := set(numbers) - by_number.keys():
         print(f"error: no notebook {min(unknown)!r}; there are {', '.join(by_number)}", file=sys.stderr)
