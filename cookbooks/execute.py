@@ -85,15 +85,21 @@ def index(times: dict[str, int]) -> str:
     """
     rows = ["| notebook | goal | time |", "|---|---|---|"]
     for path in notebooks():
-        title, goal = heading(nbformat.read(path, as_version=4))
+        title, goal = heading(path)
         rows.append(f"| [{title}]({path.name}) | {goal} | {times.get(path.name, '–')} s |")
     return "\n".join(rows) + "\n"
 
 
-def heading(notebook: NotebookNode) -> tuple[str, str]:
-    """Return title and goal, from the first cell."""
-    title, goal = re.match(r"# (.+)\n\n\*\*Goal:\*\* (.+)", notebook.cells[0].source).groups()
-    return title, goal
+def heading(path: Path) -> tuple[str, str]:
+    """Return a notebook's title and goal.
+
+    Raises:
+        ValueError: if it does not begin with them.
+    """
+    beginning = nbformat.read(path, as_version=4).cells[0].source
+    if (match := re.match(r"# (.+)\n\n\*\*Goal:\*\* (.+)", beginning)) is None:
+        raise ValueError(f"{path.name} must begin with '# 101 Title' and '**Goal:** ...', not {beginning[:40]!r}")
+    return match[1], match[2]
 
 
 def written_index() -> str:
