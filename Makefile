@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGES := nest_engine nest_integrations nest_demo
 
-.PHONY: demo ui test check format bench screenshot clean
+.PHONY: demo ui test check format cookbooks bench screenshot clean
 
 demo: $(VENV)/.demo ## Answer questions offline with the shipped model, and show what was copied from where
 	$(BIN)/nest demo
@@ -25,6 +25,9 @@ check: $(VENV)/.dev ## Lint, types, import directions
 format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+cookbooks: $(VENV)/.dev ## Execute the notebooks; write their outputs and times back
+	$(BIN)/python -m cookbooks.execute
 
 bench: $(VENV)/.dev ## Compare the methods on the shipped model and corpus
 	$(BIN)/python -m benchmarks.speed

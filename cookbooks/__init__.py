@@ -1,0 +1,1 @@
+"""Notebooks to follow, and what executes them."""
