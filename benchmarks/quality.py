@@ -414,7 +414,10 @@ SECTIONS: dict[str, tuple[str, Callable[[Benchmark], str]]] = {
 def write_page(bench: Benchmark, out: Path, command: str, model: str) -> None:
     """Measure everything and write the page."""
     parts = [f"## {heading}\n\n{write(bench)}" for heading, write in SECTIONS.values()]
-    sizes = ", ".join(f"{len(data.examples)} {name}" for name, data in bench.data.items())
+    covered = {
+        name: sum(data.articles.holds(example.titles) for example in data.examples) for name, data in bench.data.items()
+    }
+    sizes = ", ".join(f"{count} {name}" for name, count in covered.items())
     head = f"""# Results
 
 Written by

@@ -114,7 +114,7 @@ def identity(evaluation: Evaluation, engine: NestEngine, articles: Articles) -> 
         "max_new_tokens": evaluation.max_new_tokens,
         "data": evaluation.data,
         "passages": articles.fingerprint,
-        "search": type(engine.retriever).__name__,
+        "search": getattr(engine.retriever, "fingerprint", type(engine.retriever).__name__),
         "model": engine.language_model.fingerprint,
         "version": nest_engine.__version__,
     }

@@ -33,6 +33,12 @@ class BM25Retriever(CorpusRetriever):
         super().__init__(passages)
         self._terms = terms or TermIndex.build(passages, progress=progress or ignore)
 
+    @property
+    def fingerprint(self) -> str:
+        """What the rankings depend on besides the passages."""
+        settings = ", ".join(f"{name}={value}" for name, value in self._terms.settings.items())
+        return f"BM25 with {settings}"
+
     def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """Return the ``k`` best rows, or fewer, for each query."""
         return [self._terms.search(query, k) for query in queries]

@@ -26,6 +26,11 @@ class CorpusRetriever(ABC):
             raise InputError("there are no passages to search; give at least one")
         self.passages = passages
 
+    @property
+    def fingerprint(self) -> str:
+        """What the rankings depend on besides the passages."""
+        return type(self).__name__
+
     def retrieve(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """Return up to ``k`` passages for each query, best first, with ``Passage.score`` set.
 

@@ -37,6 +37,11 @@ class DenseRetriever(CorpusRetriever):
         self._embedder = embedder
         self._vectors = vectors or VectorIndex.build(passages, embedder, progress or ignore)
 
+    @property
+    def fingerprint(self) -> str:
+        """What the rankings depend on besides the passages."""
+        return f"vectors of {self._embedder.fingerprint}"
+
     def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """Return the ``k`` best rows, or all of them, for each query."""
         return self._vectors.search(queries, self._embedder, k)

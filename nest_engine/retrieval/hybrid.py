@@ -36,6 +36,11 @@ class HybridRetriever(CorpusRetriever):
             )
         self._sparse, self._dense, self._rescale = sparse, dense, rescale
 
+    @property
+    def fingerprint(self) -> str:
+        """What the rankings depend on besides the passages."""
+        return f"{self._sparse.fingerprint} with {self._dense.fingerprint}, rescale={self._rescale}"
+
     def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """Return the ``k`` best rows, or fewer, for each query."""
         depth = k * CANDIDATES

@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from nest_engine import ConfigError, InputError, NestConfig, NestEngine, Passage
@@ -31,7 +33,7 @@ from nest_engine.evaluation import (
 )
 from nest_engine.evaluation import runner as runner_module
 from nest_engine.evaluation.tasks import pose
-from nest_engine.retrieval import BM25Retriever
+from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 from nest_engine.testing import ScriptedLanguageModel
 
 SUBJECTS = ("Otter", "Elk", "Heron", "Badger", "Newt")
@@ -359,6 +361,21 @@ def test_other_passages_are_other_settings(tmp_path: Path) -> None:
     engine.retriever = BM25Retriever(PASSAGES[:9])
     with pytest.raises(ConfigError, match="other settings: passages was"):
         run(tmp_path, engine, "biography", subjects("Otter"), variants_of(engine, "nest"))
+
+
+def test_another_search_is_another_setting(tmp_path: Path) -> None:
+    class Letters:
+        fingerprint = "letters"
+
+        def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            return np.array([[1 + text.count(letter) for letter in "aeinor"] for text in texts], dtype=np.float32)
+
+    engine = make_engine()
+    run(tmp_path, engine, "biography", subjects("Otter"), variants_of(engine, "nest"))
+    dense = DenseRetriever(PASSAGES, Letters())
+    for engine.retriever in (dense, HybridRetriever(BM25Retriever(PASSAGES), dense)):
+        with pytest.raises(ConfigError, match=r"other settings: search was 'BM25 .* and is now .*vectors of letters"):
+            run(tmp_path, engine, "biography", subjects("Otter"), variants_of(engine, "nest"))
 
 
 @pytest.mark.parametrize(
