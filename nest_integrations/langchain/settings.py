@@ -34,6 +34,7 @@ class NestSettings(BaseModel):
     fixed_lambda: float | None = None
     draft_after_rejection: bool | None = None
     mask_copied: bool | None = None
+    relevance: float | None = None
     num_passages: int | None = None
     prompt_passages: int | None = None
     min_citation_tokens: int | None = None

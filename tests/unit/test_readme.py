@@ -15,7 +15,7 @@ def test_the_python_example_runs(capsys):
     exec(compile(example, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "chemical element with the symbol He" in printed
-    assert "| Helium 7 103" in printed
+    assert re.search(r"\| Helium \d+ 103", printed)
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))

@@ -30,7 +30,7 @@ from tests.integrations.langchain.support import (
     tool_tokenizer,
     verify,
 )
-from tests.tiny_models import tiny_tokenizer
+from tests.tiny_models import tiny_model, tiny_tokenizer
 
 SAID = f"As is written: {SENTENCE} Enough!"
 
@@ -119,7 +119,7 @@ async def test_every_way_gives_the_same(way: str, output_version: str | None):
 async def test_every_way_gives_the_same_on_a_real_model(
     way: str, demo_engine: NestEngine, demo_passages: list[Passage]
 ):
-    chat = ChatNest(engine=demo_engine, chat_template=PLAIN_TEMPLATE, max_tokens=40, max_draft_tokens=8)
+    chat = ChatNest(engine=demo_engine, chat_template=PLAIN_TEMPLATE, max_tokens=40, max_draft_tokens=8, relevance=0)
     passages = [passage for passage in demo_passages if passage.id in ("neptune", "danube")]
     expected = chat.invoke("Hi", passages=passages)
     assert expected.response_metadata["citations"]
@@ -331,9 +331,9 @@ def test_an_unknown_tool_choice_names_the_tools():
         tool_model(CALL).bind_tools([weather], tool_choice="snow")
 
 
-def test_a_model_without_a_chat_template_is_refused(demo_engine: NestEngine):
+def test_a_model_without_a_chat_template_is_refused():
     with pytest.raises(UnsupportedModelError, match="use an instruction-tuned model, or use NestLLM"):
-        ChatNest(engine=demo_engine)
+        ChatNest(engine=NestEngine(tiny_model("llama"), tiny_tokenizer()))
     with pytest.raises(UnsupportedModelError, match="ScriptedLanguageModel has no chat template"):
         ChatNest(engine=NestEngine(ScriptedLanguageModel("")))
 

@@ -102,8 +102,9 @@ def test_the_answers_cite_their_sources_exactly(expected: dict[str, Answer], dem
 
 def test_the_engine_itself_gives_the_same(llm: NestLLM, expected: dict[str, Answer]):
     prompt = PROMPTS[0]
-    passages = llm.retriever.retrieve([prompt], 3 if llm.method == "ra-nest" else 4)[0]
-    output = llm.engine.generate(prompt, passages=passages, config=llm.config_for(llm.engine.config, None, {}))
+    passages = llm.retriever.retrieve([prompt], 4)[0]
+    config = llm.config_for(llm.engine.config, None, {})
+    output = llm.engine.generate(prompt, passages=passages, config=config)
     text, citations = expected[prompt]
     assert output.text == text
     assert [(c.answer_start, c.answer_end, c.passage_id) for c in output.citations] == [

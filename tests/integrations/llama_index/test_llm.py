@@ -21,7 +21,7 @@ from llama_index.core.prompts import PromptTemplate
 from pydantic import BaseModel
 
 import nest_demo
-from nest_engine import ConfigError, ContextOverflowError, InputError, NestConfig, Passage, RetrievalError
+from nest_engine import ConfigError, ContextOverflowError, InputError, NestConfig, NestEngine, Passage, RetrievalError
 from nest_engine.testing import ScriptedLanguageModel
 from nest_integrations.llama_index import CitationCollector, NestChatResponse, NestCompletionResponse, NestLLM
 from tests.integrations.llama_index.support import (
@@ -215,8 +215,8 @@ def test_prompts_of_a_plain_model():
     assert [output.prompt for output in collected.outputs] == ["<Be brief.\n\nHi> ->"] * 2 + ["Hi"]
 
 
-def test_no_chat_template_means_no_chat_model(demo_llm, chat_engine):
-    assert not demo_llm.metadata.is_chat_model
+def test_no_chat_template_means_no_chat_model(chat_engine):
+    assert not NestLLM(engine=NestEngine(tiny_model("llama"), tiny_tokenizer())).metadata.is_chat_model
     assert not NestLLM(engine=chat_engine, is_chat_model=False).metadata.is_chat_model
 
 
@@ -316,6 +316,7 @@ def test_the_model_alone_answers_as_hugging_face_llm():
         "max_new_tokens": 24,
         "model_kwargs": {"dtype": "float32"},
         "generate_kwargs": {"do_sample": False},
+        "is_chat_model": False,
     }
     theirs, ours = huggingface.HuggingFaceLLM(**shared), NestLLM(**shared)
     assert ours.complete("Helium is").text == theirs.complete("Helium is").text
