@@ -32,6 +32,15 @@ from nest_engine.errors import ConfigError, NestError
 _CONSOLE = Console(stderr=True)
 _TOKENIZER_TEXTS = 30_000
 _QUICK_EVALUATION = 64  # held-out documents
+# What two Llama models must share to have the same weights, tensor by tensor.
+_SHAPE = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+)
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,7 @@ class Corpus:
         articles: all articles; those held out are not trained on.
         questions: factual questions about them.
         recipe: gives the vocabulary's size and the seed.
+        start_from: exported model whose tokenizer is used; else one is trained.
     """
 
     def __init__(
@@ -144,6 +154,7 @@ class Corpus:
         articles: Sequence[data.Article],
         questions: Sequence[data.FactualQuestion],
         recipe: Recipe,
+        start_from: Path | None = None,
     ) -> None:
         self._folder = folder
         self._seed = recipe.seed
@@ -155,7 +166,9 @@ class Corpus:
             raise ConfigError(f"{len(articles)} articles are too few: one in a hundred is held out; give more")
         self._shard: tuple[int, Any] = (-1, None)
         path = folder / "tokenizer.json"
-        if not path.exists():
+        if not path.exists() and start_from:
+            shutil.copyfile(start_from / "tokenizer.json", path)
+        elif not path.exists():
             with _status("training the tokenizer"):
                 texts = data.documents(self._articles[:_TOKENIZER_TEXTS], questions, seed=recipe.seed)
                 data.train_tokenizer(texts[:_TOKENIZER_TEXTS], recipe.vocab_size).save(str(path))
@@ -194,12 +207,21 @@ class Run:
         folder: holds ``checkpoint.pt`` and ``log.jsonl``; a run found there is taken up where its checkpoint left it.
         device: where to compute.
         compiled: compile the forward, which needs a C++ compiler on a CPU.
+        start_from: exported model whose weights a new run begins with; else they are random.
 
     Raises:
-        ConfigError: if the folder holds a run of another recipe.
+        ConfigError: if the folder holds a run of another recipe, or the model to start from has another shape.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, device: torch.device, *, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        device: torch.device,
+        *,
+        compiled: bool = False,
+        start_from: Path | None = None,
+    ) -> None:
         self.recipe = recipe
         self.device = device
         self.position = Position()
@@ -225,6 +247,8 @@ class Run:
         self._loss = torch.compile(self._forward, dynamic=False) if compiled else self._forward
         if self._checkpoint.exists():
             self._resume()
+        elif start_from:
+            self._start_from(start_from)
 
     @property
     def finished(self) -> bool:
@@ -294,6 +318,20 @@ class Run:
         kept = [line for line in self.curve() if line["step"] <= self.position.step]
         self._log.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
+    def _start_from(self, folder: Path) -> None:
+        try:
+            trained = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"--start-from {folder} holds no model that can be loaded: {error}") from error
+        for name in _SHAPE:
+            theirs, ours = getattr(trained.config, name), getattr(self.model.config, name)
+            if theirs != ours:
+                raise ConfigError(
+                    f"--start-from {folder} holds a model with {name}={theirs}, this size has {ours}: "
+                    "take the --size that it was trained with"
+                )
+        self.model.load_state_dict(trained.state_dict())
+
     def _forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         logits = self.model(input_ids=inputs, use_cache=False).logits
         return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
@@ -353,6 +391,10 @@ def train(
     questions: Annotated[Path | None, typer.Option(help="JSONL of questions: question, answers, gold_title.")] = None,
     size: Annotated[str, typer.Option(help=f"Size of the model: {', '.join(RECIPES)}.")] = "nano",
     tokens: Annotated[int | None, typer.Option(help="Tokens to train on instead of the size's own number.")] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(help="Exported model to train on from, instead of random weights; take another --seed with it."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 1,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda if there is one.")] = None,
     compiled: Annotated[
@@ -371,9 +413,10 @@ def train(
     if compiled and place.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
         _CONSOLE.print("no C++ compiler here, so the forward is not compiled: slower", style="yellow")
         compiled = False
-    run = Run(recipe, out, place, compiled=compiled)
+    run = Run(recipe, out, place, compiled=compiled, start_from=start_from)
     with _status("reading articles"):
-        corpus = Corpus(out, data.read_articles(articles), data.read_questions(questions) if questions else [], recipe)
+        asked = data.read_questions(questions) if questions else []
+        corpus = Corpus(out, data.read_articles(articles), asked, recipe, start_from)
     _train(run, corpus, checkpoint_minutes * 60, (stop_after_minutes or math.inf) * 60)
     if not run.finished:
         return
@@ -388,6 +431,8 @@ def train(
         "held_out_bits_per_byte": round(score, 4),
         "curve": [line for line in run.curve() if "bits_per_byte" in line],
     }
+    if start_from:
+        record["started_from"] = json.loads((start_from / "training.json").read_text())
     export(run.model, corpus.tokenizer, out / "model", record)
     typer.echo(f"held-out bits per byte: {score:.3f} ({len(corpus.held_out)} articles); model in {out / 'model'}")
 
