@@ -25,7 +25,7 @@ _GENERAL: dict[str, Any] = {
     "adaptive_draft": False,
     "fixed_lambda": None,
     "mask_copied": True,
-    "relevance": 0.5,
+    "relevance": 0.7,
 }
 _OF_METHOD: dict[str, dict[str, Any]] = {
     "knn-lm": {"fixed_lambda": 0.7, "max_draft_tokens": 1, "delta": 1.0, "mask_copied": False, "relevance": 0.0},
@@ -68,7 +68,7 @@ class NestConfig:
         mask_copied: never copy the same passage token twice in one answer.
         relevance: share of what is asked, by information, that must stand in a passage for it to be trusted by half;
             0 trusts every passage that the first-stage search found, as the paper does. Passages that are handed over
-            without a query are trusted in any case, and a long prompt as its own query hardly distrusts any.
+            without a query are trusted in any case.
         num_passages: passages to ask the first-stage search for.
         prompt_passages: how many of them ``ra`` and ``ra-nest`` place in the prompt.
         min_citation_tokens: hide citations of fewer tokens.

@@ -8,51 +8,100 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 from nest_engine.types import Passage
 
 # Words, without the genitive's 's; scripts without spaces are taken character by character.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+(?<!['’]s)")
 _IN_PARENTHESES = re.compile(r"\([^()]*\)")
+_SENTENCE_END = re.compile(r"[.?!:\n]")
+_WITHIN_NAME = re.compile(r"['’]?s?[\s\-–'’\"“”.]*")  # between two words of a name
+_LINKING = frozenset("of the al bin da de del den der di du el ibn la le van von".split())  # words within names
+
+_BREAK = ""  # no word: nothing stands in a row across it
+
 _COMMON = 6.5  # nats: what the commonest few hundred tokens carry, and every word is given for free
-_ENOUGH = 30.0  # nats: about four rare words; a long prompt need not stand in a passage word for word
+_MAIN_TERMS = 4  # what a long prompt is about: its heaviest terms
+_TITLE_TERMS = 2  # of these, one has to stand in a title that is taken for the subject
+_REACH = 25.0  # words after which a term that is mentioned first there counts half
+_SAID_OTHERWISE = 0.5  # share of a word that is given for free: unlike a name, it may be said in another way
 _SHARPNESS = 0.05
 
 Information = Callable[[str], float]
 """Rarity of a word in nats."""
 
 
+class Term(NamedTuple):
+    """A name, or a word outside names.
+
+    Args:
+        words: in one form (lower case, without the ``s`` of plurals), in order.
+        is_name: whether it is written as one: capitalized within a sentence.
+    """
+
+    words: tuple[str, ...]
+    is_name: bool
+
+
 def relevance(query: str, passages: Sequence[Passage], *, half: float, information: Information) -> tuple[float, ...]:
     """Return how far each passage can be trusted to be about a query.
 
-    The words of a query weigh what they tell beyond common words. A passage is trusted by how much of that stands in
-    its title or text: ``sigmoid((share - half) / 0.05)``. A passage whose title stands in the query has all of it. A
-    query of common words alone tells nothing against any passage.
+    A query is about its few heaviest terms. A name stands in a passage as a whole or not at all, in title or text; of a
+    word outside names half is given for free. A passage is trusted by the share of the weight that stands in it:
+    ``sigmoid((share - half) / 0.05)``. One whose title is a main term of the query has all of it. A query of common
+    words alone tells nothing against any passage.
 
     Args:
         query: what is asked.
         passages: the passages.
-        half: share of the query's information at which a passage is trusted by half; 0 trusts every passage.
+        half: share of the weight at which a passage is trusted by half; 0 trusts every passage.
         information: rarity of a word in nats.
 
     Returns:
         one number in [0, 1] for each passage.
     """
-    asked = _words(query)
-    told = {word: max(0.0, information(word) - _COMMON) for word in asked - _ASKING} if half else {}
-    whole = min(sum(told.values()), _ENOUGH)
-    if whole == 0:
+    terms = list(terms_of(query))
+    main = _main_terms(terms, information) if half else {}
+    if not main:
         return (1.0,) * len(passages)
+    titles = set(list(main)[:_TITLE_TERMS])
+    whole = sum(main.values())
     trusted = []
     for passage in passages:
-        subject = _words(_IN_PARENTHESES.sub("", passage.title))
-        found = _words(f"{passage.title} {passage.text}")
-        share = min(sum(nats for word, nats in told.items() if word in found) / whole, 1.0)
-        if subject and subject <= asked:
+        held = _Words((*_forms(passage.title), _BREAK, *_forms(passage.text)))
+        share = sum(weight * _held(term, held) for term, weight in main.items()) / whole
+        if _is_made_of(_forms(_IN_PARENTHESES.sub("", passage.title)), terms, titles):
             share = 1.0
         trusted.append(1 / (1 + math.exp(-(share - half) / _SHARPNESS)))
     return tuple(trusted)
+
+
+def terms_of(query: str) -> Iterator[Term]:
+    """Yield the names of a text and the words outside them, in order.
+
+    Capitalized words in a row are one name, with words like "of" between them. The first word of a sentence is
+    capitalized anyway, so it never belongs to one. Words that only ask are left out.
+    """
+    name: list[str] = []
+    end, starts = 0, True
+    for match in _WORD.finditer(query):
+        word, gap = match.group(), query[end : match.start()]
+        starts = starts or (end > 0 and _SENTENCE_END.search(gap) is not None and not _is_abbreviated(query, end))
+        is_capitalized = not starts and not word[0].islower() and (word[0].isupper() or bool(name))
+        goes_on = bool(name) and not starts and _WITHIN_NAME.fullmatch(gap) is not None
+        if name and not (goes_on and (is_capitalized or word in _LINKING)):
+            yield from _closed(name)
+            name = []
+        if is_capitalized or name:
+            name.append(word)
+        elif _form(word) not in _ASKING:
+            yield Term((_form(word),), is_name=False)
+        end, starts = match.end(), False
+    yield from _closed(name)
 
 
 def rank_information(token_ids: Sequence[int]) -> float:
@@ -67,15 +116,98 @@ def rank_information(token_ids: Sequence[int]) -> float:
     return sum(math.log(1 + token) for token in token_ids)
 
 
-def _words(text: str) -> set[str]:
-    """Return the words of a text in one form: lower case, without the ``s`` of plurals."""
-    words = (match.group().lower() for match in _WORD.finditer(text))
-    return {word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words}
+def _main_terms(terms: Sequence[Term], information: Information) -> dict[Term, float]:
+    """Return the heaviest terms with their weights, heaviest first.
+
+    A term weighs what its words tell beyond common words, as often as it is said, the less the later it is first
+    said: a text names its subject first, and again. Beside names, other words weigh half.
+    """
+    first: dict[Term, int] = {}
+    position = 0
+    for term in terms:
+        first.setdefault(term, position)
+        position += len(term.words)
+    has_names = any(term.is_name for term in terms)
+    weights = {}
+    for term, count in Counter(terms).items():
+        told = sum(max(0.0, information(word) - _COMMON) for word in set(term.words))
+        weight = told * count / (1 + first[term] / _REACH)
+        weights[term] = weight if term.is_name or not has_names else weight / 2
+    heaviest = sorted((term for term in weights if weights[term] > 0), key=lambda term: -weights[term])
+    return {term: weights[term] for term in heaviest[:_MAIN_TERMS]}
+
+
+class _Words:
+    """The words of a text, and which of them stand in a row.
+
+    Args:
+        forms: the words in one form.
+    """
+
+    def __init__(self, forms: tuple[str, ...]) -> None:
+        self._forms = forms
+        self._pairs = set(pairwise(forms))
+        self._words = set(forms)
+
+    def hold(self, words: tuple[str, ...]) -> bool:
+        """Return whether words stand here in a row."""
+        if not self._words.issuperset(words) or not self._pairs.issuperset(pairwise(words)):
+            return False
+        if len(words) <= 2:
+            return True
+        starts = range(len(self._forms) - len(words) + 1)
+        return any(self._forms[start : start + len(words)] == words for start in starts)
+
+
+def _held(term: Term, held: _Words) -> float:
+    """Return the share of a term that a text holds."""
+    if held.hold(term.words):
+        return 1.0
+    return 0.0 if term.is_name else _SAID_OTHERWISE
+
+
+def _is_made_of(title: tuple[str, ...], terms: Sequence[Term], main: set[Term]) -> bool:
+    """Return whether a title is a run of whole terms of the query, a main one among them."""
+    for start in range(len(terms)):
+        words: tuple[str, ...] = ()
+        for end in range(start, len(terms)):
+            words += terms[end].words
+            if words == title:
+                return not main.isdisjoint(terms[start : end + 1])
+            if title[: len(words)] != words:
+                break
+    return False
+
+
+def _closed(name: list[str]) -> Iterator[Term]:
+    """Yield a name without the linking words that nothing followed."""
+    while name and name[-1] in _LINKING:
+        name = name[:-1]
+    if name:
+        yield Term(tuple(map(_form, name)), is_name=True)
+
+
+def _is_abbreviated(text: str, end: int) -> bool:
+    """Return whether the full stop behind ``end`` belongs to an initial or a short form: J. Smith, St. Mary."""
+    word = re.search(r"\w+$", text[:end])
+    return text[end : end + 1] == "." and word is not None and len(word.group()) <= 2
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    return tuple(_form(match.group()) for match in _WORD.finditer(text))
+
+
+def _form(word: str) -> str:
+    """Return a word in one form: lower case, without the ``s`` of plurals."""
+    word = word.lower()
+    return word[:-1] if len(word) > 3 and word.endswith("s") else word
 
 
 # Words that ask instead of saying what for: rare in what passages are made of, so that rarity would overrate them.
-_ASKING = _words(
-    "answer ask can could define describe discuss do does explain find give how introduce know let list mention name "
-    "outline please provide question say show summarize summary tell what when where which who whom whose why would "
-    "write"
+_ASKING = frozenset(
+    _forms(
+        "answer ask can could define describe discuss do does explain find give how introduce know let list mention "
+        "name outline please provide question say show summarize summary tell what when where which who whom whose "
+        "why would write"
+    )
 )

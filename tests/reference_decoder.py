@@ -7,8 +7,8 @@ whole text again. Only the order of decisions is the algorithm's. It shares no c
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +95,7 @@ class ReferenceDecoder:
         entries: list[Entry],
         config: Any,
         eos_ids: set[int],
-        relevance: list[float] | None = None,
+        relevance: Sequence[float] = (),
     ) -> ReferenceAnswer:
         """Decode greedily under a ``NestConfig``; ``relevance`` is that of each passage."""
         answer = ReferenceAnswer()
@@ -228,7 +228,7 @@ class ReferenceDecoder:
             return View(lm, lm, 1.0, [])
         closest, farthest = nearest[0][0], nearest[-1][0]
         costs = [(distance - closest) / math.sqrt(len(query)) for distance, _ in nearest]
-        relevance = [1.0 if self.relevance is None else self.relevance[entries[i].passage] for _, i in nearest]
+        relevance = [self.relevance[entries[i].passage] if self.relevance else 1.0 for _, i in nearest]
         trusted = [math.exp(-cost) * r for cost, r in zip(costs, relevance, strict=True)]
         knn: dict[int, float] = defaultdict(float)
         for (_, i), weight in zip(nearest, trusted, strict=True):
@@ -241,19 +241,6 @@ class ReferenceDecoder:
         mixed = [lambda_ * p + (1 - lambda_) * knn.get(w, 0.0) for w, p in enumerate(lm)]
         by_weight = [(cost - math.log(r), i) for cost, r, (_, i) in zip(costs, relevance, nearest, strict=True)]
         return View(lm, mixed, lambda_, by_weight)
-
-
-def relevance_of(passages: list[tuple[str, str]], half: float, rarity: dict[str, float]) -> list[float]:
-    """Return the relevance of each ``(title, text)`` to a query, given the rarity of each word of it in nats."""
-    told = {word: max(0.0, nats - 6.5) for word, nats in rarity.items()}
-    relevance = []
-    for title, text in passages:
-        words = re.findall(r"[a-z]+", f"{title} {text}".lower())
-        share = min(1.0, sum(nats for word, nats in told.items() if word in words) / min(30.0, sum(told.values())))
-        if title and all(word in rarity for word in title.lower().split()):
-            share = 1.0
-        relevance.append(1 / (1 + math.exp(-(share - half) / 0.05)))
-    return relevance
 
 
 def argmax(values: list[float]) -> int:

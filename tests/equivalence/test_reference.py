@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import pytest
 
 from nest_engine import NestConfig, NestEngine, Passage
-from tests.reference_decoder import ReferenceAnswer, ReferenceDecoder, relevance_of
+from tests.reference_decoder import ReferenceAnswer, ReferenceDecoder
 from tests.tiny_models import ARCHITECTURES, tiny_model, tiny_tokenizer
 
 PASSAGES = [
@@ -60,17 +57,10 @@ def run_both(name: str, config: NestConfig, key_layer: str = "ffn_input") -> tup
         tokenized = tokens.encode_passage(passage)
         entries += reference.passage_entries(number, list(tokenized.context_ids), list(tokenized.token_ids))
     prompt_ids = tokenizer(PROMPT)["input_ids"]
-    relevance = None
+    [request] = engine.prepare([PROMPT], [PASSAGES], [PROMPT], config)
     if config.relevance:
-        rarity = {word: rarity_of(tokenizer, word) for word in ("is", "a", "river", "the")}  # the others only ask
-        relevance = relevance_of([(p.title, p.text) for p in PASSAGES], config.relevance, rarity)
-        assert max(relevance) > 0.9 > 0.1 > min(relevance)
-    return output, reference.decode(prompt_ids, entries, config, set(engine.language_model.eos_ids), relevance)
-
-
-def rarity_of(tokenizer: Any, word: str) -> float:
-    """Return the rarity of a word in nats, by the ranks of its tokens."""
-    return sum(math.log(1 + token) for token in tokenizer(f" {word}", add_special_tokens=False)["input_ids"])
+        assert max(request.relevance) > 0.9 > 0.1 > min(request.relevance)
+    return output, reference.decode(prompt_ids, entries, config, set(engine.language_model.eos_ids), request.relevance)
 
 
 def assert_same(output, expected: ReferenceAnswer) -> None:
