@@ -19,6 +19,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 _GENERAL: dict[str, Any] = {
     "alpha": 0.3,
     "tau": 0.1,
+    "knn_temperature": 1.0,
     "delta": 0.5,
     "gamma": 5e-4,
     "max_draft_tokens": 64,
@@ -41,9 +42,9 @@ class NestConfig:
     """How to decode one request.
 
     The defaults of the retrieval parameters are the paper's for a 7B model on Wikipedia. They belong
-    to that model: tune them for yours (``nest tune``). ``alpha``, ``tau``, ``delta``, ``gamma``, ``max_draft_tokens``,
-    ``adaptive_draft``, ``fixed_lambda``, ``mask_copied`` and ``relevance`` take the method's own default when they are
-    not given.
+    to that model: tune them for yours (``nest tune``). ``alpha``, ``tau``, ``knn_temperature``, ``delta``, ``gamma``,
+    ``max_draft_tokens``, ``adaptive_draft``, ``fixed_lambda``, ``mask_copied`` and ``relevance`` take the method's own
+    default when they are not given.
 
     Args:
         method: ``lm`` the model alone; ``knn-lm`` fixed interpolation, no spans; ``nest`` the paper's method;
@@ -58,6 +59,8 @@ class NestConfig:
         k: neighbours kept per query.
         alpha: offset of the retrieval confidence (relative retrieval confidence).
         tau: temperature of the retrieval confidence (relative retrieval confidence).
+        knn_temperature: distances of neighbours are divided by ``knn_temperature * sqrt(D)`` before they become
+            weights; 1 is the paper's, smaller lets the nearest neighbours decide.
         delta: draft a span only where lambda is at most this.
         gamma: relaxation of the acceptance test (relaxed speculative decoding); smaller accepts more.
         max_draft_tokens: longest draft, ``n`` in the paper.
@@ -88,6 +91,7 @@ class NestConfig:
     k: int = 1024
     alpha: float = _BY_METHOD
     tau: float = _BY_METHOD
+    knn_temperature: float = _BY_METHOD
     delta: float = _BY_METHOD
     gamma: float = _BY_METHOD
     max_draft_tokens: int = _BY_METHOD
@@ -121,7 +125,8 @@ class NestConfig:
         self._check("temperature", "a number of at least 0", lambda v: _is_number(v) and v >= 0)
         self._check("top_p", "a number above 0 and at most 1", lambda v: _is_number(v) and 0 < v <= 1)
         self._check("alpha", "a finite number", _is_number)
-        self._check("tau", "a number above 0", lambda v: _is_number(v) and v > 0)
+        for name in ("tau", "knn_temperature"):
+            self._check(name, "a number above 0", lambda v: _is_number(v) and v > 0)
         for name in ("delta", "gamma", "relevance"):
             self._check(name, "a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1)
         self._check(

@@ -27,7 +27,7 @@ from nest_engine.config import NestConfig
 from nest_engine.draft_length import DraftLength
 from nest_engine.drafting import nearest_entry
 from nest_engine.interfaces import Session
-from nest_engine.mixture import Mixture, mix
+from nest_engine.mixture import Mixture, distance_scale, mix
 from nest_engine.sampling import pick, warp, without
 from nest_engine.suffix_match import SUFFIX_TOKENS, SuffixMatcher
 from nest_engine.token_index import TokenIndex
@@ -117,6 +117,7 @@ class Answer:
         self.spans: list[tuple[int, int]] = []  # where the accepted part of each draft begins, and its length
         self._num_rejected = 0
         self._frontier = frontier
+        self._scale = distance_scale(frontier.hidden_D.shape[-1], config.knn_temperature)
         self._continuation: int | None = None  # the entry that follows a wholly accepted draft
         self._rejected: int | None = None  # the token that ended the last draft
         self._eos_ids = eos_ids
@@ -153,7 +154,7 @@ class Answer:
         self.trace.pick(token, mixture.probs_QV, self._reported_lambda(mixture))
         if may_copy and self._text is not None and (draft := self._matching_draft(self._text, token)) is not None:
             return draft
-        entry = nearest_entry(mixture.neighbors, 0, token, self._frontier.hidden_D.shape[-1]) if may_copy else None
+        entry = nearest_entry(mixture.neighbors, 0, token, self._scale) if may_copy else None
         return Draft((token,)) if entry is None else self._copy_from(entry)
 
     def verify(self, draft: Draft, outputs: Outputs) -> int:
@@ -269,12 +270,12 @@ class Answer:
         with self.stopwatch.phase("verification"):
             lm_probs_QV = self._processed(logits_QV, draft).softmax(-1)
         if self._is_lossless and draft:  # the model alone judges, and nothing is drafted from here
-            return mix(lm_probs_QV, None, width=1, alpha=0.0, tau=1.0)
+            return mix(lm_probs_QV, None, scale=1.0, alpha=0.0, tau=1.0)
         with self.stopwatch.phase("token_search"):
             mixture = mix(
                 lm_probs_QV,
                 self.index.search(hidden_QD, self.config.k),
-                width=hidden_QD.shape[-1],
+                scale=self._scale,
                 alpha=self.config.alpha,
                 tau=self.config.tau,
                 fixed_lambda=self.config.fixed_lambda,

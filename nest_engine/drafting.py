@@ -6,7 +6,7 @@ from nest_engine.mixture import costs
 from nest_engine.types import Neighbors
 
 
-def nearest_entry(neighbors: Neighbors | None, query: int, token: int, width: int) -> int | None:
+def nearest_entry(neighbors: Neighbors | None, query: int, token: int, scale: float) -> int | None:
     """Return the neighbour of largest kNN weight among those whose value is ``token``.
 
     The weight falls with the distance, so that is the nearest one where all passages are equally relevant; equal
@@ -16,7 +16,7 @@ def nearest_entry(neighbors: Neighbors | None, query: int, token: int, width: in
         neighbors: nearest entries of each query.
         query: which query.
         token: the token that was picked.
-        width: ``D``, width of the hidden state.
+        scale: what distances are divided by (``mixture.distance_scale``).
 
     Returns:
         an index entry, or None when no neighbour agrees with the pick.
@@ -27,5 +27,5 @@ def nearest_entry(neighbors: Neighbors | None, query: int, token: int, width: in
     entries_K = neighbors.entries_QK[query][agrees_K]
     if entries_K.numel() == 0:
         return None
-    costs_K = costs(neighbors, width)[query][agrees_K]
+    costs_K = costs(neighbors, scale)[query][agrees_K]
     return int(entries_K[costs_K == costs_K.min()].min())

@@ -48,37 +48,50 @@ def squared_distances(query_QD: Tensor, keys_ND: Tensor, key_norms_N: Tensor) ->
     return distances_QN.add_(query_norms_Q[:, None]).clamp_(min=0.0)
 
 
-def neighbor_weights(neighbors: Neighbors, width: int) -> tuple[Tensor, Tensor | None]:
+def distance_scale(width: int, knn_temperature: float) -> float:
+    """Return what distances are divided by before they become weights: ``T sqrt(D)``; the paper has no ``T``.
+
+    ``sqrt(D)`` fits hidden states whose squared components have a mean of about 1. Models differ in that, and what is a
+    short way for one is as far as it goes for another.
+
+    Args:
+        width: ``D``, width of the hidden state.
+        knn_temperature: ``T``; smaller lets the nearest neighbours decide.
+    """
+    return knn_temperature * math.sqrt(width)
+
+
+def neighbor_weights(neighbors: Neighbors, scale: float) -> tuple[Tensor, Tensor | None]:
     """Return the weight of each neighbour in p_kNN, and the share of trust that irrelevant passages leave.
 
-    The paper's weights are ``softmax(-d / sqrt(D))``. Relevance of the passages multiplies them; what is lost thereby
+    Weights are ``softmax(-d / (T sqrt(D)))``. Relevance of the passages multiplies them; what is lost thereby
     is lost to the datastore as a whole, and the rest is scaled to 1.
 
     Args:
         neighbors: the neighbours.
-        width: ``D``, width of the hidden state.
+        scale: what distances are divided by.
 
     Returns:
         weights, ``[Q, K]``, summing to 1 over the neighbours; and the share, ``[Q]``, None where all count the same.
     """
-    weights_QK = torch.softmax(-neighbors.distances_QK / math.sqrt(width), dim=-1)
+    weights_QK = torch.softmax(-neighbors.distances_QK / scale, dim=-1)
     if neighbors.relevance_QK is None:
         return weights_QK, None
     share_Q = (weights_QK * neighbors.relevance_QK).sum(-1)
-    return torch.softmax(-costs(neighbors, width), dim=-1), share_Q
+    return torch.softmax(-costs(neighbors, scale), dim=-1), share_Q
 
 
-def costs(neighbors: Neighbors, width: int) -> Tensor:
+def costs(neighbors: Neighbors, scale: float) -> Tensor:
     """Return minus the logarithm of the neighbours' weights, up to a constant: the least is copied from.
 
     Args:
         neighbors: the neighbours.
-        width: ``D``, width of the hidden state.
+        scale: what distances are divided by.
 
     Returns:
         costs, ``[Q, K]``.
     """
-    costs_QK = neighbors.distances_QK / math.sqrt(width)
+    costs_QK = neighbors.distances_QK / scale
     return costs_QK if neighbors.relevance_QK is None else costs_QK - neighbors.relevance_QK.log()
 
 
@@ -120,7 +133,7 @@ def mix(
     lm_probs_QV: Tensor,
     neighbors: Neighbors | None,
     *,
-    width: int,
+    scale: float,
     alpha: float,
     tau: float,
     fixed_lambda: float | None = None,
@@ -132,7 +145,7 @@ def mix(
     Args:
         lm_probs_QV: p_LM.
         neighbors: nearest entries of each query; None or empty leaves the model alone (lambda 1).
-        width: ``D``.
+        scale: what distances are divided by.
         alpha: offset of the confidence.
         tau: temperature of the confidence.
         fixed_lambda: use this lambda instead of the confidence (kNN-LM).
@@ -142,7 +155,7 @@ def mix(
     """
     if neighbors is None or len(neighbors) == 0:
         return Mixture(lm_probs_QV, lm_probs_QV.new_ones(lm_probs_QV.shape[0]), None)
-    weights_QK, share_Q = neighbor_weights(neighbors, width)
+    weights_QK, share_Q = neighbor_weights(neighbors, scale)
     knn_probs_QV = knn_distribution(weights_QK, neighbors.values_QK, lm_probs_QV.shape[-1])
     if fixed_lambda is None:
         lambda_Q = retrieval_confidence(neighbors.distances_QK, alpha, tau)

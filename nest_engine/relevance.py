@@ -20,7 +20,26 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+(?<!['’]
 _IN_PARENTHESES = re.compile(r"\([^()]*\)")
 _SENTENCE_END = re.compile(r"[.?!:\n]")
 _WITHIN_NAME = re.compile(r"['’]?s?[\s\-–'’\"“”.]*")  # between two words of a name
-_LINKING = frozenset("of the al bin da de del den der di du el ibn la le van von".split())  # words within names
+# Words within names.
+_LINKING = {
+    "of",
+    "the",
+    "al",
+    "bin",
+    "da",
+    "de",
+    "del",
+    "den",
+    "der",
+    "di",
+    "du",
+    "el",
+    "ibn",
+    "la",
+    "le",
+    "van",
+    "von",
+}
 
 _BREAK = ""  # no word: nothing stands in a row across it
 

@@ -13,7 +13,7 @@ from nest_engine.datastore import build_datastores
 from nest_engine.errors import ContextOverflowError, InputError
 from nest_engine.interfaces import LanguageModel, TokenizedText
 from nest_engine.key_cache import KeyCache
-from nest_engine.mixture import Mixture, mix
+from nest_engine.mixture import Mixture, distance_scale, mix
 from nest_engine.request import Request
 from nest_engine.types import Neighbors, Score
 
@@ -41,7 +41,7 @@ class Predicted:
         return mix(
             self.lm_probs_QV,
             self.neighbors,
-            width=self.width,
+            scale=distance_scale(self.width, config.knn_temperature),
             alpha=config.alpha,
             tau=config.tau,
             fixed_lambda=config.fixed_lambda,

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate, takewhile
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, product, starmap, takewhile
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from nest_engine.config import NestConfig
 from nest_engine.drafting import nearest_entry
 from nest_engine.engine import NestEngine
 from nest_engine.errors import InputError
-from nest_engine.mixture import knn_distribution, neighbor_weights, retrieval_confidence
+from nest_engine.mixture import distance_scale, knn_distribution, neighbor_weights, retrieval_confidence
 from nest_engine.scoring import ForcedText, Predicted
 from nest_engine.token_index import TokenIndex
 from nest_engine.types import Passage
@@ -32,9 +32,23 @@ Progress = Callable[[int, int], None]
 
 ALPHAS = tuple(round(0.1 * i, 1) for i in range(-2, 11))
 TAUS = (0.02, 0.05, 0.1, 0.2, 0.3)
+KNN_TEMPERATURES = (0.03, 0.1, 0.3, 1.0)
 DELTAS = tuple(round(0.1 * i, 1) for i in range(1, 11))
 GAMMAS = (1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.2, 0.5, 1.0)
 DRAFT_LENGTHS = (8, 16, 32, 64)
+
+
+class Trust(NamedTuple):
+    """How far the datastore is trusted: the settings of ``NestConfig`` that p_M depends on."""
+
+    alpha: float
+    tau: float
+    knn_temperature: float
+
+    @classmethod
+    def of(cls, config: NestConfig) -> Trust:
+        """Return those of a configuration."""
+        return cls(config.alpha, config.tau, config.knn_temperature)
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,7 @@ class Tuning:
     Args:
         method: the method they are for.
         settings: the settings.
-        perplexity: for each alpha and tau, the perplexity under p_M in each condition.
+        perplexity: for each alpha, tau and temperature, the perplexity under p_M in each condition.
         perplexity_of: perplexity in each condition of ``lm``, of the former and of the recommended settings.
         drafting: for each range of lambda, the number of drafts that could begin there and the share whose next token
             was right.
@@ -129,7 +143,9 @@ def make_samples(engine: NestEngine, passages: Sequence[Passage], count: int, *,
 
 
 def tune(engine: NestEngine, samples: Sequence[Sample], *, progress: Progress = lambda done, total: None) -> Tuning:
-    """Choose alpha and tau by perplexity, delta and gamma by what agrees with the texts, draft length by its yield.
+    """Choose how far to trust the datastore by perplexity, where to draft by what agrees with the texts.
+
+    Alpha, tau and the temperature are what trust is made of; delta, gamma and the draft length decide on drafts.
 
     Args:
         engine: its configuration names the method, and is compared with what is recommended.
@@ -140,18 +156,19 @@ def tune(engine: NestEngine, samples: Sequence[Sample], *, progress: Progress = 
         the settings and the evidence.
     """
     total = 2 * len(samples)
-    observed = _Observed()
+    tried = (*KNN_TEMPERATURES, engine.config.knn_temperature)
+    observed = _Observed(dict.fromkeys(tried))
     for number, sample in enumerate(samples, 1):
         for predicted in _force(engine, engine.config, sample).predict():
             observed.add(sample.condition, predicted)
         progress(number, total)
     sweep = [
-        {"alpha": alpha, "tau": tau, **observed.perplexity(alpha, tau), "mean": observed.mean_perplexity(alpha, tau)}
-        for alpha in ALPHAS
-        for tau in TAUS
+        {**trust._asdict(), **observed.perplexity(trust), "mean": observed.mean_perplexity(trust)}
+        for trust in starmap(Trust, product(ALPHAS, TAUS, KNN_TEMPERATURES))
     ]
-    best = _choose_confidence(sweep)
-    trusted = engine.config.replace(alpha=best["alpha"], tau=best["tau"])
+    row = _choose_trust(sweep)
+    best = Trust(row["alpha"], row["tau"], row["knn_temperature"])
+    trusted = engine.config.replace(**best._asdict())
 
     copies: list[Copy] = []
     for number, sample in enumerate(samples, len(samples) + 1):
@@ -169,17 +186,16 @@ def tune(engine: NestEngine, samples: Sequence[Sample], *, progress: Progress = 
     return Tuning(
         method=engine.config.method,
         settings={
-            "alpha": best["alpha"],
-            "tau": best["tau"],
+            **best._asdict(),
             "delta": delta,
             "gamma": gamma,
             "max_draft_tokens": int(length),
         },
         perplexity=sweep,
         perplexity_of={
-            "lm": observed.perplexity(None, 1.0),
-            "before": observed.perplexity(engine.config.alpha, engine.config.tau),
-            "recommended": observed.perplexity(best["alpha"], best["tau"]),
+            "lm": observed.perplexity(None),
+            "before": observed.perplexity(Trust.of(engine.config)),
+            "recommended": observed.perplexity(best),
         },
         drafting=drafting,
         acceptance=acceptance,
@@ -192,64 +208,76 @@ def _force(engine: NestEngine, config: NestConfig, sample: Sample) -> ForcedText
     return ForcedText(engine.language_model, engine.key_cache, request, sample.text)
 
 
-@dataclass
 class _Observed:
-    """What predicted each token of the texts, apart from alpha and tau: every pair of those is then arithmetic."""
+    """What predicted each token of the texts, apart from alpha and tau: every pair of those is then arithmetic.
 
-    lm_probs: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
-    knn_probs: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
-    distances: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))  # nearest and farthest
-    shares: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))  # of trust that relevance leaves
+    Args:
+        temperatures: those that p_kNN is kept for.
+    """
+
+    def __init__(self, temperatures: Iterable[float]) -> None:
+        self.temperatures = tuple(temperatures)
+        self.lm_probs: dict[str, list[Tensor]] = defaultdict(list)
+        self.distances: dict[str, list[Tensor]] = defaultdict(list)  # nearest and farthest
+        # By temperature: probability of the token under p_kNN, and the share of trust that relevance leaves.
+        self.copied: dict[tuple[str, float], list[Tensor]] = defaultdict(list)
 
     def add(self, condition: str, predicted: Predicted) -> None:
         targets_Q1 = torch.tensor(predicted.targets, device=predicted.lm_probs_QV.device)[:, None]
         lm_probs_Q = predicted.lm_probs_QV.gather(1, targets_Q1)[:, 0]
+        self.lm_probs[condition].append(lm_probs_Q.double().cpu())
         if predicted.neighbors is None:
-            knn_probs_Q, ends_Q2 = torch.zeros_like(lm_probs_Q), torch.ones(len(lm_probs_Q), 2)
-            shares_Q = torch.zeros_like(lm_probs_Q)
+            ends_Q2 = torch.ones(len(lm_probs_Q), 2)
         else:
             distances_QK = predicted.neighbors.distances_QK
-            weights_QK, share_Q = neighbor_weights(predicted.neighbors, predicted.width)
-            shares_Q = torch.ones_like(lm_probs_Q) if share_Q is None else share_Q
-            knn_probs_QV = knn_distribution(weights_QK, predicted.neighbors.values_QK, predicted.lm_probs_QV.shape[-1])
-            knn_probs_Q = knn_probs_QV.gather(1, targets_Q1)[:, 0]
             ends_Q2 = torch.stack([distances_QK.amin(-1), distances_QK.amax(-1)], dim=-1)
-        for held, values in (
-            (self.lm_probs, lm_probs_Q),
-            (self.knn_probs, knn_probs_Q),
-            (self.distances, ends_Q2),
-            (self.shares, shares_Q),
-        ):
-            held[condition].append(values.double().cpu())
+        self.distances[condition].append(ends_Q2.double().cpu())
+        for temperature in self.temperatures:
+            copied_Q2 = _copied(predicted, targets_Q1, temperature)
+            self.copied[condition, temperature].append(copied_Q2.double().cpu())
 
-    def perplexity(self, alpha: float | None, tau: float) -> dict[str, float]:
-        """Return the perplexity in each condition; without alpha, the model's own."""
-        return {condition: math.exp(self._nll(condition, alpha, tau)) for condition in self.lm_probs}
+    def perplexity(self, trust: Trust | None) -> dict[str, float]:
+        """Return the perplexity in each condition; without trust in the datastore, the model's own."""
+        return {condition: math.exp(self._nll(condition, trust)) for condition in self.lm_probs}
 
-    def mean_perplexity(self, alpha: float, tau: float) -> float:
+    def mean_perplexity(self, trust: Trust) -> float:
         """Return the perplexity over the conditions, each counting the same."""
-        return math.exp(sum(self._nll(condition, alpha, tau) for condition in self.lm_probs) / len(self.lm_probs))
+        return math.exp(sum(self._nll(condition, trust) for condition in self.lm_probs) / len(self.lm_probs))
 
-    def _nll(self, condition: str, alpha: float | None, tau: float) -> float:
+    def _nll(self, condition: str, trust: Trust | None) -> float:
         lm_probs_T = torch.cat(self.lm_probs[condition])
-        knn_probs_T, distances_T2 = torch.cat(self.knn_probs[condition]), torch.cat(self.distances[condition])
-        if alpha is None:
+        if trust is None:
             return -float(lm_probs_T.log().mean())
-        lambda_T = 1 - (1 - retrieval_confidence(distances_T2, alpha, tau)) * torch.cat(self.shares[condition])
+        knn_probs_T, shares_T = torch.cat(self.copied[condition, trust.knn_temperature]).unbind(-1)
+        distances_T2 = torch.cat(self.distances[condition])
+        lambda_T = 1 - (1 - retrieval_confidence(distances_T2, trust.alpha, trust.tau)) * shares_T
         return -float(torch.lerp(knn_probs_T, lm_probs_T, lambda_T).log().mean())
+
+
+def _copied(predicted: Predicted, targets_Q1: Tensor, temperature: float) -> Tensor:
+    """Return the targets' probability under p_kNN, and the share of trust that relevance leaves, ``[Q, 2]``."""
+    lm_probs_QV = predicted.lm_probs_QV
+    if predicted.neighbors is None:
+        return lm_probs_QV.new_zeros(len(lm_probs_QV), 2)
+    scale = distance_scale(predicted.width, temperature)
+    weights_QK, share_Q = neighbor_weights(predicted.neighbors, scale)
+    knn_probs_QV = knn_distribution(weights_QK, predicted.neighbors.values_QK, lm_probs_QV.shape[-1])
+    knn_probs_Q = knn_probs_QV.gather(1, targets_Q1)[:, 0]
+    return torch.stack([knn_probs_Q, torch.ones_like(knn_probs_Q) if share_Q is None else share_Q], dim=-1)
 
 
 @torch.inference_mode()
 def _copies(predicted: Predicted, index: TokenIndex, config: NestConfig) -> Iterator[Copy]:
     """Yield the drafts that could begin along a text: where the picked token is right and some neighbour has it."""
     mixture = predicted.mixture(config)
+    scale = distance_scale(predicted.width, config.knn_temperature)
     picked = mixture.probs_QV.argmax(-1).tolist()
     ratios_QV = mixture.probs_QV / mixture.probs_QV.amax(-1, keepdim=True)
     start = 0
     while start < len(picked):
         entry = None
         if picked[start] == predicted.targets[start]:
-            entry = nearest_entry(mixture.neighbors, start, picked[start], predicted.width)
+            entry = nearest_entry(mixture.neighbors, start, picked[start], scale)
         if entry is None:
             start += 1
             continue
@@ -294,7 +322,7 @@ def _acceptance(copies: Sequence[Copy]) -> list[dict[str, float]]:
     ]
 
 
-def _choose_confidence(sweep: Sequence[dict[str, float]]) -> dict[str, float]:
+def _choose_trust(sweep: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return the row that trusts the passages most among those that predict as well as the best.
 
     Within a hundredth of the best perplexity the texts do not decide; more trust then quotes more, and faster.
@@ -306,14 +334,14 @@ def _choose_confidence(sweep: Sequence[dict[str, float]]) -> dict[str, float]:
 def _choose_gamma(copies: Sequence[Copy], acceptance: Sequence[dict[str, float]]) -> float:
     """Return the gamma that gains most: a right token accepted counts for it, a wrong one against it.
 
-    Tokens are counted, not shares: nearly all of them are right, and refusing one of them ends a long copy. Within a
-    thousandth of the most, the smallest gamma copies longest.
+    Tokens are counted, not shares: nearly all of them are right, and refusing one of them ends a long copy. Of equal
+    ones the smallest copies longest.
     """
     num_right = sum(len(copy.right_ratios) for copy in copies)
     num_wrong = sum(copy.wrong_ratio is not None for copy in copies)
-    gains = [(num_right * row["right"] - num_wrong * row["wrong"], row["gamma"]) for row in acceptance]
-    most = max(gains)[0]
-    return min(gamma for gain, gamma in gains if gain >= most - 0.001 * abs(most))
+    return max(acceptance, key=lambda row: (num_right * row["right"] - num_wrong * row["wrong"], -row["gamma"]))[
+        "gamma"
+    ]
 
 
 def _share_above(ratios: Sequence[float], threshold: float) -> float:

@@ -227,7 +227,7 @@ class ReferenceDecoder:
         if not nearest:
             return View(lm, lm, 1.0, [])
         closest, farthest = nearest[0][0], nearest[-1][0]
-        costs = [(distance - closest) / math.sqrt(len(query)) for distance, _ in nearest]
+        costs = [(distance - closest) / (config.knn_temperature * math.sqrt(len(query))) for distance, _ in nearest]
         relevance = [self.relevance[entries[i].passage] if self.relevance else 1.0 for _, i in nearest]
         trusted = [math.exp(-cost) * r for cost, r in zip(costs, relevance, strict=True)]
         knn: dict[int, float] = defaultdict(float)

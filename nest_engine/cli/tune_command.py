@@ -54,11 +54,14 @@ def tune(
     with progress_bar("reading") as progress:
         tuning = find(engine, samples, progress=progress)
     _show(tuning)
-    _write_json(out, saved | {method: tuning.settings})
+    found = {method: tuning.settings}
+    if method == "nest":  # the scale of distances is the model's, whatever is made of them
+        found["knn-lm"] = {"knn_temperature": tuning.settings["knn_temperature"]}
+    _write_json(out, saved | found)
     typer.echo(f"written to {out}; use it with: nest ask ... --tuned {out}")
     if config_file is not None:
         stored = json.loads(config_file.read_text(encoding="utf-8"))
-        stored["nest"] = stored.get("nest", {}) | {method: tuning.settings}
+        stored["nest"] = stored.get("nest", {}) | found
         _write_json(config_file, stored)
         typer.echo(f"stored with the model, in {config_file}")
 

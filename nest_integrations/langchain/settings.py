@@ -27,6 +27,7 @@ class NestSettings(BaseModel):
     k: int | None = None
     alpha: float | None = None
     tau: float | None = None
+    knn_temperature: float | None = None
     delta: float | None = None
     gamma: float | None = None
     max_draft_tokens: int | None = None

@@ -22,6 +22,7 @@ PROMPT = "Question: What is a river? Answer: The"
 CONFIGS = {
     "paper": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.0),
     "relevance": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9),
+    "temperature": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.0, knn_temperature=0.3),
     "strict": NestConfig(
         max_new_tokens=48, k=16, alpha=0.8, tau=0.2, delta=0.8, gamma=0.05, max_draft_tokens=6, relevance=0.0
     ),

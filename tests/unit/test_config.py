@@ -126,7 +126,7 @@ def test_a_chosen_setting_wins_over_a_tuned_one():
     ("tuned", "message"),
     [
         ({"alpha": 0.4}, "tuned={'alpha': ...} is not valid: expected {method: {setting: value}}"),
-        ({"nest": {"alfa": 0.4}}, "tuned setting 'alfa' of nest: expected one of alpha, tau, delta"),
+        ({"nest": {"alfa": 0.4}}, "tuned setting 'alfa' of nest: expected one of alpha, tau, knn_temperature"),
         ({"nest": {"alpha": "much"}}, "alpha='much' is not valid"),
     ],
 )

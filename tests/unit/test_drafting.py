@@ -17,25 +17,25 @@ NEIGHBORS = Neighbors(
 
 
 def test_the_nearest_neighbour_that_agrees_is_taken():
-    assert nearest_entry(NEIGHBORS, 0, 7, 4) == 40
+    assert nearest_entry(NEIGHBORS, 0, 7, 2.0) == 40
 
 
 def test_equal_distances_are_settled_by_the_order_of_the_index():
-    assert nearest_entry(NEIGHBORS, 0, 8, 4) == 30
-    assert nearest_entry(NEIGHBORS, 1, 9, 4) == 4
+    assert nearest_entry(NEIGHBORS, 0, 8, 2.0) == 30
+    assert nearest_entry(NEIGHBORS, 1, 9, 2.0) == 4
 
 
 def test_each_query_has_its_own_neighbours():
-    assert nearest_entry(NEIGHBORS, 1, 7, 4) == 3
+    assert nearest_entry(NEIGHBORS, 1, 7, 2.0) == 3
 
 
 def test_a_relevant_passage_is_preferred_to_a_slightly_nearer_one():
     relevance = torch.tensor([[0.3, 1.0, 1.0, 1.0]] * 2)
     neighbors = dataclasses.replace(NEIGHBORS, relevance_QK=relevance)
-    assert nearest_entry(neighbors, 0, 7, 4) == 2  # exp(-3/2) against 0.3 exp(-1/2)
-    assert nearest_entry(neighbors, 0, 7, 1) == 40  # exp(-3) against 0.3 exp(-1)
+    assert nearest_entry(neighbors, 0, 7, 2.0) == 2  # exp(-3/2) against 0.3 exp(-1/2)
+    assert nearest_entry(neighbors, 0, 7, 1.0) == 40  # exp(-3) against 0.3 exp(-1)
 
 
 def test_no_neighbour_agrees():
-    assert nearest_entry(NEIGHBORS, 0, 9, 4) is None
-    assert nearest_entry(None, 0, 7, 4) is None
+    assert nearest_entry(NEIGHBORS, 0, 9, 2.0) is None
+    assert nearest_entry(None, 0, 7, 2.0) is None

@@ -10,16 +10,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nest_engine.mixture import knn_distribution, mix, neighbor_weights, retrieval_confidence, squared_distances
+from nest_engine.mixture import (
+    distance_scale,
+    knn_distribution,
+    mix,
+    neighbor_weights,
+    retrieval_confidence,
+    squared_distances,
+)
 from nest_engine.types import Neighbors
 
-WIDTH = 4  # sqrt(D) = 2
+SCALE = distance_scale(4, 1.0)  # sqrt(D) = 2
 HALVINGS = torch.tensor([[0.0, 2 * math.log(2), 2 * math.log(4)]])  # weights 1, 1/2, 1/4 before normalisation
 
 
 def test_knn_distribution_sums_the_weights_of_equal_tokens():
     values = torch.tensor([[5, 3, 5]])
-    weights, share = neighbor_weights(Neighbors(HALVINGS, values, values), WIDTH)
+    weights, share = neighbor_weights(Neighbors(HALVINGS, values, values), SCALE)
     assert share is None
     assert weights.tolist() == [pytest.approx([4 / 7, 2 / 7, 1 / 7])]
     probs = knn_distribution(weights, values, 6)
@@ -29,7 +36,7 @@ def test_knn_distribution_sums_the_weights_of_equal_tokens():
 def test_distant_neighbours_do_not_underflow():
     values = torch.tensor([[5, 3, 5]])
     for relevance in (None, torch.full((1, 3), 1e-6)):
-        weights, _ = neighbor_weights(Neighbors(HALVINGS + 1e4, values, values, relevance), WIDTH)
+        weights, _ = neighbor_weights(Neighbors(HALVINGS + 1e4, values, values, relevance), SCALE)
         assert weights.tolist() == [pytest.approx([4 / 7, 2 / 7, 1 / 7], abs=1e-3)]
 
 
@@ -49,7 +56,7 @@ def test_confidence(distances, expected):
 def test_mix_adds_up():
     neighbors = Neighbors(HALVINGS + 1.0, torch.tensor([[5, 3, 5]]), torch.tensor([[0, 1, 2]]))
     lm_probs = torch.full((1, 6), 1 / 6)
-    mixture = mix(lm_probs, neighbors, width=WIDTH, alpha=0.3, tau=0.1)
+    mixture = mix(lm_probs, neighbors, scale=SCALE, alpha=0.3, tau=0.1)
     lambda_ = 1 / (1 + math.exp(-(1 / (1 + 2 * math.log(4)) - 0.3) / 0.1))
     assert mixture.lambda_Q.tolist() == pytest.approx([lambda_])
     assert float(mixture.probs_QV[0, 5]) == pytest.approx(lambda_ / 6 + (1 - lambda_) * 5 / 7)
@@ -59,7 +66,7 @@ def test_mix_adds_up():
 
 def test_fixed_lambda_replaces_the_confidence():
     neighbors = Neighbors(HALVINGS, torch.tensor([[0, 1, 0]]), torch.tensor([[0, 1, 2]]))
-    mixture = mix(torch.tensor([[0.2, 0.8]]), neighbors, width=WIDTH, alpha=0.3, tau=0.1, fixed_lambda=0.7)
+    mixture = mix(torch.tensor([[0.2, 0.8]]), neighbors, scale=SCALE, alpha=0.3, tau=0.1, fixed_lambda=0.7)
     assert mixture.lambda_Q.tolist() == pytest.approx([0.7])
     assert mixture.probs_QV.tolist() == [pytest.approx([0.7 * 0.2 + 0.3 * 5 / 7, 0.7 * 0.8 + 0.3 * 2 / 7])]
 
@@ -70,7 +77,7 @@ def test_trust_that_irrelevant_passages_lose_goes_to_the_model(fixed_lambda):
     relevance = torch.tensor([[0.1, 1.0, 0.5]])
     neighbors = Neighbors(HALVINGS + 1.0, torch.tensor([[0, 1, 2]]), torch.tensor([[0, 1, 2]]), relevance)
     lm_probs = torch.full((1, 4), 0.25)
-    settings = {"width": WIDTH, "alpha": 0.3, "tau": 0.1, "fixed_lambda": fixed_lambda}
+    settings = {"scale": SCALE, "alpha": 0.3, "tau": 0.1, "fixed_lambda": fixed_lambda}
     alone = mix(lm_probs, dataclasses.replace(neighbors, relevance_QK=None), **settings)
     trust = 1 - float(alone.lambda_Q)
     votes = [4 / 7 * 0.1, 2 / 7 * 1.0, 1 / 7 * 0.5, 0.0]
@@ -85,7 +92,7 @@ def test_without_neighbours_the_model_is_alone(fixed_lambda):
     lm_probs = torch.tensor([[0.2, 0.8], [0.5, 0.5]])
     empty = Neighbors(torch.empty(2, 0), torch.empty(2, 0).long(), torch.empty(2, 0).long())
     for neighbors in (None, empty):
-        mixture = mix(lm_probs, neighbors, width=WIDTH, alpha=0.3, tau=0.1, fixed_lambda=fixed_lambda)
+        mixture = mix(lm_probs, neighbors, scale=SCALE, alpha=0.3, tau=0.1, fixed_lambda=fixed_lambda)
         assert torch.equal(mixture.probs_QV, lm_probs)
         assert mixture.lambda_Q.tolist() == [1.0, 1.0]
         assert mixture.neighbors is None
@@ -110,7 +117,7 @@ def test_agreement_with_a_loop(data, num_queries, num_neighbors, width):
     values = [data.draw(st.lists(st.integers(0, vocab - 1), **shape)) for _ in range(num_queries)]
     lm_probs = torch.softmax(torch.randn(num_queries, vocab, generator=torch.Generator().manual_seed(1)), -1)
     neighbors = Neighbors(torch.tensor(distances), torch.tensor(values), torch.tensor(values))
-    mixture = mix(lm_probs, neighbors, width=width, alpha=0.4, tau=0.2)
+    mixture = mix(lm_probs, neighbors, scale=distance_scale(width, 1.0), alpha=0.4, tau=0.2)
     for query in range(num_queries):
         ratio = distances[query][0] / distances[query][-1] if distances[query][-1] else 1.0
         lambda_ = 1 / (1 + math.exp(-(ratio - 0.4) / 0.2))

@@ -59,7 +59,7 @@ def test_capitalized_words_in_a_row_are_a_name(query, terms):
 
 
 def test_a_text_names_its_subject_first_and_again():
-    prose = "The Otter Club is old. The Otter Club met the Heron Club. The Bittern Club is new. Then came the Crane Club."
+    prose = "The Otter Club is old. The Otter Club met the Heron Club. The Tern Club is new. Then came the Crane Club."
     first, later = Passage("The Otter Club."), Passage("The Crane Club.")
     trusted = of(prose, first, later, half=0.3)
     assert trusted[0] > 0.9 > 0.1 > trusted[1]

@@ -15,6 +15,7 @@ from nest_engine.retrieval import BM25Retriever
 from nest_engine.tuning import (
     Copy,
     Sample,
+    Trust,
     _acceptance,
     _choose_delta,
     _copies,
@@ -62,11 +63,12 @@ def test_tuning_needs_a_search(engine: NestEngine) -> None:
         make_samples(NestEngine(engine.language_model), nest_demo.load_passages(), 3)
 
 
-@pytest.mark.parametrize(("alpha", "tau"), [(0.3, 0.1), (0.1, 0.02), (0.8, 0.3)])
+@pytest.mark.parametrize(("alpha", "tau", "knn_temperature"), [(0.3, 0.1, 1.0), (0.1, 0.02, 0.1), (0.8, 0.3, 0.3)])
 def test_perplexity_by_arithmetic_is_the_engines_own(
-    engine: NestEngine, samples: list[Sample], alpha: float, tau: float
+    engine: NestEngine, samples: list[Sample], alpha: float, tau: float, knn_temperature: float
 ) -> None:
-    observed = _Observed()
+    trust = Trust(alpha, tau, knn_temperature)
+    observed = _Observed([knn_temperature])
     for sample in samples[:2]:
         for predicted in _force(engine, engine.config, sample).predict():
             observed.add(sample.condition, predicted)
@@ -76,12 +78,11 @@ def test_perplexity_by_arithmetic_is_the_engines_own(
             prompt=engine.format_question(sample.query),
             passages=sample.passages,
             query=sample.query,
-            alpha=alpha,
-            tau=tau,
+            **trust._asdict(),
         )
-        assert observed.perplexity(alpha, tau)[sample.condition] == pytest.approx(score.perplexity, rel=1e-3)
+        assert observed.perplexity(trust)[sample.condition] == pytest.approx(score.perplexity, rel=1e-3)
         alone = engine.score(sample.text, prompt=engine.format_question(sample.query), passages=[], method="lm")
-        assert observed.perplexity(None, 1.0)[sample.condition] == pytest.approx(alone.perplexity, rel=1e-4)
+        assert observed.perplexity(None)[sample.condition] == pytest.approx(alone.perplexity, rel=1e-4)
 
 
 def test_a_copy_is_right_as_far_as_passage_and_text_agree(engine: NestEngine) -> None:
@@ -167,7 +168,7 @@ def test_the_command_writes_settings_that_ask_takes(docs: Path, tmp_path: Path) 
     assert run.exit_code == 0, run.output
     tuned = json.loads(out.read_text())
     assert tuned["lossless"] == {"max_draft_tokens": 8}
-    assert set(tuned["nest"]) == {"alpha", "tau", "delta", "gamma", "max_draft_tokens"}
+    assert set(tuned["nest"]) == {"alpha", "tau", "knn_temperature", "delta", "gamma", "max_draft_tokens"}
     assert f"alpha={tuned['nest']['alpha']}" in run.output
     asked = ["ask", "Tell me about the Sun.", "--docs", str(docs), "--max-new-tokens", "2"]
     assert CliRunner().invoke(app, [*asked, "--tuned", str(out)]).exit_code == 0
