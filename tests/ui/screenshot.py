@@ -44,13 +44,13 @@ main {{ display: grid; grid-template-columns: 52px 1fr; gap: 12px; }}
 
 
 @contextmanager
-def browser_page(width: int = WIDTH, **options: Any) -> Iterator[Page]:
+def browser_page(width: int, height: int, **options: Any) -> Iterator[Page]:
     """Open an empty page in a Chromium."""
     with sync_playwright() as playwright:
         browser = launch(playwright)
         if browser is None:
             raise SystemExit(NO_BROWSER)
-        yield browser.new_page(viewport={"width": width, "height": 200}, device_scale_factor=SCALE, **options)
+        yield browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=SCALE, **options)
         browser.close()
 
 
@@ -60,7 +60,7 @@ def ui_picture(question: str, color_scheme: str) -> bytes:
     engine = nest_demo.load_engine(BM25Retriever(passages))
     questions = tuple(shipped.question for shipped in nest_demo.load_questions()[:4])
     app = create_app(engine, About("the demo model", f"{len(passages)} passages, shipped", questions))
-    with served(app) as address, browser_page(color_scheme=color_scheme) as page:
+    with served(app) as address, browser_page(WIDTH, 600, color_scheme=color_scheme) as page:
         page.goto(address)
         page.get_by_label("Question", exact=True).fill(question)
         page.get_by_label("Longest answer").fill(str(TOKENS))
@@ -80,7 +80,7 @@ def notebook_picture() -> bytes:
         code=pygments.highlight(cell.source, PythonLexer(), HtmlFormatter(noclasses=True, nobackground=True)),
         answer=cell.outputs[0].data["text/html"],
     )
-    with browser_page(NOTEBOOK_WIDTH) as page:
+    with browser_page(NOTEBOOK_WIDTH, 200) as page:
         page.set_content(html)
         return page.screenshot(full_page=True)
 
