@@ -32,7 +32,7 @@ cookbooks: $(VENV)/.dev ## Execute the notebooks; write their outputs and times 
 bench: $(VENV)/.dev ## Compare the methods on the shipped model and corpus
 	$(BIN)/python -m benchmarks.speed
 
-screenshot: $(VENV)/.dev ## Take the README's picture of `nest ui` again, with the shipped model
+screenshot: $(VENV)/.dev ## Take the pictures in docs/images again: `nest ui`, an answer in a notebook
 	$(BIN)/python -m tests.ui.screenshot
 
 clean: ## Remove the virtual environment and caches

@@ -25,11 +25,11 @@ _MOST_REMARKS = 20  # skipped files that are named one by one
 def load_engine(model: str | None, retriever: PassageRetriever | None = None) -> NestEngine:
     """Load a model, the demo model by default."""
     with STDERR.status("loading the model"):
-        options: dict[str, Any] = {}
-        if model is None:
-            import nest_demo
+        import nest_demo
 
-            model, options = str(nest_demo.model_path()), {"dtype": "float32"}  # faster on CPUs than its bfloat16
+        shipped = str(nest_demo.model_path())
+        model = shipped if model is None else model
+        options: dict[str, Any] = {"dtype": "float32"} if model == shipped else {}  # faster on CPUs than its bfloat16
         if Path(model).is_dir():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # there is nothing to download
         from nest_engine.engine import NestEngine

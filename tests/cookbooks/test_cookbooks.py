@@ -16,6 +16,8 @@ pytest.importorskip("langchain_huggingface", reason="the LangChain application t
 pytest.importorskip("langgraph", reason="langgraph runs graphs")
 pytest.importorskip("llama_index.embeddings.huggingface", reason="the LlamaIndex application to start from needs it")
 pytest.importorskip("llama_index.llms.huggingface", reason="the LlamaIndex application to start from needs it")
+pytest.importorskip("rouge_score", reason="nest eval needs it")
+pytest.importorskip("sacrebleu", reason="nest eval needs it")
 
 import nbformat
 

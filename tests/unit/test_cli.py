@@ -494,6 +494,7 @@ def test_the_engine_is_loaded_as_users_load_it(monkeypatch: pytest.MonkeyPatch) 
 
     for loaded in (engine, by_path):
         assert loaded.generate(loaded.format_question(QUESTION), max_new_tokens=1).stats.completion_tokens == 1
+    assert engine.language_model.fingerprint == by_path.language_model.fingerprint  # of the same numbers
 
 
 def test_a_model_that_does_not_exist_is_one_line(monkeypatch: pytest.MonkeyPatch, docs: Path) -> None:
