@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 
-from nest_engine.ui.server import listen, server, url_of
+from nest_engine.ui.app import page_server
+from nest_engine.web.listening import listen, url_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Playwright
@@ -26,7 +27,7 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 def served(app: Starlette) -> Iterator[str]:
     """Serve an application in a thread, at a free port; yield its address without the trailing slash."""
     with listen("127.0.0.1", 0) as listening:
-        running = server(app)
+        running = page_server(app)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
