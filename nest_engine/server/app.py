@@ -133,7 +133,7 @@ class _Api:
 
     async def openapi(self, _: Request) -> Response:
         """Describe the API."""
-        return JSONResponse(description(__version__))
+        return JSONResponse(description(__version__, self._model))
 
     async def _answer(
         self,

@@ -23,11 +23,12 @@ _REFUSALS = {
 }
 
 
-def description(version: str) -> dict[str, Any]:
+def description(version: str, model: str) -> dict[str, Any]:
     """Return the OpenAPI description of the API.
 
     Args:
         version: of this package.
+        model: the name that requests have to give.
     """
     requests: list[type[BaseModel]] = [ChatRequest, ResponsesRequest]
     answers: list[type[BaseModel]] = [
@@ -42,6 +43,8 @@ def description(version: str) -> dict[str, Any]:
         [*((model, "validation") for model in requests), *((model, "serialization") for model in answers)],
         ref_template="#/components/schemas/{model}",
     )
+    for request in requests:
+        schemas["$defs"][request.__name__]["properties"]["model"]["enum"] = [model]
     return {
         "openapi": "3.1.0",
         "info": {"title": "nest-engine", "version": version},
