@@ -169,9 +169,9 @@ class _Api:
 
     def _submit(self, asked: ChatRequest | ResponsesRequest, config: NestConfig) -> list[PendingAnswer]:
         """Submit a request once for each answer; seeded answers get seeds in a row, so that they differ."""
-        messages, passages = asked.conversation(), asked.options.given_passages()
-        self._limits.check(messages, passages, config, asked.num_choices())
-        prompt = self._scheduler.engine.format_chat(messages)
+        self._limits.check(asked)
+        passages = asked.options.given_passages()
+        prompt = self._scheduler.engine.format_chat(asked.conversation())
         answers: list[PendingAnswer] = []
         try:
             for number in range(asked.num_choices()):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nest_engine.config import NestConfig
 from nest_engine.errors import InputError
-from nest_engine.interfaces import Message
-from nest_engine.types import Passage
+from nest_engine.server.requests import ChatRequest, ResponsesRequest
 
 
 @dataclass(frozen=True)
@@ -30,21 +28,21 @@ class Limits:
     choices: int = 8
     new_tokens: int = 4096
 
-    def check(
-        self, messages: list[Message], passages: tuple[Passage, ...] | None, config: NestConfig, choices: int
-    ) -> None:
-        """Make sure that a request keeps within the limits.
+    def check(self, asked: ChatRequest | ResponsesRequest) -> None:
+        """Make sure that a request keeps within the limits; the server's own defaults need not.
 
         Raises:
             InputError: if it does not; the message names both numbers.
         """
-        _check("the messages have", sum(len(message.text) for message in messages), "characters", self.prompt_chars)
-        _check("nest.passages has", len(passages or ()), "passages", self.passages)
-        _check("nest.num_passages asks for", config.num_passages, "passages", self.passages)
-        longest = max((len(passage.text) + len(passage.title) for passage in passages or ()), default=0)
+        passages = asked.options.passages or ()
+        longest = max((len(passage.text) + len(passage.title) for passage in passages), default=0)
+        to_find = asked.options.settings().get("num_passages", 0)
+        _check("the messages have", sum(len(text) for _, text in asked.conversation()), "characters", self.prompt_chars)
+        _check("nest.passages has", len(passages), "passages", self.passages)
+        _check("nest.num_passages asks for", to_find, "passages", self.passages)
         _check("a passage has", longest, "characters", self.passage_chars)
-        _check("n asks for", choices, "answers", self.choices)
-        _check("the request asks for", config.max_new_tokens, "tokens", self.new_tokens)
+        _check("n asks for", asked.num_choices(), "answers", self.choices)
+        _check("the request asks for", asked.most_tokens() or 0, "tokens", self.new_tokens)
 
 
 def _check(what: str, number: int, unit: str, most: int) -> None:

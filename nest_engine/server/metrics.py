@@ -23,23 +23,28 @@ class Metrics:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.registry = CollectorRegistry()
-        registry = {"registry": self.registry}
-        self.requests = Counter("nest_requests", "Requests that were answered.", ["route", "status"], **registry)
-        self.disconnects = Counter("nest_disconnects", "Clients that left before the end of an answer.", **registry)
+        registry = self.registry
+        self.requests = Counter("nest_requests", "Requests that were answered.", ["route", "status"], registry=registry)
+        self.disconnects = Counter(
+            "nest_disconnects", "Clients that left before the end of an answer.", registry=registry
+        )
         self._seconds = Histogram(
-            "nest_request_seconds", "From a request to its last byte.", ["route"], buckets=_SECONDS, **registry
+            "nest_request_seconds", "From a request to its last byte.", ["route"], buckets=_SECONDS, registry=registry
         )
         self._first_seconds = Histogram(
-            "nest_first_text_seconds", "From a request to the first text of an answer.", buckets=_SECONDS, **registry
+            "nest_first_text_seconds",
+            "From a request to the first text of an answer.",
+            buckets=_SECONDS,
+            registry=registry,
         )
-        self._prompt_tokens = Counter("nest_prompt_tokens", "Tokens of prompts.", **registry)
-        self._completion_tokens = Counter("nest_completion_tokens", "Tokens of answers.", **registry)
-        self._copied_tokens = Counter("nest_copied_tokens", "Tokens of answers with a known source.", **registry)
-        self._forwards = Counter("nest_forwards", "Forward passes, counted for each answer in them.", **registry)
-        self._citations = Counter("nest_citations", "Citations.", **registry)
-        running = Gauge("nest_running", "Answers that are being decoded.", **registry)
+        self._prompt_tokens = Counter("nest_prompt_tokens", "Tokens of prompts.", registry=registry)
+        self._completion_tokens = Counter("nest_completion_tokens", "Tokens of answers.", registry=registry)
+        self._copied_tokens = Counter("nest_copied_tokens", "Tokens of answers with a known source.", registry=registry)
+        self._forwards = Counter("nest_forwards", "Forward passes, counted for each answer in them.", registry=registry)
+        self._citations = Counter("nest_citations", "Citations.", registry=registry)
+        running = Gauge("nest_running", "Answers that are being decoded.", registry=registry)
         running.set_function(lambda: scheduler.num_running)
-        waiting = Gauge("nest_waiting", "Requests that wait to be decoded.", **registry)
+        waiting = Gauge("nest_waiting", "Requests that wait to be decoded.", registry=registry)
         waiting.set_function(lambda: scheduler.num_waiting)
 
     def text(self) -> bytes:

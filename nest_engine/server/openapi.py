@@ -69,7 +69,8 @@ def description(version: str, model: str) -> dict[str, Any]:
 
 
 def _asking(name: str, request: type[BaseModel], reply: type[BaseModel]) -> dict[str, Any]:
-    content = _json(reply) | {"text/event-stream": {"schema": {"type": "string"}}}
+    event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+    content = _json(reply) | {"text/event-stream": {"schema": event}}
     return {
         "summary": f"{name}: an answer with exact citations, as a whole or as a stream",
         "requestBody": {"required": True, "content": _json(request)},

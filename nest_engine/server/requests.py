@@ -40,9 +40,9 @@ class _NestOptions(_Sent):
     """What may be quoted, and how: settings of ``nest_engine.NestConfig`` that OpenAI has no field for."""
 
     passages: list[SentPassage] | None = Field(
-        None, description="What may be quoted. Without it, the server searches its own documents."
+        default=None, description="What may be quoted. Without it, the server searches its own documents."
     )
-    query: str | None = Field(None, description="What to search for. Default: the last user message.")
+    query: str | None = Field(default=None, description="What to search for. Default: the last user message.")
 
     def given_passages(self) -> tuple[Passage, ...] | None:
         """Return the passages of the request; None lets the server search.
@@ -101,9 +101,9 @@ class _Asked(_Sent):
 
     model: str
     stream: bool | None = None
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    seed: int | None = Field(None, ge=0, lt=2**63)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
     stop: str | list[str] | None = None
     nest: NestOptions | None = None  # type: ignore[valid-type]
 
@@ -115,7 +115,7 @@ class _Asked(_Sent):
     # Taken as long as they ask for nothing.
     store: Literal[False] | None = None
     service_tier: Literal["auto", "default"] | None = None
-    tools: list[Any] | None = Field(None, max_length=0)
+    tools: list[Any] | None = Field(default=None, max_length=0)
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
     top_logprobs: Literal[0] | None = None
@@ -176,15 +176,15 @@ class ChatRequest(_Asked):
     """A request for Chat Completions."""
 
     messages: list[SentMessage] = Field(min_length=1)
-    n: int | None = Field(None, ge=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    n: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
     stream_options: StreamOptions | None = None
 
     # Taken as long as they ask for nothing.
     frequency_penalty: Literal[0] | None = None
     presence_penalty: Literal[0] | None = None
-    logit_bias: dict[str, float] | None = Field(None, max_length=0)
+    logit_bias: dict[str, float] | None = Field(default=None, max_length=0)
     logprobs: Literal[False] | None = None
     response_format: TextFormat | None = None
 
@@ -228,11 +228,11 @@ class ResponsesRequest(_Asked):
 
     input: str | list[SentMessage] = Field(min_length=1)
     instructions: str | None = None
-    max_output_tokens: int | None = Field(None, ge=1)
+    max_output_tokens: int | None = Field(default=None, ge=1)
 
     # Taken as long as they ask for nothing.
     text: TextOptions | None = None
-    include: list[Any] | None = Field(None, max_length=0)
+    include: list[Any] | None = Field(default=None, max_length=0)
     truncation: Literal["disabled"] | None = None
     background: Literal[False] | None = None
     previous_response_id: None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -34,7 +34,7 @@ class ClosingStream(StreamingResponse):
             self._on_close()
 
 
-async def unless_disconnected(request: Request, work: Coroutine[None, None, T]) -> T:
+async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
     """Do something for a client as long as it waits for it; the request's body has been read.
 
     Raises:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.support import served
-from tests.ui.support import Gate, scripted_engine
+from tests.server.support import faithful_engine, served
+from tests.ui.support import Gate
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A server whose model says a text that its two passages hold in part."""
-    with served(scripted_engine()) as address:
+    with served(faithful_engine()) as address:
         yield address
 
 

@@ -14,7 +14,7 @@ from nest_engine import NestEngine, Scheduler
 from nest_engine.server import create_app
 from nest_engine.server.app import api_server
 from tests.serving import running
-from tests.ui.support import SECONDS
+from tests.ui.support import SECONDS, scripted_engine
 
 MODEL = "scripted"
 QUESTION = "What is helium?"
@@ -30,6 +30,13 @@ def served(engine: NestEngine, *, scheduling: dict[str, int] | None = None, **op
             yield address
     finally:
         scheduler.close(drain=False)
+
+
+def faithful_engine() -> NestEngine:
+    """Return an engine that says ``SAID``, and copies what its passages hold of it."""
+    engine = scripted_engine()
+    engine.config = engine.config.replace(method="lossless")
+    return engine
 
 
 class Connection:

@@ -12,8 +12,8 @@ import pytest
 from nest_engine import NestConfig, NestEngine, Passage
 from nest_engine.server import Limits
 from nest_engine.testing import ScriptedLanguageModel
-from tests.server.support import ASKED, MODEL, QUESTION, Connection, ask, events, served, wait_until
-from tests.ui.support import HELIUM, NEON, SAID, Gate, scripted_engine
+from tests.server.support import ASKED, MODEL, QUESTION, Connection, ask, events, faithful_engine, served, wait_until
+from tests.ui.support import HELIUM, NEON, SAID, Gate
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -23,7 +23,7 @@ BOTH = pytest.mark.parametrize(("path", "asked"), [(CHAT, ASKED), (RESPONSES, AS
 
 
 def expected(**settings: Any) -> Any:
-    return scripted_engine().ask(QUESTION, **settings)
+    return faithful_engine().ask(QUESTION, **settings)
 
 
 def metric(address: str, name: str) -> float:
@@ -53,7 +53,7 @@ def test_a_chat_completion_carries_its_citations(address: str) -> None:
         assert (cited["url"], cited["title"]) == (source.uri, source.title)
     assert len(message["annotations"]) == 2
     assert reply["usage"] == answer.usage
-    assert choice["nest"]["method"] == "nest"
+    assert choice["nest"]["method"] == "lossless"
     assert choice["nest"]["stats"]["lm_forwards"] == answer.stats.lm_forwards
 
 
@@ -121,17 +121,19 @@ def test_a_streamed_response_is_the_whole_one_in_pieces(address: str) -> None:
 @BOTH
 def test_settings_and_passages_come_with_the_request(address: str, path: str, asked: dict[str, Any]) -> None:
     given = {"text": SAID, "title": "Given", "uri": "https://example.org/given", "metadata": {"page": 3}}
-    nest = {"method": "lossless", "passages": [given], "min_citation_tokens": 5}
+    nest = {"passages": [given], "min_citation_tokens": 5, "max_draft_tokens": 7}
     limit = "max_tokens" if path == CHAT else "max_output_tokens"
-    _, reply = ask(address, path, asked | {"nest": nest, limit: 40, "stop": ["in the light"]})
+    _, reply = ask(address, path, asked | {"nest": nest, limit: 60, "stop": ["in the light"]})
+    alone = expected(**nest | {"passages": [Passage(**given)]}, max_new_tokens=60, stop=["in the light"])
     part = reply["choices"][0]["message"] if path == CHAT else reply["output"][0]["content"][0]
-    text = part["content"] if path == CHAT else part["text"]
-    [annotation] = part["annotations"]
-    assert SAID.startswith(text)
-    assert len(text.encode()) <= 40
-    assert (annotation["nest"]["title"], annotation["nest"]["metadata"]) == ("Given", {"page": 3})
     remarks = reply["choices"][0]["nest"] if path == CHAT else reply["nest"]
-    assert remarks["method"] == "lossless"
+    assert (part["content"] if path == CHAT else part["text"]) == alone.text
+    assert [annotation["nest"] for annotation in part["annotations"]] == [c.to_dict() for c in alone.citations]
+    assert {annotation["nest"]["title"] for annotation in part["annotations"]} == {"Given"}
+    assert remarks["stats"]["lm_forwards"] == alone.stats.lm_forwards
+    _, reply = ask(address, path, asked | {"nest": {"method": "lm"}})
+    remarks = reply["choices"][0]["nest"] if path == CHAT else reply["nest"]
+    assert (remarks["method"], remarks["stats"]["attributed_share"]) == ("lm", 0)
 
 
 def test_an_answer_that_was_cut_says_so(address: str) -> None:
@@ -211,7 +213,7 @@ def test_it_says_what_there_is(address: str) -> None:
         (CHAT, b'"\\ud800"', 400, "the request is not JSON"),
         (CHAT, {"model": MODEL}, 400, "messages: Field required"),
         (CHAT, ASKED | {"messages": []}, 400, "messages: List should have at least 1 item"),
-        (CHAT, ASKED | {"messages": "Hello"}, 400, "messages: Input should be a valid list"),
+        (CHAT, ASKED | {"messages": "Hello"}, 400, "messages: Input should be a valid array"),
         (CHAT, ASKED | {"messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0.role: "),
         (CHAT, ASKED | {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages.0.content"),
         (CHAT, ASKED | {"model": "gpt-4o"}, 404, "the model 'gpt-4o' does not exist here; this server has 'scripted'"),
@@ -265,7 +267,7 @@ def test_other_types_paths_and_methods_are_refused(address: str) -> None:
 
 def test_limits_hold() -> None:
     limits = Limits(body_bytes=2_000, prompt_chars=100, passage_chars=50)
-    with served(scripted_engine(), limits=limits) as address:
+    with served(faithful_engine(), limits=limits) as address:
         long = {"model": MODEL, "messages": [{"role": "user", "content": "x" * 101}]}
         status, reply = ask(address, CHAT, long)
         assert (status, reply["error"]["message"]) == (
@@ -299,7 +301,7 @@ class Failing:
 
 
 def test_a_passage_store_that_fails_fails_one_request() -> None:
-    engine = scripted_engine()
+    engine = faithful_engine()
     engine.retriever = Failing()
     with served(engine) as address:
         status, reply = ask(address, CHAT, ASKED | {"messages": [{"role": "user", "content": "What is neon?"}]})
@@ -328,7 +330,7 @@ def test_a_failure_in_a_stream_is_its_last_event(path: str, asked: dict[str, Any
 
 
 def test_a_key_is_asked_for_everywhere_but_at_the_health_check() -> None:
-    with served(scripted_engine(), api_key="sesame") as address:
+    with served(faithful_engine(), api_key="sesame") as address:
         assert ask(address, "/health")[0] == 200
         for path, body in (
             (CHAT, ASKED),
@@ -398,8 +400,8 @@ def test_a_full_queue_says_when_to_ask_again(gate: Gate) -> None:
 def test_many_at_once_get_the_answers_they_would_get_alone() -> None:
     """Each with its own passage: no citation crosses from one request to another."""
     said = "It was seen in 1868, in the light of the Sun. " * 3
-    engine = NestEngine(ScriptedLanguageModel(said, confidence=0.6), config=NestConfig(max_new_tokens=60))
-    passages = [{"text": f"{number} " + said[number : number + 40], "id": f"p{number}"} for number in range(12)]
+    engine = NestEngine(ScriptedLanguageModel(said, confidence=0.97), config=NestConfig(max_new_tokens=60))
+    passages = [{"text": f"{number} " + said[number : number + 60], "id": f"p{number}"} for number in range(12)]
     bodies = [
         ASKED | {"temperature": 1.0, "seed": number, "nest": {"passages": [passages[number]], "method": method}}
         for number, method in enumerate(["nest", "lossless", "ra-nest", "knn-lm"] * 3)

@@ -14,8 +14,8 @@ from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike, OpenAILikeResponses
 
 from nest_engine import Citation
-from tests.server.support import ASKED, MODEL, QUESTION
-from tests.ui.support import SAID, SECONDS, scripted_engine
+from tests.server.support import ASKED, MODEL, QUESTION, faithful_engine
+from tests.ui.support import SAID, SECONDS
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -24,7 +24,7 @@ KEY = "unused"  # clients insist on one
 
 @pytest.fixture(scope="module")
 def cited() -> tuple[Citation, ...]:
-    return scripted_engine().ask(QUESTION).citations
+    return faithful_engine().ask(QUESTION).citations
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def records(annotations: Any) -> list[dict[str, Any]]:
 
 
 def test_openai_chat(client: openai.OpenAI, cited: tuple[Citation, ...]) -> None:
-    reply = client.chat.completions.create(**ASKED, extra_body={"nest": {"method": "nest"}})
+    reply = client.chat.completions.create(**ASKED, extra_body={"nest": {"method": "lossless"}})
     message = reply.choices[0].message
     assert message.content == SAID
     assert [a.url_citation.title for a in message.annotations or ()] == ["Helium", "Neon"]
@@ -158,7 +158,10 @@ def test_llama_index_through_responses_has_the_citations(address: str, cited: tu
     llm = OpenAILikeResponses(model=MODEL, api_base=f"{address}/v1", api_key=KEY, max_retries=0, timeout=SECONDS)
     reply = llm.chat([ChatMessage(role="user", content=QUESTION)])
     assert reply.message.content == SAID
-    assert records(reply.message.additional_kwargs["annotations"]) == [citation.to_dict() for citation in cited]
+    assert records(reply.additional_kwargs["annotations"]) == [citation.to_dict() for citation in cited]
+    *_, last = llm.stream_chat([ChatMessage(role="user", content=QUESTION)])
+    assert last.message.content == SAID
+    assert records(last.additional_kwargs["annotations"]) == [citation.to_dict() for citation in cited]
 
 
 # curl

@@ -32,19 +32,17 @@ def description(address: str) -> dict[str, Any]:
     return read
 
 
-@pytest.mark.parametrize("mode", GenerationMode)
+GETS = ["/v1/models", "/v1/models/{model}", "/health", "/metrics", "/openapi.json"]
+POSTS = ["/v1/chat/completions", "/v1/responses"]
+
+
 @pytest.mark.parametrize(
-    "operation",
+    ("operation", "mode"),
     [
-        ("POST", "/v1/chat/completions"),
-        ("POST", "/v1/responses"),
-        ("GET", "/v1/models"),
-        ("GET", "/v1/models/{model}"),
-        ("GET", "/health"),
-        ("GET", "/metrics"),
-        ("GET", "/openapi.json"),
+        *((("GET", path), GenerationMode.POSITIVE) for path in GETS),
+        *((("POST", path), mode) for path in POSTS for mode in GenerationMode),
     ],
-    ids=lambda operation: operation[1],
+    ids=str,
 )
 def test_the_server_does_as_it_describes(address: str, operation: tuple[str, str], mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_dict(description(address))
