@@ -296,6 +296,7 @@ def test_a_prompt_that_cannot_be_read_fails_alone(monkeypatch: pytest.MonkeyPatc
         good = scheduler.submit("Say: ")
         wait_until(lambda: scheduler.num_running == 1)
         bad = scheduler.submit("Fail: ")
+        wait_until(lambda: len(scheduler._ready) == 1)  # behind the step that waits for a permit
         gate.permits.release(5)
         with pytest.raises(MemoryError, match="out of memory"):
             bad.result(SECONDS)
