@@ -154,6 +154,8 @@ class Run:
         for decoding in advanced:
             decoding.advance()
         self._decodings = [decoding for decoding in advanced if not decoding.is_done]
+        if not self._decodings:
+            self._decoder = None  # an idle run holds no cache
         return advanced
 
     def steps(self, cancel: Cancel | None = None) -> Iterator[list[Decoding]]:

@@ -6,8 +6,9 @@
             print(chunk.text, end="")
         answers[1].result().citations
 
-A request is searched for and tokenized by a small pool, waits for a place, enters between two steps and leaves when it
-is done; its answer is the one that ``engine.generate`` gives, whoever decodes beside it.
+A small pool searches for a request, reads passages that are new to the model, and tokenizes. Then the request waits for
+a place, enters between two steps and leaves when it is done; its answer is the one that ``engine.generate`` gives,
+whoever decodes beside it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from nest_engine.config import NestConfig
+from nest_engine.datastore import read_ahead
 from nest_engine.errors import ConfigError, DecodingError, QueueFullError, SchedulerClosedError
 from nest_engine.run import Decoding, Run
 from nest_engine.types import DecodeStats, NestChunk, NestOutput, Passage
@@ -155,7 +157,7 @@ class Scheduler:
         engine: the engine; its ``generate`` and ``stream`` may be used beside the scheduler.
         max_running: most answers decoded together.
         max_waiting: most requests that wait beside them; a further one is refused.
-        max_searching: most requests that are searched for and tokenized at a time; each has a thread.
+        max_searching: most requests that are made ready at a time; each has a thread.
 
     Raises:
         ConfigError: if a limit is out of range.
@@ -275,12 +277,13 @@ class Scheduler:
         query: str | None,
         config: NestConfig,
     ) -> None:
-        """Find passages for a request and tokenize it; then it is ready to be decoded."""
+        """Find passages for a request, read those that are new to the model, and tokenize: then it can be decoded."""
         if answer.is_done:  # cancelled
             return
         try:
             [request] = self.engine.prepare([prompt], [passages], [query], config)
             request.require_room(self.engine.language_model.context_length)
+            request = read_ahead(self.engine.language_model, self.engine.key_cache, request)
         except Exception as error:
             if self._stop_waiting(answer):
                 answer._fail(error)

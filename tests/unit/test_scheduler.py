@@ -245,6 +245,29 @@ def test_a_slow_search_keeps_nobody_waiting() -> None:
         assert slow.result(SECONDS).passages == (Passage("abc"),)
 
 
+def test_passages_that_are_new_to_the_model_are_read_beside_decoding(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_by: list[str] = []
+    encode = gate.model.encode
+    monkeypatch.setattr(
+        gate.model, "encode", lambda passages: read_by.append(threading.current_thread().name) or encode(passages)
+    )
+    gate.engine.key_cache.max_bytes = 0  # nothing is kept: they must come with the request
+    with Scheduler(gate.engine) as scheduler:
+        assert gate.permits._value == 0
+        running = scheduler.submit("Say: ")
+        wait_until(lambda: scheduler.num_running == 1)  # and stands in a step without a permit
+        cold = scheduler.submit("Say: ", passages=PASSAGES, method="lossless", max_new_tokens=3)
+        wait_until(lambda: len(scheduler._ready) == 1)
+        gate.permits.release(100)
+        assert cold.result(SECONDS).stats.encoded_passages == len(PASSAGES)
+        gate.open()
+        assert running.result(SECONDS).finish_reason == "eos"
+    [thread] = read_by
+    assert thread.startswith("nest-search")
+
+
 # Failing
 
 
