@@ -91,13 +91,13 @@ def ours(engine: NestEngine, reference: Reference, *, in_prompt: bool = False, *
     prompt = reference.prompt_with_passages if in_prompt else reference.prompt
     [request] = engine.prepare([prompt], [reference.passages], [None], config)
     request = dataclasses.replace(request, process_logits=_Force(len(request.tokens.token_ids), answer))
-    run = Run(engine.language_model, engine.key_cache, [request], eos_ids=frozenset())
-    while not run.is_done:
-        run.step()
-    [output] = run.outputs()
-    if list(output.token_ids) != answer:
+    run = Run(engine.language_model, engine.key_cache, eos_ids=frozenset())
+    [decoding] = run.enter([request])
+    for _ in run.steps():
+        decoding.take()
+    if list(decoding.output.token_ids) != answer:
         raise AssertionError("the decoded answer is not the reference")
-    [decoded] = run.answers
+    decoded = decoding.answer
     stats = decoded.stats()
     return Forced(len(answer), stats.steps, len(decoded.spans), stats.drafted_tokens - stats.accepted_tokens)
 

@@ -10,13 +10,16 @@ from nest_engine.errors import (
     ConfigError,
     ContextOverflowError,
     CorruptIndexError,
+    DecodingError,
     IndexMismatchError,
     InputError,
     MissingDependencyError,
     ModelLoadError,
     NestError,
     PassageIndexError,
+    QueueFullError,
     RetrievalError,
+    SchedulerClosedError,
     UnsupportedModelError,
 )
 from nest_engine.interfaces import LanguageModel, PassageRetriever
@@ -35,6 +38,7 @@ from nest_engine.types import (
 if TYPE_CHECKING:
     from nest_engine.engine import NestEngine
     from nest_engine.key_store import KeyStore
+    from nest_engine.scheduler import PendingAnswer, Scheduler
 
 __version__ = "0.1.0"
 
@@ -45,6 +49,7 @@ __all__ = [
     "ContextOverflowError",
     "CorruptIndexError",
     "DecodeStats",
+    "DecodingError",
     "IndexMismatchError",
     "InputError",
     "KeyCache",
@@ -60,9 +65,13 @@ __all__ = [
     "Passage",
     "PassageIndexError",
     "PassageRetriever",
+    "PendingAnswer",
     "PhaseSeconds",
     "Provenance",
+    "QueueFullError",
     "RetrievalError",
+    "Scheduler",
+    "SchedulerClosedError",
     "Score",
     "UnsupportedModelError",
     "__version__",
@@ -79,4 +88,8 @@ def __getattr__(name: str) -> Any:
         from nest_engine.key_store import KeyStore
 
         return KeyStore
+    if name in ("PendingAnswer", "Scheduler"):
+        from nest_engine import scheduler
+
+        return getattr(scheduler, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -79,18 +79,20 @@ def to_openai_annotations(output: NestOutput, *, chat_completions: bool = False)
         output: the answer.
         chat_completions: nest the fields as Chat Completions does, instead of the flat form of Responses.
     """
-    annotations = [
-        {
-            "start_index": citation.answer_start,
-            "end_index": citation.answer_end,
-            "url": link_of(citation) or f"urn:nest:passage:{quote(citation.passage_id, safe='')}",
-            "title": title_of(citation),
-        }
-        for citation in output.citations
-    ]
+    return [to_openai_annotation(citation, chat_completions=chat_completions) for citation in output.citations]
+
+
+def to_openai_annotation(citation: Citation, *, chat_completions: bool = False) -> dict[str, Any]:
+    """Return one citation as :func:`to_openai_annotations` does all: streams send them as they become final."""
+    annotation = {
+        "start_index": citation.answer_start,
+        "end_index": citation.answer_end,
+        "url": link_of(citation) or f"urn:nest:passage:{quote(citation.passage_id, safe='')}",
+        "title": title_of(citation),
+    }
     if chat_completions:
-        return [{"type": "url_citation", "url_citation": annotation} for annotation in annotations]
-    return [{"type": "url_citation"} | annotation for annotation in annotations]
+        return {"type": "url_citation", "url_citation": annotation}
+    return {"type": "url_citation"} | annotation
 
 
 def to_gemini(output: NestOutput) -> dict[str, list[dict[str, Any]]]:

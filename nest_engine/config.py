@@ -65,7 +65,8 @@ class NestConfig:
         gamma: relaxation of the acceptance test (relaxed speculative decoding); smaller accepts more.
         max_draft_tokens: longest draft, ``n`` in the paper.
         adaptive_draft: let the running acceptance and the device's speed choose the draft length, up to
-            ``max_draft_tokens``. Only ``lossless`` does so by itself: its text does not depend on the length.
+            ``max_draft_tokens``. Only ``lossless`` does so by itself: its text does not depend on the length, though
+            which samples a seed gives does.
         fixed_lambda: use this interpolation coefficient everywhere instead of the confidence.
         draft_after_rejection: draft a span also where a draft was just rejected; the paper takes one plain token.
         mask_copied: never copy the same passage token twice in one answer.

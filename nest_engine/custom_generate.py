@@ -17,7 +17,7 @@ from nest_engine.errors import ConfigError, InputError
 from nest_engine.interfaces import TokenizedText
 from nest_engine.prompts import locate
 from nest_engine.request import Request, passage_relevance
-from nest_engine.run import Run
+from nest_engine.run import Run, answer_all
 from nest_engine.tokenization import Detokenizer
 from nest_engine.types import Citation, NestOutput, Passage
 
@@ -104,10 +104,8 @@ def custom_generate(
             )
             for row, ((text, tokens), row_passages) in enumerate(zip(prompts, found, strict=True))
         ]
-        run = Run(engine.language_model, engine.key_cache, requests, eos_ids=_eos_ids(generation_config))
-        while not run.is_done:
-            run.step()
-        outputs = run.outputs()
+        run = Run(engine.language_model, engine.key_cache, eos_ids=_eos_ids(generation_config))
+        outputs = answer_all(run, requests)
         sequences = _sequences(input_ids, outputs, generation_config)
         if not generation_config.return_dict_in_generate:
             return sequences

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nest_engine.attribution import Source
 from nest_engine.decoder import Stopwatch
@@ -60,26 +60,40 @@ def build_datastores(
     stopwatch = Stopwatch()
     with stopwatch.phase("index_building"):
         in_prompt_B = [_keys_in_prompt(request, prefill) for request, prefill in zip(requests, prefills, strict=True)]
-        wanted_B = [
-            {
-                _name(passage): passage
-                for number, passage in enumerate(request.passages)
-                if request.config.uses_datastore and number not in in_prompt
-            }
-            for request, in_prompt in zip(requests, in_prompt_B, strict=True)
-        ]
-        known, encoded = _passage_keys(
-            language_model, key_cache, {name: passage for wanted in wanted_B for name, passage in wanted.items()}
-        )
+        wanted_B = [_wanted(request) for request in requests]
+        ahead = {name: keys for request in requests for name, keys in request.read_ahead.items()}
+        wanted = {name: passage for wanted in wanted_B for name, passage in wanted.items() if name not in ahead}
+        known, encoded = _passage_keys(language_model, key_cache, wanted)
     datastores = []
     for request, in_prompt, wanted in zip(requests, in_prompt_B, wanted_B, strict=True):
         request.stopwatch.add(stopwatch)
         keys = [
-            in_prompt[number] if number in in_prompt else known[_name(passage)] if _name(passage) in wanted else None
+            in_prompt[number]
+            if number in in_prompt
+            else (ahead | known)[_name(passage)]
+            if _name(passage) in wanted
+            else None
             for number, passage in enumerate(request.passages)
         ]
-        datastores.append(Datastore(request.passages, keys, len(encoded & wanted.keys()), request.relevance))
+        num_encoded = len((encoded | request.read_ahead.keys()) & wanted.keys())
+        datastores.append(Datastore(request.passages, keys, num_encoded, request.relevance))
     return datastores
+
+
+def read_ahead(language_model: LanguageModel, key_cache: KeyCache, request: Request) -> Request:
+    """Read the passages that are new to the model before the prompt is: in a thread of one's own, say.
+
+    Args:
+        language_model: the model.
+        key_cache: where keys are kept between requests.
+        request: the request.
+
+    Returns:
+        the request with the keys that had to be computed.
+    """
+    with request.stopwatch.phase("index_building"):
+        known, encoded = _passage_keys(language_model, key_cache, _wanted(request))
+    return replace(request, read_ahead={name: known[name] for name in encoded})
 
 
 _Name = tuple[str, str]
@@ -87,6 +101,20 @@ _Name = tuple[str, str]
 
 def _name(passage: Passage) -> _Name:
     return passage.title, passage.text
+
+
+def _numbers_in_prompt(request: Request) -> set[int]:
+    """Return which passages stand in the prompt, so that reading it computes their keys."""
+    is_used = request.config.method in ("ra-nest", "lossless")
+    return {located.number for located in request.located} if is_used else set()
+
+
+def _wanted(request: Request) -> dict[_Name, Passage]:
+    """Return the passages whose keys are needed besides."""
+    if not request.config.uses_datastore:
+        return {}
+    in_prompt = _numbers_in_prompt(request)
+    return {_name(passage): passage for number, passage in enumerate(request.passages) if number not in in_prompt}
 
 
 def _passage_keys(
@@ -108,10 +136,11 @@ def _passage_keys(
 
 def _keys_in_prompt(request: Request, prefill: Prefill) -> dict[int, PassageKeys]:
     """Return keys of the passages that stand in the prompt: reading it has already computed them."""
-    if request.config.method not in ("ra-nest", "lossless"):
-        return {}
+    numbers = _numbers_in_prompt(request)
     keys = {}
     for located in request.located:
+        if located.number not in numbers:
+            continue
         first, tokens = passage_in_prompt(request.tokens, located, request.prompt)
         skipped = 1 if first == 0 else 0  # nothing precedes the first token of a prompt
         last = first + len(tokens.token_ids)

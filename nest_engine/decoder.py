@@ -8,7 +8,8 @@
         session.truncate(to m accepted tokens)
         frontier = outputs[m - 1]
 
-Sequences of a batch share the forward and nothing else: each advances by its own accepted length.
+Sequences of a batch share the forward and nothing else: each advances by its own accepted length, enters and leaves
+between two steps, and fails alone where the failure is its own.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ class Answer:
         self.lambdas: list[float] = []
         self.trace = Trace()
         self.finish_reason: FinishReason | None = None
+        self.error: Exception | None = None  # what failed in this answer alone
         self.num_forwards = 1  # the prompt's
         self.num_steps = 0
         self.spans: list[tuple[int, int]] = []  # where the accepted part of each draft begins, and its length
@@ -130,6 +132,19 @@ class Answer:
         # and the model alone decides whether they stand.
         self._text = SuffixMatcher(prompt_ids) if self._is_lossless else None
         self._generator = None if config.greedy else _generator(config.seed, frontier.logits_V.device)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the answer is finished, or has failed."""
+        return self.finish_reason is not None or self.error is not None
+
+    @contextmanager
+    def failing_alone(self) -> Iterator[None]:
+        """End this answer, and no other, where the block fails: its callbacks are its own."""
+        try:
+            yield
+        except Exception as error:
+            self.error = error
 
     def propose(self) -> Draft:
         """Search, mix and pick at the frontier, then draft what a passage continues with (steps 1 to 6, and 8).
@@ -318,7 +333,7 @@ class Answer:
 
 
 class Decoder:
-    """Advance answers together, one forward pass per step.
+    """Advance answers together, one forward pass per step; they enter between two steps and leave when they are done.
 
     Args:
         session: the session that read the prompts, one row per answer.
@@ -329,18 +344,43 @@ class Decoder:
         self._session = session
         self._answers = list(answers)
 
+    def enter(self, session: Session, answers: Sequence[Answer]) -> None:
+        """Advance more answers from the next step on; arguments as for the class.
+
+        If that fails, the answers so far can go on.
+        """
+        self._release_finished()
+        if self._answers:
+            self._session.join(session)
+        else:
+            self._session = session
+        self._answers += answers
+
     @torch.inference_mode()
     def step(self) -> None:
-        """Advance every unfinished answer by the accepted part of one draft."""
+        """Advance every unfinished answer by the accepted part of one draft.
+
+        Raises:
+            Exception: if the model fails: nobody knows then what the session holds, and no answer can go on.
+        """
         self._release_finished()
-        drafts = [answer.propose() for answer in self._answers]
-        drafts = self._complete_without_forward(drafts)
+        drafts = self._complete_without_forward(self._propose())
         if not drafts:
             return
         outputs = self._extend(drafts)
         for answer, draft, output in zip(self._answers, drafts, outputs, strict=True):
-            answer.accept(draft, answer.verify(draft, output), output)
+            with answer.failing_alone():
+                answer.accept(draft, answer.verify(draft, output), output)
         self._session.truncate([len(answer.prompt_ids) + len(answer.token_ids) for answer in self._answers])
+
+    def _propose(self) -> list[Draft]:
+        """Return the drafts of the answers; those that cannot make one have left."""
+        drafts = []
+        for answer in self._answers:
+            with answer.failing_alone():
+                drafts.append(answer.propose())
+        self._release_finished()
+        return drafts
 
     def _extend(self, drafts: Sequence[Draft]) -> list[Outputs]:
         start = time.perf_counter()
@@ -357,7 +397,8 @@ class Decoder:
         remaining = []
         for answer, draft in zip(self._answers, drafts, strict=True):
             if answer.is_completed_by(draft.tokens[0]):
-                answer.accept(draft, 1, None)
+                with answer.failing_alone():
+                    answer.accept(draft, 1, None)
                 answer.num_steps += 1
             else:
                 remaining.append(draft)
@@ -365,7 +406,7 @@ class Decoder:
         return remaining
 
     def _release_finished(self) -> None:
-        rows = [row for row, answer in enumerate(self._answers) if answer.finish_reason is None]
+        rows = [row for row, answer in enumerate(self._answers) if not answer.is_done]
         self._session.keep(rows)
         self._answers = [self._answers[row] for row in rows]
 

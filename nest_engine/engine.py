@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -10,11 +10,11 @@ import torch
 from nest_engine.config import NestConfig
 from nest_engine.decoder import Stopwatch
 from nest_engine.errors import ConfigError, InputError, NestError, RetrievalError
-from nest_engine.interfaces import LanguageModel, PassageRetriever
+from nest_engine.interfaces import LanguageModel, Message, PassageRetriever
 from nest_engine.key_cache import KeyCache
 from nest_engine.prompts import BACKGROUND, require_background
 from nest_engine.request import Request, prepare
-from nest_engine.run import Cancel, Run
+from nest_engine.run import Cancel, Run, answer_all
 from nest_engine.scoring import score
 from nest_engine.types import NestChunk, NestOutput, Passage, Score, require_text
 
@@ -168,12 +168,9 @@ class NestEngine:
         """
         if not prompts:
             return []
-        requests = self.prepare(prompts, passages, queries, self._settings(config, settings))
+        requests = self.prepare(prompts, passages, queries, self.configure(config, settings))
         self._require_room(requests)
-        run = Run(self.language_model, self.key_cache, requests)
-        while not run.is_done:
-            run.step(cancel)
-        return run.outputs()
+        return answer_all(Run(self.language_model, self.key_cache), requests, cancel)
 
     def stream(
         self,
@@ -192,7 +189,7 @@ class NestEngine:
         Yields:
             text and citations as they become final; the last chunk also carries the whole answer.
         """
-        requests = self.prepare([prompt], [passages], [query], self._settings(config, settings))
+        requests = self.prepare([prompt], [passages], [query], self.configure(config, settings))
         self._require_room(requests)
         return self._stream(requests, cancel)
 
@@ -224,7 +221,7 @@ class NestEngine:
             ContextOverflowError: if prompt and text exceed the context.
         """
         require_text("text", text)
-        scored_with = self._settings(config, settings)
+        scored_with = self.configure(config, settings)
         queries = [query if query or passages is not None else prompt or text]
         [request] = self.prepare([prompt], [passages], queries, scored_with)
         return score(self.language_model, self.key_cache, request, text)
@@ -232,6 +229,14 @@ class NestEngine:
     def format_question(self, question: str) -> str:
         """Return the prompt that puts a question to this model: its chat template, or ``Question: ... Answer:``."""
         return self.language_model.tokenizer.format_question(question)
+
+    def format_chat(self, messages: Sequence[Message]) -> str:
+        """Return the prompt that lets this model answer a conversation: its chat template, or plain text.
+
+        Raises:
+            InputError: if the model's template refuses the conversation.
+        """
+        return self.language_model.tokenizer.format_chat(messages)
 
     def as_custom_generate(
         self, passages: Sequence[Passage] | None = None, *, config: NestConfig | None = None, **settings: Any
@@ -254,7 +259,7 @@ class NestEngine:
         elsewhere = settings.keys() & {"max_new_tokens", "temperature", "top_k", "top_p", "stop"}
         if elsewhere:
             raise ConfigError(f"{min(elsewhere)} comes from model.generate(...): give it there, not here")
-        chosen = self._settings(config, settings)
+        chosen = self.configure(config, settings)
         if chosen.method == "ra":
             raise ConfigError("method='ra' only writes passages into the prompt, which is fixed here: write them there")
         return custom_generate(self, passages, chosen)
@@ -331,19 +336,23 @@ class NestEngine:
         for request in requests:
             request.require_room(self.language_model.context_length)
 
-    def _settings(self, config: NestConfig | None, settings: dict[str, Any]) -> NestConfig:
+    def configure(self, config: NestConfig | None = None, settings: Mapping[str, Any] | None = None) -> NestConfig:
+        """Return the settings of a call: ``settings`` on top of ``config``, or of the engine's.
+
+        Raises:
+            ConfigError: if a setting is unknown or not valid.
+        """
         if config is not None and not isinstance(config, NestConfig):
             raise ConfigError(f"config must be a NestConfig, got {type(config).__name__}: NestConfig(...) makes one")
-        return (config or self.config).replace(**settings)
+        return (config or self.config).replace(**settings or {})
 
     def _stream(self, requests: Sequence[Request], cancel: Cancel | None) -> Iterator[NestChunk]:
-        run = Run(self.language_model, self.key_cache, requests)
-        while not run.is_done:
-            release = run.step(cancel)[0]
-            if run.is_done:
-                yield NestChunk(release.text, tuple(release.citations), run.outputs()[0])
-            elif release.text or release.citations:
-                yield NestChunk(release.text, tuple(release.citations))
+        run = Run(self.language_model, self.key_cache)
+        [decoding] = run.enter(requests)
+        for _ in run.steps(cancel):
+            chunk = decoding.take()
+            if chunk.text or chunk.citations or chunk.output:
+                yield chunk
 
 
 def _as_language_model(

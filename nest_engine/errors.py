@@ -10,6 +10,9 @@ NestError
 │   ├── CorruptIndexError                truncated, altered or incomplete files
 │   └── IndexMismatchError               built for another embedding model, corpus or format
 ├── RetrievalError(RuntimeError)         first-stage search failed
+├── DecodingError(RuntimeError)          the model failed while answers were decoded together
+├── QueueFullError(RuntimeError)         too many requests wait for the scheduler
+├── SchedulerClosedError(RuntimeError)   the scheduler takes no more requests
 └── MissingDependencyError(ImportError)  an optional package is missing; names the install command
 """
 
@@ -62,6 +65,18 @@ class IndexMismatchError(PassageIndexError):
 
 class RetrievalError(NestError, RuntimeError):
     """First-stage passage search failed."""
+
+
+class DecodingError(NestError, RuntimeError):
+    """The model failed while answers were decoded together."""
+
+
+class QueueFullError(NestError, RuntimeError):
+    """Too many requests wait for the scheduler."""
+
+
+class SchedulerClosedError(NestError, RuntimeError):
+    """The scheduler takes no more requests."""
 
 
 class MissingDependencyError(NestError, ImportError):

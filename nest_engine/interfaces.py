@@ -13,6 +13,7 @@ from nest_engine.types import Frontier, Outputs, Passage, TokenizedPassage
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from typing_extensions import Self
 
 
 @runtime_checkable
@@ -36,6 +37,18 @@ class TokenizedText(NamedTuple):
     token_ids: tuple[int, ...]
     starts: tuple[int, ...]
     ends: tuple[int, ...]
+
+
+class Message(NamedTuple):
+    """One turn of a conversation.
+
+    Args:
+        role: ``system``, ``user`` or ``assistant``.
+        text: what was said.
+    """
+
+    role: str
+    text: str
 
 
 class Tokenizer(Protocol):
@@ -65,6 +78,10 @@ class Tokenizer(Protocol):
 
     def format_question(self, question: str) -> str:
         """Return the prompt that puts a question to the model."""
+        ...
+
+    def format_chat(self, messages: Sequence[Message]) -> str:
+        """Return the prompt that lets the model answer a conversation."""
         ...
 
 
@@ -98,6 +115,10 @@ class Session(Protocol):
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every row that is not listed."""
+        ...
+
+    def join(self, other: Self) -> None:
+        """Append the rows of another session of the same model, which is used up by it."""
         ...
 
 

@@ -362,7 +362,16 @@ class HuggingFaceSession:
         """Drop every row that is not listed."""
         if list(rows) != list(range(len(self._lengths))):
             self._lengths = [self._lengths[row] for row in rows]
-            self._cache.keep(rows)
+            self._cache.keep(rows, 2 * max(self._lengths, default=0))
+
+    @torch.inference_mode()
+    def join(self, other: HuggingFaceSession) -> None:
+        """Append the rows of another session of the same model, which is used up by it.
+
+        If that fails, for want of memory say, this session is as it was.
+        """
+        self._cache.join(other._cache)
+        self._lengths += other._lengths
 
     def forward(self, drafts: Sequence[Sequence[int]], *, last_logits_only: bool = False) -> tuple[Tensor, Tensor]:
         """Read drafts; return logits ``[B, T, V]`` in float32 and hidden states ``[B, T, D]``.
@@ -408,9 +417,16 @@ class _RowCache(Cache):
             self.layers.append(_RowCacheLayer(self))
         return self.layers[layer_idx].update(key_states, value_states)
 
-    def keep(self, rows: Sequence[int]) -> None:
+    def keep(self, rows: Sequence[int], slots: int) -> None:
         for layer in self.layers:
-            cast(_RowCacheLayer, layer).keep(rows)
+            cast(_RowCacheLayer, layer).keep(rows, slots)
+
+    def join(self, other: _RowCache) -> None:
+        """Append another cache's rows; nothing is changed before everything has been computed."""
+        layers = cast(list[_RowCacheLayer], self.layers)
+        joined = [mine.joined(cast(_RowCacheLayer, its)) for mine, its in zip(layers, other.layers, strict=True)]
+        for layer, (keys, values) in zip(layers, joined, strict=True):
+            layer.keys, layer.values = keys, values
 
 
 class _RowCacheLayer(CacheLayerMixin):
@@ -436,10 +452,17 @@ class _RowCacheLayer(CacheLayerMixin):
         self.values = _write_rows(_grown(self.values, length), value_states, starts)
         return self.keys[:, :, :length], self.values[:, :, :length]
 
-    def keep(self, rows: Sequence[int]) -> None:
+    def keep(self, rows: Sequence[int], slots: int) -> None:
+        """Drop the other rows, and the slots beyond ``slots``: a long row that has left leaves no wide buffer."""
         if self.is_initialized:
             kept = torch.tensor(list(rows), dtype=torch.long, device=self.device)
-            self.keys, self.values = self.keys[kept], self.values[kept]
+            self.keys, self.values = self.keys[kept, :, :slots], self.values[kept, :, :slots]
+
+    def joined(self, other: _RowCacheLayer) -> tuple[Tensor, Tensor]:
+        """Return the keys and values of both layers' rows, the shorter buffer padded."""
+        if not self.is_initialized:  # a layer that shares another's keys has none of its own
+            return self.keys, self.values
+        return _stacked(self.keys, other.keys), _stacked(self.values, other.values)
 
     def get_seq_length(self) -> int:
         return max(self._cache.starts, default=0)
@@ -461,6 +484,15 @@ def _grown(buffer: Tensor, length: int) -> Tensor:
     grown = buffer.new_zeros(*buffer.shape[:2], max(length, 2 * slots, 256), buffer.shape[3])
     grown[:, :, :slots] = buffer
     return grown
+
+
+def _stacked(buffer: Tensor, other: Tensor) -> Tensor:
+    """Return the rows of both buffers in one, as wide as the wider."""
+    rows, slots = buffer.shape[0], max(buffer.shape[2], other.shape[2])
+    stacked = buffer.new_zeros(rows + other.shape[0], buffer.shape[1], slots, buffer.shape[3])
+    stacked[:rows, :, : buffer.shape[2]] = buffer
+    stacked[rows:, :, : other.shape[2]] = other
+    return stacked
 
 
 def _write_rows(buffer: Tensor, states: Tensor, starts: Sequence[int]) -> Tensor:

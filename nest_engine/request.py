@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nest_engine.config import NestConfig
@@ -11,7 +11,7 @@ from nest_engine.errors import ContextOverflowError, InputError
 from nest_engine.interfaces import LanguageModel, TokenizedText, Tokenizer
 from nest_engine.prompts import LocatedPassage, locate, place, question_start, untrusted_ranges
 from nest_engine.relevance import rank_information, relevance
-from nest_engine.types import Passage, require_text
+from nest_engine.types import Passage, PassageKeys, require_text
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Request:
         stopwatch: seconds spent on the request.
         process_logits: changes the model's logits before anything else sees them.
         is_stopped: ends the answer at a token.
+        read_ahead: keys that were computed before the prompt is read, by title and text of their passages.
     """
 
     config: NestConfig
@@ -43,6 +44,7 @@ class Request:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     process_logits: LogitsProcessor | None = None
     is_stopped: StoppingCriterion | None = None
+    read_ahead: Mapping[tuple[str, str], PassageKeys] = field(default_factory=dict)
 
     def require_room(self, context: int | None) -> None:
         """Make sure that an answer fits in the context, and say so in the notices when it has to be shorter.

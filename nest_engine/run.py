@@ -1,112 +1,217 @@
-"""Requests on their way to answers: what `generate`, `generate_batch` and `stream` share."""
+"""Requests on their way to answers: what `generate`, `generate_batch`, `stream` and the scheduler share."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import cast
 
 from nest_engine.attribution import Attributor
 from nest_engine.config import NestConfig
-from nest_engine.datastore import build_datastores
+from nest_engine.datastore import Datastore, build_datastores
 from nest_engine.decoder import Answer, Decoder, Stopwatch
 from nest_engine.draft_length import AdaptiveDraftLength, DraftLength, FixedDraftLength
 from nest_engine.errors import InputError
 from nest_engine.interfaces import LanguageModel, Prefill, Session
 from nest_engine.key_cache import KeyCache
 from nest_engine.request import Request
-from nest_engine.transcript import Release, Transcript
-from nest_engine.types import FinishReason, NestOutput
+from nest_engine.transcript import Transcript
+from nest_engine.types import Citation, FinishReason, NestChunk, NestOutput
 
 Cancel = Callable[[], bool]
 """Asked between steps; True ends decoding."""
 
 
+class Decoding:
+    """One request on its way to its answer.
+
+    Args:
+        request: the request.
+        datastore: what can be copied.
+        answer: the answer as tokens.
+        transcript: the answer as text.
+    """
+
+    def __init__(self, request: Request, datastore: Datastore, answer: Answer, transcript: Transcript) -> None:
+        self.answer = answer
+        self._request = request
+        self._datastore = datastore
+        self._transcript = transcript
+        self._text = ""  # what is final and has not been taken
+        self._citations: list[Citation] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the answer is finished, or has failed."""
+        return self.answer.is_done
+
+    def cancel(self) -> None:
+        """End the answer with what it has, unless it has ended."""
+        self.answer.finish_reason = self.answer.finish_reason or "cancelled"
+
+    def advance(self) -> None:
+        """Read the tokens that the answer has gained in a step."""
+        with self.answer.failing_alone():
+            release = self._transcript.advance()
+            self._text += release.text
+            self._citations += release.citations
+
+    def take(self) -> NestChunk:
+        """Return what has become final since the last call; once the answer is finished, also the whole of it.
+
+        Raises:
+            Exception: what has failed in this answer alone.
+        """
+        output = self.output if self.is_done else None
+        chunk = NestChunk(self._text, tuple(self._citations), output)
+        self._text, self._citations = "", []
+        return chunk
+
+    @cached_property
+    def output(self) -> NestOutput:
+        """The finished answer.
+
+        Raises:
+            Exception: what has failed in this answer alone.
+        """
+        if self.answer.error is not None:
+            raise self.answer.error
+        return NestOutput(
+            text=self._transcript.text,
+            citations=tuple(self._transcript.citations),
+            finish_reason=cast(FinishReason, self.answer.finish_reason),
+            stats=dataclasses.replace(self.answer.stats(), encoded_passages=self._datastore.num_encoded),
+            token_ids=tuple(self.answer.token_ids),
+            provenance=tuple(self.answer.provenance()),
+            lambdas=tuple(self.answer.lambdas),
+            prompt=self._request.prompt,
+            passages=self._request.passages,
+            notices=tuple(self._request.notices),
+            trace=tuple(self._transcript.trace()),
+        )
+
+
 class Run:
-    """Decode requests together.
+    """Decode requests together; they enter between two steps, and each leaves when it is done.
 
     Args:
         language_model: the model.
         key_cache: where passage keys are kept between requests.
-        requests: one for each answer.
         eos_ids: tokens that end an answer; the model's own by default.
     """
 
     def __init__(
-        self,
-        language_model: LanguageModel,
-        key_cache: KeyCache,
-        requests: Sequence[Request],
-        *,
-        eos_ids: frozenset[int] | None = None,
+        self, language_model: LanguageModel, key_cache: KeyCache, *, eos_ids: frozenset[int] | None = None
     ) -> None:
-        self._requests = requests
-        eos_ids = language_model.eos_ids if eos_ids is None else eos_ids
-        forbidden = language_model.tokenizer.control_ids | eos_ids
-        session, prefills = _read_prompts(language_model, requests)
-        self._datastores = build_datastores(language_model, key_cache, requests, prefills)
-        self.answers: list[Answer] = []
-        self._transcripts: list[Transcript] = []
-        for request, prefill, datastore in zip(requests, prefills, self._datastores, strict=True):
-            with request.stopwatch.phase("index_building"):
-                index = datastore.index(forbidden, mask_copied=request.config.mask_copied)
-            answer = Answer(
-                request.tokens.token_ids,
-                prefill.frontier,
-                index,
-                request.config,
-                eos_ids=eos_ids,
-                max_tokens=request.room(language_model.context_length),
-                draft_length=_draft_length(request.config, language_model),
-                stopwatch=request.stopwatch,
-                process_logits=request.process_logits,
-                is_stopped=request.is_stopped,
-            )
-            attributor = Attributor(datastore.sources(), min_tokens=request.config.min_citation_tokens)
-            self.answers.append(answer)
-            self._transcripts.append(Transcript(answer, language_model.tokenizer.decode, attributor))
-        self._decoder = Decoder(session, self.answers)
+        self._language_model = language_model
+        self._key_cache = key_cache
+        self._eos_ids = language_model.eos_ids if eos_ids is None else eos_ids
+        self._decoder: Decoder | None = None
+        self._decodings: list[Decoding] = []
 
-    @property
-    def is_done(self) -> bool:
-        """Whether every answer is finished."""
-        return all(answer.finish_reason for answer in self.answers)
+    def __len__(self) -> int:
+        """Return the number of answers in the making."""
+        return len(self._decodings)
 
-    def step(self, cancel: Cancel | None = None) -> list[Release]:
-        """Advance every unfinished answer; return what each of all answers released."""
+    def enter(self, requests: Sequence[Request]) -> list[Decoding]:
+        """Read the prompts of requests, and the passages that are new to the model; decode from the next step on.
+
+        If that fails, the answers in the making can go on.
+
+        Args:
+            requests: one for each answer.
+
+        Returns:
+            the answers in the making, in the order of the requests.
+        """
+        session, prefills = _read_prompts(self._language_model, requests)
+        datastores = build_datastores(self._language_model, self._key_cache, requests, prefills)
+        entering = [
+            self._decoding(request, prefill, datastore)
+            for request, prefill, datastore in zip(requests, prefills, datastores, strict=True)
+        ]
+        answers = [decoding.answer for decoding in entering]
+        if self._decoder is None:
+            self._decoder = Decoder(session, answers)
+        else:
+            self._decoder.enter(session, answers)
+        self._decodings += entering
+        return entering
+
+    def step(self) -> list[Decoding]:
+        """Advance every answer in the making.
+
+        Returns:
+            those that were advanced; whatever one of them failed with is raised when it is taken from.
+
+        Raises:
+            Exception: if the model fails; then no answer in the making can go on.
+        """
+        advanced = self._decodings
+        if self._decoder is not None:
+            self._decoder.step()
+        for decoding in advanced:
+            decoding.advance()
+        self._decodings = [decoding for decoding in advanced if not decoding.is_done]
+        if not self._decodings:
+            self._decoder = None  # an idle run holds no cache
+        return advanced
+
+    def steps(self, cancel: Cancel | None = None) -> Iterator[list[Decoding]]:
+        """Step until every answer is done, cancelling all of them when ``cancel`` says so; yield as ``step`` returns.
+
+        Raises:
+            InputError: if ``cancel`` cannot be called.
+        """
         if cancel is not None and not callable(cancel):
             raise InputError(f"cancel must be callable, got {type(cancel).__name__}; of an Event, give its is_set")
-        unfinished = [answer.finish_reason is None for answer in self.answers]
-        if cancel is not None and cancel():
-            for answer in self.answers:
-                answer.finish_reason = answer.finish_reason or "cancelled"
-        else:
-            self._decoder.step()
-        return [
-            transcript.advance() if was_unfinished else Release("", [])
-            for transcript, was_unfinished in zip(self._transcripts, unfinished, strict=True)
-        ]
+        while self._decodings:
+            if cancel is not None and cancel():
+                for decoding in self._decodings:
+                    decoding.cancel()
+            yield self.step()
 
-    def outputs(self) -> list[NestOutput]:
-        """Return the finished answers."""
-        return [
-            NestOutput(
-                text=transcript.text,
-                citations=tuple(transcript.citations),
-                finish_reason=cast(FinishReason, answer.finish_reason),
-                stats=dataclasses.replace(answer.stats(), encoded_passages=datastore.num_encoded),
-                token_ids=tuple(answer.token_ids),
-                provenance=tuple(answer.provenance()),
-                lambdas=tuple(answer.lambdas),
-                prompt=request.prompt,
-                passages=request.passages,
-                notices=tuple(request.notices),
-                trace=tuple(transcript.trace()),
-            )
-            for request, datastore, answer, transcript in zip(
-                self._requests, self._datastores, self.answers, self._transcripts, strict=True
-            )
-        ]
+    def _decoding(self, request: Request, prefill: Prefill, datastore: Datastore) -> Decoding:
+        lm = self._language_model
+        with request.stopwatch.phase("index_building"):
+            forbidden = lm.tokenizer.control_ids | self._eos_ids
+            index = datastore.index(forbidden, mask_copied=request.config.mask_copied)
+        answer = Answer(
+            request.tokens.token_ids,
+            prefill.frontier,
+            index,
+            request.config,
+            eos_ids=self._eos_ids,
+            max_tokens=request.room(lm.context_length),
+            draft_length=_draft_length(request.config, lm),
+            stopwatch=request.stopwatch,
+            process_logits=request.process_logits,
+            is_stopped=request.is_stopped,
+        )
+        attributor = Attributor(datastore.sources(), min_tokens=request.config.min_citation_tokens)
+        return Decoding(request, datastore, answer, Transcript(answer, lm.tokenizer.decode, attributor))
+
+
+def answer_all(run: Run, requests: Sequence[Request], cancel: Cancel | None = None) -> list[NestOutput]:
+    """Decode requests together until every answer is finished.
+
+    Args:
+        run: where to decode them.
+        requests: one for each answer.
+        cancel: asked between steps; True ends every answer.
+
+    Returns:
+        the answers, in the order of the requests.
+
+    Raises:
+        Exception: the first failure of any of them.
+    """
+    decodings = run.enter(requests)
+    for advanced in run.steps(cancel):
+        for decoding in advanced:
+            decoding.take()
+    return [decoding.output for decoding in decodings]
 
 
 def _draft_length(config: NestConfig, language_model: LanguageModel) -> DraftLength:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from nest_engine.interfaces import Prefill, TokenizedText
+from nest_engine.interfaces import Message, Prefill, TokenizedText
+from nest_engine.tokenization import plain_chat
 from nest_engine.types import Frontier, Outputs, Passage, TokenizedPassage
 
 EOS = 256
@@ -56,7 +57,11 @@ class ByteTokenizer:
 
     def format_question(self, question: str) -> str:
         """Put a question into ``Question: ... Answer:``."""
-        return f"Question: {question}\nAnswer:"
+        return self.format_chat([Message("user", question)])
+
+    def format_chat(self, messages: Sequence[Message]) -> str:
+        """Write a conversation plainly."""
+        return plain_chat(messages)
 
 
 class ScriptedLanguageModel:
@@ -178,3 +183,8 @@ class ScriptedSession:
         """Drop every row that is not listed."""
         self._rows = [self._rows[row] for row in rows]
         self._prompt_lengths = [self._prompt_lengths[row] for row in rows]
+
+    def join(self, other: ScriptedSession) -> None:
+        """Append the rows of another session."""
+        self._rows += other._rows
+        self._prompt_lengths += other._prompt_lengths

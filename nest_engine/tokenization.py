@@ -8,9 +8,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import tokenizers
+from jinja2 import TemplateError
 
-from nest_engine.errors import UnsupportedModelError
-from nest_engine.interfaces import TokenizedText
+from nest_engine.errors import InputError, UnsupportedModelError
+from nest_engine.interfaces import Message, TokenizedText
 from nest_engine.types import Passage, TokenizedPassage, require_text
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 _CONTEXT_TOKENS = 4  # enough for any decoder that looks back, for instance at the bytes of an unfinished character
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def plain_chat(messages: Sequence[Message]) -> str:
+    """Write a conversation for a model without a chat template: ``Question: ... Answer:``, instructions in front."""
+    before = {"system": "", "user": "Question: ", "assistant": "Answer: "}
+    after = {"system": "\n\n", "user": "\n", "assistant": "\n\n"}
+    return "".join(f"{before[role]}{text}{after[role]}" for role, text in messages) + "Answer:"
 
 
 def titled_text(passage: Passage) -> str:
@@ -133,10 +141,22 @@ class TextTokenizer:
 
     def format_question(self, question: str) -> str:
         """Put a question into the chat template, or into ``Question: ... Answer:`` when there is none."""
+        return self.format_chat([Message("user", question)])
+
+    def format_chat(self, messages: Sequence[Message]) -> str:
+        """Put a conversation into the chat template, or write it plainly (``plain_chat``) when there is none.
+
+        Raises:
+            InputError: if the template refuses the conversation.
+        """
         if not self._owner.chat_template:
-            return f"Question: {question}\nAnswer:"
-        messages = [{"role": "user", "content": question}]
-        prompt = self._owner.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return plain_chat(messages)
+        turns = [{"role": message.role, "content": message.text} for message in messages]
+        try:
+            prompt = self._owner.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            roles = ", ".join(message.role for message in messages)
+            raise InputError(f"the model's chat template refuses the roles {roles}: {error}") from error
         assert isinstance(prompt, str)
         return prompt
 

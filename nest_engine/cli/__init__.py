@@ -23,6 +23,7 @@ from nest_engine.cli.ask_command import ask
 from nest_engine.cli.demo_command import demo
 from nest_engine.cli.eval_command import evaluate
 from nest_engine.cli.index_commands import app as index_app
+from nest_engine.cli.serve_command import serve
 from nest_engine.cli.tune_command import tune
 from nest_engine.cli.ui_command import ui
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(ask)
 app.command()(ui)
+app.command()(serve)
 app.command()(tune)
 app.command("eval")(evaluate)
 app.add_typer(index_app, name="index")

@@ -18,7 +18,6 @@ from nest_engine.config import NestConfig
 
 DEFAULT_PORT = 6378  # N, E, S, T on a telephone
 _EXAMPLES = 4
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @reports_errors
@@ -40,13 +39,13 @@ def ui(
     ] = None,
 ) -> None:
     """Ask questions on a page in your browser; answers show what they quote from where."""
-    from nest_engine.ui import About, create_app, listen, serve
-    from nest_engine.ui.server import url_of
+    from nest_engine.ui import About, create_app, serve
+    from nest_engine.web.listening import LOOPBACK, listen, url_of
 
     loading.require_docs(docs or [])
     defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
     with listen(host, port) as listening:
-        if host not in _LOOPBACK:
+        if host not in LOOPBACK:
             remark("note", f"whoever reaches {host} can ask, and read the passages that answers quote")
         engine = loading.load_engine(model)
         if defaults is not None:

@@ -10,7 +10,6 @@ try:
 except ImportError as missing:
     raise MissingDependencyError((missing.name or "starlette").partition(".")[0], "ui") from missing
 
-from nest_engine.ui.app import About, create_app
-from nest_engine.ui.server import listen, serve
+from nest_engine.ui.app import About, create_app, serve
 
-__all__ = ["About", "create_app", "listen", "serve"]
+__all__ = ["About", "create_app", "serve"]

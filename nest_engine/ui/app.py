@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,24 +12,43 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
 
 from nest_engine.config import Method, NestConfig
 from nest_engine.errors import InputError, NestError
 from nest_engine.types import require_text
 from nest_engine.ui.answering import Desk, RunningAnswer
-from nest_engine.ui.guard import Guard
+from nest_engine.web.guard import Guard
+from nest_engine.web.listening import server
+from nest_engine.web.reading import json_body
+from nest_engine.web.streaming import ClosingStream
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from nest_engine.engine import NestEngine
 
 BUSY = "another question is being answered; ask again when it is done"
 
 _STATIC = Path(__file__).parent / "static"
 _LONGEST_BODY = 65_536  # bytes
+_SECONDS_TO_CLOSE = 5  # for a client that has sent half a question
+# The page runs its own script and style, talks to its own server, and nothing else; Trusted Types turns any attempt
+# to make HTML out of a string into an error.
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 _SETTINGS = ("method", "gamma", "max_new_tokens")
 _SUMMARIES: dict[Method, str] = {
     "nest": "mixes model and passages, copies and verifies spans",
@@ -84,16 +104,16 @@ def create_app(engine: NestEngine, about: About, *, host: str = "127.0.0.1", pat
 
     async def ask(request: Request) -> Response:
         try:
-            question, settings = _read(request.headers.get("content-type", ""), await _body(request))
+            question, settings = _read(await json_body(request, _LONGEST_BODY))
             config = engine.config.replace(**settings)
         except NestError as error:
-            return JSONResponse({"error": str(error)}, 400)
+            return _refuse(400, str(error))
         except ClientDisconnect:  # in the middle of the question
             return Response(status_code=400)
         answer = await desk.start(question, config)
         if answer is None:
             return JSONResponse({"error": BUSY}, 503, headers={"Retry-After": "1"})
-        return AnswerResponse(answer)
+        return ClosingStream(_lines(answer), media_type="application/x-ndjson", on_close=answer.cancel)
 
     app = Starlette(
         routes=[
@@ -102,29 +122,25 @@ def create_app(engine: NestEngine, about: About, *, host: str = "127.0.0.1", pat
             Route("/api/ask", ask, methods=["POST"]),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
-        middleware=[Middleware(Guard, host=host)],
+        middleware=[Middleware(Guard, host=host, headers=_HEADERS, refuse=_refuse)],
     )
     app.state.desk = desk
     return app
 
 
-class AnswerResponse(StreamingResponse):
-    """An answer as lines of JSON while it is made; a closed connection cancels it.
+def page_server(app: Starlette) -> uvicorn.Server:
+    """Return a server for an application of ``create_app``; it does not wait for an answer when it is stopped."""
+    return server(app, seconds_to_close=_SECONDS_TO_CLOSE, on_stop=app.state.desk.close)
+
+
+def serve(app: Starlette, listening: socket.socket) -> None:
+    """Serve until interrupted.
 
     Args:
-        answer: the answer in the making.
+        app: the application.
+        listening: where to serve it.
     """
-
-    def __init__(self, answer: RunningAnswer) -> None:
-        super().__init__(_lines(answer), media_type="application/x-ndjson")
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer, until it is complete or nobody reads it any more."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._answer.cancel()
+    page_server(app).run(sockets=[listening])
 
 
 async def _lines(answer: RunningAnswer) -> AsyncIterator[str]:
@@ -139,24 +155,16 @@ def _method(config: NestConfig) -> dict[str, Any]:
     return {"name": config.method, "summary": _SUMMARIES[config.method], "gamma": gamma}
 
 
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _LONGEST_BODY:
-            raise InputError(f"the request is longer than {_LONGEST_BODY:,} bytes; ask a shorter question")
-    return bytes(body)
+def _refuse(status: int, reason: str) -> Response:
+    return JSONResponse({"error": reason}, status)
 
 
-def _read(content_type: str, body: bytes) -> tuple[str, dict[str, Any]]:
+def _read(body: bytes) -> tuple[str, dict[str, Any]]:
     """Return the question and the settings of a request.
 
     Raises:
         InputError: if there are none.
     """
-    # A page of another site can send plain text without asking first, but not this type.
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise InputError(f"the request is of type {content_type[:100]!r}; send application/json")
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError) as error:

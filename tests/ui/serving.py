@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 
-from nest_engine.ui.server import listen, server, url_of
+from nest_engine.ui.app import page_server
+from tests.serving import running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Playwright
@@ -22,20 +20,9 @@ NO_BROWSER = "no Chromium here: `playwright install chromium`, or any package th
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@contextmanager
-def served(app: Starlette) -> Iterator[str]:
-    """Serve an application in a thread, at a free port; yield its address without the trailing slash."""
-    with listen("127.0.0.1", 0) as listening:
-        running = server(app)
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            while not running.started and thread.is_alive():
-                time.sleep(0.01)
-            yield url_of(listening, "127.0.0.1").rstrip("/")
-        finally:
-            running.should_exit = True
-            thread.join()
+def served(app: Starlette) -> AbstractContextManager[str]:
+    """Serve the page in a thread, at a free port; yield its address without the trailing slash."""
+    return running(app, page_server)
 
 
 def launch(playwright: Playwright) -> Browser | None:

@@ -185,7 +185,7 @@ def test_its_own_page_may_ask(page: TestClient) -> None:
         (b"{", "the request is not JSON"),
         (b"\xff", "the request is not JSON"),
         (b"[" * 60_000, "the request is not JSON"),
-        (b'{"question": "' + b"a" * 70_000 + b'"}', "the request is longer than 65,536 bytes; ask a shorter question"),
+        (b'{"question": "' + b"a" * 70_000 + b'"}', "the request is longer than 65,536 bytes; send a shorter one"),
     ],
 )
 def test_a_bad_question_is_refused_with_the_reason(page: TestClient, body: bytes, message: str) -> None:

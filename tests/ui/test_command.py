@@ -22,7 +22,7 @@ import nest_demo
 import nest_engine.ui
 from nest_engine import InputError
 from nest_engine.cli import app, loading, ui_command
-from nest_engine.ui.server import listen, url_of
+from nest_engine.web.listening import listen, url_of
 from tests.ui.support import scripted_engine
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])

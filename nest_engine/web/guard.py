@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# The page runs its own script and style, talks to its own server, and nothing else; Trusted Types turns any attempt
-# to make HTML out of a string into an error.
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        "require-trusted-types-for 'script'; trusted-types 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+Refuse = Callable[[int, str], Response]
+"""A status and a reason, to the response that says so."""
 
 
 class Guard:
-    """Refuse requests meant for another host or sent by another site's page, and forbid the page what it does not need.
+    """Refuse requests meant for another host or sent by another site's page, and send headers with every response.
 
     A site whose name is made to point to this machine (DNS rebinding) shows in the ``Host`` header: only ``localhost``,
     plain addresses and the name that the server was told to listen at are answered. Another site's page shows in
@@ -34,11 +23,15 @@ class Guard:
     Args:
         app: what is guarded.
         host: the name or address that the server listens at.
+        headers: sent with every response: what browsers shall keep from doing.
+        refuse: makes the response to a refused request.
     """
 
-    def __init__(self, app: ASGIApp, host: str) -> None:
+    def __init__(self, app: ASGIApp, host: str, headers: Mapping[str, str], refuse: Refuse) -> None:
         self._app = app
         self._host = host.lower()
+        self._headers = headers
+        self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -48,21 +41,22 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
         refusal = self._refusal(Headers(scope=scope))
         await (refusal or self._app)(scope, receive, send_guarded)
 
-    def _refusal(self, headers: Headers) -> JSONResponse | None:
+    def _refusal(self, headers: Headers) -> Response | None:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             shown = ", ".join(hosts)[:100]
-            error = f"this server does not answer for {shown!r}; open it as localhost or by its address"
-            return JSONResponse({"error": error}, 421)
+            return self._refuse(
+                421, f"this server does not answer for {shown!r}; open it as localhost or by its address"
+            )
         origin = headers.get("origin")
         if origin is not None and origin.lower() != f"http://{hosts[0].lower()}":
-            return JSONResponse({"error": "only this server's own page may ask"}, 403)
+            return self._refuse(403, "only this server's own page may ask")
         return None
 
     def _is_ours(self, host: str) -> bool:

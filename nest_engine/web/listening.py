@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 
 import uvicorn
 from starlette.applications import Starlette
 
 from nest_engine.errors import InputError
 
-_SECONDS_TO_CLOSE = 5  # for a client that has sent half a question
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -49,36 +50,31 @@ def url_of(listening: socket.socket, host: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-def serve(app: Starlette, listening: socket.socket) -> None:
-    """Serve until interrupted.
+def server(app: Starlette, *, seconds_to_close: int, on_stop: Callable[[], None] | None = None) -> uvicorn.Server:
+    """Return a quiet server; ``run(sockets=[...])`` serves until interrupted.
 
     Args:
         app: the application.
-        listening: where to serve it.
+        seconds_to_close: how long requests in the making may take once the server is stopped.
+        on_stop: called when the server is stopped, before it waits for them.
     """
-    server(app).run(sockets=[listening])
-
-
-def server(app: Starlette) -> uvicorn.Server:
-    """Return a quiet server for an application of ``create_app``."""
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         server_header=False,
         ws="none",
-        timeout_graceful_shutdown=_SECONDS_TO_CLOSE,
+        timeout_graceful_shutdown=seconds_to_close,
     )
-    return _Server(config, app)
+    return _Server(config, on_stop)
 
 
 class _Server(uvicorn.Server):
-    """A server that does not wait for an answer in the making when it is stopped."""
-
-    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None] | None) -> None:
         super().__init__(config)
-        self._desk = app.state.desk
+        self._on_stop = on_stop
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._desk.close()
+        if self._on_stop is not None:
+            self._on_stop()
         await super().shutdown(sockets)

@@ -1,0 +1,37 @@
+"""Who may ask: whoever has the key, where there is one."""
+
+from __future__ import annotations
+
+import hmac
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from nest_engine.server.errors import error_response
+
+OPEN = frozenset({"/health"})  # paths that ask for no key
+
+
+class RequireKey:
+    """Refuse requests without the key, whatever they ask for, except whether the server is alive.
+
+    Args:
+        app: what is behind the door.
+        key: what ``Authorization: Bearer`` has to carry.
+    """
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {key}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        app = self._app
+        if scope["type"] == "http" and scope["path"] not in OPEN:
+            given = Headers(scope=scope).get("authorization", "").encode("latin-1")
+            if not hmac.compare_digest(given, self._expected):
+                reason = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
+                refusal = error_response(401, reason, code="invalid_api_key")
+                refusal.headers["WWW-Authenticate"] = "Bearer"
+                app = refusal
+        await app(scope, receive, send)

@@ -1,0 +1,90 @@
+"""Errors as clients of OpenAI expect them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from nest_engine.errors import (
+    ConfigError,
+    ContextOverflowError,
+    DecodingError,
+    InputError,
+    NestError,
+    QueueFullError,
+    RetrievalError,
+    SchedulerClosedError,
+)
+from nest_engine.server.requests import problems
+from nest_engine.web.reading import NotJSONError, TooLongError
+
+_RETRY_SECONDS = 1
+_logger = logging.getLogger(__name__)
+
+
+class UnknownModelError(InputError):
+    """A request names a model that this server does not have."""
+
+
+# The first that fits: what is special stands before what is general.
+_STATUSES: tuple[tuple[type[Exception], int, str | None], ...] = (
+    (ContextOverflowError, 400, "context_length_exceeded"),
+    (UnknownModelError, 404, "model_not_found"),
+    (NotJSONError, 415, None),
+    (TooLongError, 413, None),
+    (InputError, 400, None),
+    (ConfigError, 400, None),
+    (QueueFullError, 503, "queue_full"),
+    (SchedulerClosedError, 503, "closed"),
+    (RetrievalError, 502, "passage_search_failed"),
+    (DecodingError, 500, "decoding_failed"),
+)
+
+
+def error_body(status: int, message: str, *, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """Return an error in OpenAI's shape."""
+    kind = "authentication_error" if status == 401 else "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def error_response(status: int, message: str, *, param: str | None = None, code: str | None = None) -> JSONResponse:
+    """Return the response for an error; one that passes says when to ask again."""
+    headers = {"Retry-After": str(_RETRY_SECONDS)} if status == 503 else None
+    return JSONResponse(error_body(status, message, param=param, code=code), status, headers)
+
+
+def described(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Return status and body for an exception; what is not ours to explain keeps its details to the log."""
+    for kind, status, code in _STATUSES:
+        if isinstance(error, kind):
+            return status, error_body(status, str(error), code=code)
+    if not isinstance(error, NestError):
+        _logger.error("%s: %s", type(error).__name__, error, exc_info=error)
+    return 500, error_body(500, f"the server failed ({type(error).__name__}); its log says more", code="internal_error")
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Answer a request that failed."""
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=400)  # nobody reads it
+    if isinstance(error, ValidationError):
+        message, param = problems(list(error.errors(include_url=False)))
+        return error_response(400, message, param=param)
+    status, body = described(error)
+    return error_response(status, **{name: body["error"][name] for name in ("message", "param", "code")})
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Answer a request for a path or method that does not exist."""
+    status = getattr(error, "status_code", 500)
+    message = {
+        404: f"{request.url.path} does not exist; /openapi.json says what does",
+        405: f"{request.url.path} does not take {request.method}; /openapi.json says what it takes",
+    }.get(status, str(getattr(error, "detail", error)))
+    response = error_response(status, message)
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response
