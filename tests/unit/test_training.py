@@ -317,6 +317,38 @@ def test_the_command_trains_evaluates_and_exports(
     assert weights.stat().st_size < 3 * record["parameters"]  # two bytes each
 
 
+def test_a_run_may_start_from_an_exported_model(
+    tmp_path: Path, articles: list[data.Article], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "articles.jsonl"
+    source.write_text("".join(json.dumps(dataclasses.asdict(article)) + "\n" for article in articles))
+    monkeypatch.setitem(training.RECIPES, "nano", TINY)
+    app = training.typer.Typer()
+    app.command()(training.train)
+    first, second = tmp_path / "first", tmp_path / "second"
+    run = CliRunner().invoke(app, [str(source), "--out", str(first)])
+    assert run.exit_code == 0, run.output
+    exported = first / "model"
+    begun = Run(TINY, tmp_path / "begun", torch.device("cpu"), start_from=exported)
+    trained = new_run(first).model.state_dict()
+    for name, weight in begun.model.state_dict().items():
+        assert torch.equal(weight, trained[name].bfloat16().float())
+
+    run = CliRunner().invoke(
+        app, [str(source), "--out", str(second), "--start-from", str(exported), "--seed", "2", "--tokens", "256"]
+    )
+    assert run.exit_code == 0, run.output
+    record = json.loads((second / "model" / "training.json").read_text())
+    assert record["started_from"] == json.loads((exported / "training.json").read_text())
+    assert (second / "tokenizer.json").read_bytes() == (exported / "tokenizer.json").read_bytes()
+
+    wider = dataclasses.replace(TINY, hidden_size=64)
+    with pytest.raises(ConfigError, match="holds a model with hidden_size=32, this size has 64"):
+        Run(wider, tmp_path / "wider", torch.device("cpu"), start_from=exported)
+    with pytest.raises(ConfigError, match="holds no model that can be loaded"):
+        Run(TINY, tmp_path / "none", torch.device("cpu"), start_from=tmp_path / "nothing")
+
+
 def test_an_unknown_size_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train", "articles.jsonl", "--out", "x", "--size", "huge"])
     with pytest.raises(SystemExit) as stopped:
