@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from nest_engine.types import Passage
 
 # Words, without the genitive's 's; scripts without spaces are taken character by character.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+(?<!['’]s)")
+_COMPOUND = re.compile(rf"(?:{_WORD.pattern})(?:[-‐‑](?:{_WORD.pattern}))*")  # words with hyphens between them
 _IN_PARENTHESES = re.compile(r"\([^()]*\)")
 _SENTENCE_END = re.compile(r"[.?!:\n]")
 _WITHIN_NAME = re.compile(r"['’]?s?[\s\-–'’\"“”.]*")  # between two words of a name
@@ -45,7 +46,6 @@ _BREAK = ""  # no word: nothing stands in a row across it
 
 _COMMON = 6.5  # nats: what the commonest few hundred tokens carry, and every word is given for free
 _MAIN_TERMS = 4  # what a long prompt is about: its heaviest terms
-_TITLE_TERMS = 2  # of these, one has to stand in a title that is taken for the subject
 _REACH = 25.0  # words after which a term that is mentioned first there counts half
 _SAID_OTHERWISE = 0.5  # share of a word that is given for free: unlike a name, it may be said in another way
 _SHARPNESS = 0.05
@@ -55,7 +55,7 @@ Information = Callable[[str], float]
 
 
 class Term(NamedTuple):
-    """A name, or a word outside names.
+    """A name, or a word outside names; words with hyphens between them are one.
 
     Args:
         words: in one form (lower case, without the ``s`` of plurals), in order.
@@ -87,13 +87,12 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
     main = _main_terms(terms, information) if half else {}
     if not main:
         return (1.0,) * len(passages)
-    titles = set(list(main)[:_TITLE_TERMS])
     whole = sum(main.values())
     trusted = []
     for passage in passages:
         held = _Words((*_forms(passage.title), _BREAK, *_forms(passage.text)))
         share = sum(weight * _held(term, held) for term, weight in main.items()) / whole
-        if _is_made_of(_forms(_IN_PARENTHESES.sub("", passage.title)), terms, titles):
+        if _is_made_of(_forms(_IN_PARENTHESES.sub("", passage.title)), terms, main):
             share = 1.0
         trusted.append(1 / (1 + math.exp(-(share - half) / _SHARPNESS)))
     return tuple(trusted)
@@ -107,7 +106,7 @@ def terms_of(query: str) -> Iterator[Term]:
     """
     name: list[str] = []
     end, starts = 0, True
-    for match in _WORD.finditer(query):
+    for match in _COMPOUND.finditer(query):
         word, gap = match.group(), query[end : match.start()]
         starts = starts or (end > 0 and _SENTENCE_END.search(gap) is not None and not _is_abbreviated(query, end))
         is_capitalized = not starts and not word[0].islower() and (word[0].isupper() or bool(name))
@@ -116,9 +115,9 @@ def terms_of(query: str) -> Iterator[Term]:
             yield from _closed(name)
             name = []
         if is_capitalized or name:
-            name.append(word)
-        elif _form(word) not in _ASKING:
-            yield Term((_form(word),), is_name=False)
+            name += _WORD.findall(word)
+        elif not _ASKING.issuperset(forms := _forms(word)):
+            yield Term(forms, is_name=False)
         end, starts = match.end(), False
     yield from _closed(name)
 
@@ -185,14 +184,14 @@ def _held(term: Term, held: _Words) -> float:
     return 0.0 if term.is_name else _SAID_OTHERWISE
 
 
-def _is_made_of(title: tuple[str, ...], terms: Sequence[Term], main: set[Term]) -> bool:
+def _is_made_of(title: tuple[str, ...], terms: Sequence[Term], main: Collection[Term]) -> bool:
     """Return whether a title is a run of whole terms of the query, a main one among them."""
     for start in range(len(terms)):
         words: tuple[str, ...] = ()
         for end in range(start, len(terms)):
             words += terms[end].words
             if words == title:
-                return not main.isdisjoint(terms[start : end + 1])
+                return any(term in main for term in terms[start : end + 1])
             if title[: len(words)] != words:
                 break
     return False

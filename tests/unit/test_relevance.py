@@ -49,6 +49,7 @@ def test_beside_a_name_other_words_count_less():
         ("Install Kafka. Redis too, of course", ["install", "Kafka", "redi", "too", "of", "course"]),
         ("Ada's Engine and Babbage", ["ada", "Engine", "and", "Babbage"]),
         ("Is the Major League of", ["is", "the", "Major League"]),
+        ("What is a 4-polytope or Jean-Luc O'Neill?", ["is", "a", "4 polytope", "or", "Jean Luc O Neill"]),
         ("How old is Apollo 11 now?", ["old", "is", "Apollo 11", "now"]),
     ],
 )
