@@ -21,7 +21,7 @@ class Datastore:
 
     Args:
         passages: the passages of the request.
-        keys: keys of each passage; None where the method copies nothing.
+        keys: keys of each passage; None where nothing is copied from it.
         num_encoded: passages whose keys had to be computed.
         relevance: of each passage; empty when all count the same.
     """
@@ -106,7 +106,7 @@ def _name(passage: Passage) -> _Name:
 def _numbers_in_prompt(request: Request) -> set[int]:
     """Return which passages stand in the prompt, so that reading it computes their keys."""
     is_used = request.config.method in ("ra-nest", "lossless")
-    return {located.number for located in request.located} if is_used else set()
+    return {each.number for each in request.located if request.may_copy(each.number)} if is_used else set()
 
 
 def _wanted(request: Request) -> dict[_Name, Passage]:
@@ -114,7 +114,11 @@ def _wanted(request: Request) -> dict[_Name, Passage]:
     if not request.config.uses_datastore:
         return {}
     in_prompt = _numbers_in_prompt(request)
-    return {_name(passage): passage for number, passage in enumerate(request.passages) if number not in in_prompt}
+    return {
+        _name(passage): passage
+        for number, passage in enumerate(request.passages)
+        if number not in in_prompt and request.may_copy(number)
+    }
 
 
 def _passage_keys(

@@ -49,6 +49,7 @@ _MAIN_TERMS = 4  # what a long prompt is about: its heaviest terms
 _REACH = 25.0  # words after which a term that is mentioned first there counts half
 _SAID_OTHERWISE = 0.5  # share of a word that is given for free: unlike a name, it may be said in another way
 _SHARPNESS = 0.05
+_LEAST = 0.05  # trust below which a passage is left out: its keys need not even be computed
 
 Information = Callable[[str], float]
 """Rarity of a word in nats."""
@@ -81,7 +82,7 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
         information: rarity of a word in nats.
 
     Returns:
-        one number in [0, 1] for each passage.
+        one number in [0, 1] for each passage; 0 for one that is to be left out.
     """
     terms = list(terms_of(query))
     main = _main_terms(terms, information) if half else {}
@@ -94,7 +95,8 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
         share = sum(weight * _held(term, held) for term, weight in main.items()) / whole
         if _is_made_of(_forms(_IN_PARENTHESES.sub("", passage.title)), terms, main):
             share = 1.0
-        trusted.append(1 / (1 + math.exp(-(share - half) / _SHARPNESS)))
+        trust = 1 / (1 + math.exp(-(share - half) / _SHARPNESS))
+        trusted.append(trust if trust >= _LEAST else 0.0)
     return tuple(trusted)
 
 

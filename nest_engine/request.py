@@ -24,7 +24,8 @@ class Request:
         tokens: the prompt's tokens.
         passages: what may be quoted.
         located: the passages that stand in the prompt.
-        relevance: how far each passage can be trusted to be about the question; empty when all count the same.
+        relevance: how far each passage can be trusted to be about the question, 0 if it is left out; empty when
+            all count the same.
         untrusted: character ranges of the prompt that came from passages.
         notices: what the caller should know; grows while the request is worked on.
         stopwatch: seconds spent on the request.
@@ -45,6 +46,10 @@ class Request:
     process_logits: LogitsProcessor | None = None
     is_stopped: StoppingCriterion | None = None
     read_ahead: Mapping[tuple[str, str], PassageKeys] = field(default_factory=dict)
+
+    def may_copy(self, number: int) -> bool:
+        """Return whether a passage may be copied from: one about something else is left out."""
+        return not self.relevance or self.relevance[number] > 0
 
     def require_room(self, context: int | None) -> None:
         """Make sure that an answer fits in the context, and say so in the notices when it has to be shorter.
@@ -119,13 +124,16 @@ def prepare(
             )
     untrusted = untrusted_ranges(prompt, passages, located, language_model.tokenizer.control_strings)
     tokens = language_model.tokenizer.encode_prompt(prompt, untrusted)
+    trusted = passage_relevance(language_model, asked, passages, config)
+    if trusted and not any(trusted):
+        notices.append(f"none of {len(passages)} passages is about the question: nothing was copied from them")
     return Request(
         config,
         prompt,
         tokens,
         passages,
         located,
-        passage_relevance(language_model, asked, passages, config),
+        trusted,
         untrusted,
         notices,
         Stopwatch(stopwatch),
@@ -135,7 +143,7 @@ def prepare(
 def passage_relevance(
     language_model: LanguageModel, asked: str | None, passages: Sequence[Passage], config: NestConfig
 ) -> tuple[float, ...]:
-    """Return how far each passage can be trusted to be about what is asked; empty where all are trusted.
+    """Return how far each passage can be trusted to be about what is asked, 0 to leave it out; empty to trust them all.
 
     Args:
         language_model: its tokenizer knows which words are common.

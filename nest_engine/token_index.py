@@ -12,8 +12,6 @@ from nest_engine.mixture import squared_distances
 from nest_engine.suffix_match import SEPARATOR, SuffixMatcher
 from nest_engine.types import Neighbors, PassageKeys, Provenance
 
-_LEAST_RELEVANCE = 1e-6  # its logarithm is finite
-
 
 class TokenIndex:
     """Exact nearest-neighbour search over the tokens of a handful of passages.
@@ -26,7 +24,7 @@ class TokenIndex:
         passages: keys of each passage, in first-stage order; None for a passage that cannot be copied from.
         forbidden: token ids that must never be copied (control tokens).
         mask_copied: whether :meth:`mark_copied` masks.
-        relevance: of each passage, in [0, 1]; empty when all count the same.
+        relevance: of each passage that is not None, in (0, 1]; empty when all count the same.
     """
 
     def __init__(
@@ -61,7 +59,7 @@ class TokenIndex:
             self._mask_N = ~torch.tensor(self._copyable, device=self._keys_ND.device)
             self._relevance_N = None
             if any(value < 1 for value in relevance):
-                of_entries = [max(relevance[each.passage], _LEAST_RELEVANCE) for each in self._provenance]
+                of_entries = [relevance[each.passage] for each in self._provenance]
                 self._relevance_N = torch.tensor(of_entries, device=self._keys_ND.device)
 
     def __len__(self) -> int:

@@ -21,7 +21,8 @@ PROMPT = "Question: What is a river? Answer: The"
 # Random models trust neither themselves nor their neighbours; these settings make every branch of the loop happen.
 CONFIGS = {
     "paper": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.0),
-    "relevance": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9),
+    "relevance": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.6),
+    "passages left out": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.7),
     "temperature": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.0, knn_temperature=0.3),
     "strict": NestConfig(
         max_new_tokens=48, k=16, alpha=0.8, tau=0.2, delta=0.8, gamma=0.05, max_draft_tokens=6, relevance=0.0
@@ -53,14 +54,17 @@ def run_both(name: str, config: NestConfig, key_layer: str = "ffn_input") -> tup
     module = architecture.last_layer + (f".{architecture.feed_forward}" if key_layer == "ffn_input" else "")
     tokens = engine.language_model.tokenizer
     reference = ReferenceDecoder(model, module, set(tokens.control_ids))
+    [request] = engine.prepare([PROMPT], [PASSAGES], [PROMPT], config)
+    if config.relevance:
+        assert max(request.relevance) > 0.9
+        assert min(request.relevance) == pytest.approx(0.12 if config.relevance == 0.6 else 0.0, abs=0.01)
     entries = []
     for number, passage in enumerate(PASSAGES):
+        if request.relevance and not request.relevance[number]:
+            continue
         tokenized = tokens.encode_passage(passage)
         entries += reference.passage_entries(number, list(tokenized.context_ids), list(tokenized.token_ids))
     prompt_ids = tokenizer(PROMPT)["input_ids"]
-    [request] = engine.prepare([PROMPT], [PASSAGES], [PROMPT], config)
-    if config.relevance:
-        assert max(request.relevance) > 0.9 > 0.1 > min(request.relevance)
     return output, reference.decode(prompt_ids, entries, config, set(engine.language_model.eos_ids), request.relevance)
 
 
