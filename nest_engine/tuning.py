@@ -180,7 +180,7 @@ def tune(engine: NestEngine, samples: Sequence[Sample], *, progress: Progress = 
     delta = _choose_delta(drafting)
     begun = [copy for copy in copies if copy.lambda_ <= delta]
     acceptance = _acceptance(begun)
-    gamma = _choose_gamma(begun, acceptance)
+    gamma = _choose_gamma(begun)
     draft_yield = _draft_yield(begun, engine.language_model.marginal_token_cost)
     length = max(draft_yield, key=lambda row: (row["tokens"], -row["length"]))["length"]
     return Tuning(
@@ -331,17 +331,22 @@ def _choose_trust(sweep: Sequence[dict[str, float]]) -> dict[str, float]:
     return max((row for row in sweep if row["mean"] <= 1.01 * least), key=lambda row: (row["alpha"], -row["mean"]))
 
 
-def _choose_gamma(copies: Sequence[Copy], acceptance: Sequence[dict[str, float]]) -> float:
-    """Return the gamma that gains most: a right token accepted counts for it, a wrong one against it.
+def _choose_gamma(copies: Sequence[Copy]) -> float:
+    """Return the gamma that gains most; of equal ones the largest.
 
-    Tokens are counted, not shares: nearly all of them are right, and refusing one of them ends a long copy. Of equal
-    ones the smallest copies longest.
+    What counts are the right tokens that are copied before verification ends the copy: refusing one of them loses all
+    that follow. A wrong one accepted behind them counts against it.
     """
-    num_right = sum(len(copy.right_ratios) for copy in copies)
-    num_wrong = sum(copy.wrong_ratio is not None for copy in copies)
-    return max(acceptance, key=lambda row: (num_right * row["right"] - num_wrong * row["wrong"], -row["gamma"]))[
-        "gamma"
-    ]
+
+    def gain(gamma: float) -> int:
+        tokens = 0
+        for copy in copies:
+            stood = sum(1 for _ in takewhile(lambda ratio: ratio > 0.5 * gamma, copy.right_ratios))
+            is_wrong = copy.wrong_ratio is not None and copy.wrong_ratio > 0.5 * gamma
+            tokens += stood - (is_wrong and stood == len(copy.right_ratios))
+        return tokens
+
+    return max(GAMMAS, key=lambda gamma: (gain(gamma), gamma))
 
 
 def _share_above(ratios: Sequence[float], threshold: float) -> float:

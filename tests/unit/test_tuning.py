@@ -18,6 +18,7 @@ from nest_engine.tuning import (
     Trust,
     _acceptance,
     _choose_delta,
+    _choose_gamma,
     _copies,
     _draft_yield,
     _drafting,
@@ -129,6 +130,14 @@ def test_acceptance_is_counted_by_gamma() -> None:
     assert (rows[1e-5]["right"], rows[1e-5]["wrong"]) == (1.0, 1.0)
     assert (rows[0.1]["right"], rows[0.1]["wrong"]) == (1.0, 0.5)  # the test is p > 0.5 * gamma * max p
     assert (rows[1.0]["right"], rows[1.0]["wrong"]) == (1.0, 0.0)
+
+
+def test_gamma_refuses_what_is_wrong_unless_that_ends_copies() -> None:
+    lost = [Copy(0.1, 9, (0.9, 0.04, *[0.9] * 6), 0.3)]  # its second token is right, and hardly probable
+    assert _choose_gamma(lost) == 0.05
+    wrong = [copy(0.1, 2, 0.3)] * 8
+    assert _choose_gamma(lost + wrong) == 1.0  # seven tokens against eight
+    assert _choose_gamma(lost * 2 + wrong) == 0.05
 
 
 def test_draft_yield_weighs_tokens_against_width() -> None:
