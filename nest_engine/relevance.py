@@ -72,8 +72,8 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
 
     A query is about its few heaviest terms. A name stands in a passage as a whole or not at all, in title or text; of a
     word outside names half is given for free. A passage is trusted by the share of the weight that stands in it:
-    ``sigmoid((share - half) / 0.05)``. One whose title is a main term of the query has all of it. A query of common
-    words alone tells nothing against any passage.
+    ``sigmoid((share - half) / 0.05)``. One whose title is a main term of the query, or that stands in the query
+    itself, has all of it. A query of common words alone tells nothing against any passage.
 
     Args:
         query: what is asked.
@@ -94,6 +94,8 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
         held = _Words((*_forms(passage.title), _BREAK, *_forms(passage.text)))
         share = sum(weight * _held(term, held) for term, weight in main.items()) / whole
         if _is_made_of(_forms(_IN_PARENTHESES.sub("", passage.title)), terms, main):
+            share = 1.0
+        if passage.text in query:  # a whole prompt as the query: whoever wrote the passage into it trusts it
             share = 1.0
         trust = 1 / (1 + math.exp(-(share - half) / _SHARPNESS))
         trusted.append(trust if trust >= _LEAST else 0.0)

@@ -145,13 +145,16 @@ def test_no_method_sees_the_article_in_no_gold(tmp_path: Path) -> None:
 
 def test_copying_from_the_wrong_article_shows_as_off_topic(tmp_path: Path) -> None:
     engine = make_engine()
-    variants = variants_of(engine, "lm", "nest", num_passages=3)  # as many as the article has
+    variants = variants_of(engine, "lm", "nest", num_passages=3, relevance=0.0)  # as many as the article has
     rows = summarize(run(tmp_path, engine, "biography", subjects("Otter"), variants))
     share = {(row.condition, row.variant): row.estimates["off_topic"].value for row in rows}
 
     assert share["gold", "nest"] == 0
     assert share["no-gold", "nest"] > 10
     assert share["no-gold", "lm"] == 0
+
+    careful = summarize(run(tmp_path / "careful", engine, "biography", subjects("Otter"), variants_of(engine, "nest")))
+    assert {row.condition: row.estimates["off_topic"].value for row in careful} == {"gold": 0, "no-gold": 0}
 
 
 # --- what is asked ------------------------------------------------------------------------------------------------

@@ -74,6 +74,11 @@ def test_a_passage_whose_title_is_asked_for_is_about_it():
     assert of(asked, Passage("They hardly react.", title="Noble gas (group 18)")) == [1.0]
 
 
+def test_a_passage_that_stands_in_the_query_is_trusted():
+    chat = "You help Ada Quill at Acme Works. Context: It is green. What colour is it?"
+    assert of(chat, Passage("It is green."), Passage("It is red.")) == [1.0, 0.0]
+
+
 def test_a_title_that_is_part_of_a_name_is_not_what_is_asked_for():
     assert of("Tell me about Cash Cash.", Passage("Cash is money.", title="Cash")) == [0.0]
 
@@ -98,8 +103,8 @@ def test_scripts_without_spaces_are_compared_by_character():
 
 def test_a_long_prompt_need_not_stand_in_a_passage():
     prompt = " ".join(f"word{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")
-    few = " ".join(prompt.split()[:4])
-    assert of(prompt, Passage(few), Passage("wordz")) == [1.0, 0.0]
+    few = " ".join(prompt.split()[3::-1])
+    assert of(prompt, Passage(few), Passage("only wordz")) == [1.0, 0.0]
 
 
 def test_rare_words_have_more_and_later_tokens():
