@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -38,6 +39,7 @@ from nest_engine.types import PassageKeys
 FLOAT32 = "float32"
 COLUMNS = (
     "keys",
+    "tokens",
     "bytes/token",
     "key error, mean",
     "key error, max",
@@ -64,11 +66,12 @@ class Predictions:
         targets_T1 = torch.tensor(targets, device=probs_TV.device)[:, None]
         self.nlls[condition].append(-probs_TV.gather(1, targets_T1)[:, 0].log())
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, Any]:
         """Return the figures over all texts."""
         distances, agreements = torch.cat(self.distances), torch.cat(self.agreements)
         perplexities = {f"perplexity, {c}": math.exp(float(torch.cat(nlls).mean())) for c, nlls in self.nlls.items()}
         return {
+            "tokens": len(distances),
             "TV, mean": float(distances.mean()),
             "TV, max": float(distances.max()),
             "same argmax": float(agreements.float().mean()),

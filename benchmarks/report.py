@@ -79,7 +79,7 @@ def lines(
         axes.fill_between(xs, lower, upper, alpha=0.15)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.legend()
+    axes.legend(loc="upper left")
     _save(figure, axes, path)
 
 

@@ -59,6 +59,7 @@ def test_total_variation_is_half_the_sum_of_the_differences() -> None:
         probs, reference = torch.tensor([[0.5, 0.5, 0.0]]), torch.tensor([[0.25, 0.5, 0.25]])
         predictions.add(condition, probs, reference, [0])
     assert predictions.summary() == {
+        "tokens": 2,
         "TV, mean": 0.25,
         "TV, max": 0.25,
         "same argmax": 0.0,
