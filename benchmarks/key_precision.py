@@ -192,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for name, cache in held.items()
         ]
     setting = {
-        "model": Path(arguments.model).name if arguments.model else "shipped",
+        "model": report.shown(arguments.model) if arguments.model else "shipped",
         "passages": len(needed),
         "texts": len(samples),
         "questions": len(questions),

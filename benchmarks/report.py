@@ -110,8 +110,12 @@ def bars(title: str, xlabel: str, rows: Sequence[tuple[str, float, float, float]
 def command() -> str:
     """Return the command that is running, as one would type it where its files lie."""
     module = sys.modules["__main__"].__spec__
-    words = [Path(word).name if os.path.exists(word) else word for word in sys.argv[1:]]
-    return " ".join(["python", "-m", module.name if module else Path(sys.argv[0]).name, *words])
+    return " ".join(["python", "-m", module.name if module else Path(sys.argv[0]).name, *map(shown, sys.argv[1:])])
+
+
+def shown(word: str) -> str:
+    """Return a word of a command, a path by its last part: where things lie is nobody's business."""
+    return Path(word).name if os.path.exists(word) else word
 
 
 def _canvas(height: float) -> tuple[Any, Any]:

@@ -325,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--sizes {sizes[0]} --queries {arguments.queries}: both must be at least 1")
 
     arguments.work.mkdir(parents=True, exist_ok=True)
-    name = arguments.embedder or "MiniLM's word embeddings, averaged (static)"
+    name = report.shown(arguments.embedder or "MiniLM's word embeddings, averaged (static)")
     embedder = arguments.embedder or write_static_model(arguments.work / STATIC)
     corpus = cut(arguments.articles, sizes[-1], arguments.work)
     titles = draw_titles(corpus, sizes[0], arguments.queries)

@@ -28,8 +28,8 @@ from nest_engine.retrieval.vector_index import VectorIndex, Vectors, candidates,
 EXACT_UP_TO = 500_000
 """Passages up to which an index is searched exactly unless told otherwise.
 
-Exact search of 200,000 vectors of 384 numbers takes 9 ms (p95) on two cores, and grows with their number: 500,000 take
-about 22 ms. Up to there missing a passage would cost more than waiting for it (`benchmarks/scale.py`).
+Exact search of 200,000 vectors of 384 numbers takes 9.5 ms (p95) on two cores (`benchmarks/scale.py`) and grows with
+their number: 500,000 take 19 to 25 ms. Up to there a search that misses nothing is worth the wait.
 """
 
 SHARE_READ = 0.1

@@ -49,7 +49,7 @@ class Letters(LetterEmbedder):
 
 
 def run(articles: Path, tmp_path: Path, *sizes: int, queries: int = 6) -> dict[str, Any]:
-    arguments = ["--articles", articles, "--sizes", *sizes, "--queries", queries, "--embedder", "letters"]
+    arguments = ["--articles", articles, "--sizes", *sizes, "--queries", queries, "--embedder", tmp_path]
     folders = ["--work", tmp_path / "work", "--out", tmp_path / "out"]
     scale.main([str(each) for each in (*arguments, *folders)])
     return json.loads((tmp_path / "out" / "scale.json").read_text(encoding="utf-8"))
@@ -105,6 +105,7 @@ def test_what_is_written_names_no_article_and_no_folder(
         assert str(tmp_path) not in text
         assert not any(title in text for title in TITLES)
     assert "| 30 | bm25 |" in written["scale.md"].decode()
+    assert f"vectors by: {tmp_path.name}." in written["scale.md"].decode()
 
 
 def test_a_search_that_misses_the_article_counts_against_it(
