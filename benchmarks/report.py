@@ -1,8 +1,9 @@
-"""Where figures go: a table on the terminal, JSON and a picture in a folder, the machine beside them."""
+"""Where figures go: a table on the terminal or in Markdown, JSON and a picture in a folder, the machine beside them."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,36 @@ def show(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) 
     Console(width=max(Console().width, 20 + 14 * len(columns))).print(table)
 
 
+def markdown(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return some columns of rows as a table in Markdown."""
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)]]
+    lines += [[_cell(row.get(column)) for column in columns] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def lines(
+    title: str, xlabel: str, ylabel: str, series: Mapping[str, Sequence[tuple[float, float, float]]], path: Path
+) -> None:
+    """Draw for each name the upper of two values against x, and the range down to the lower, into a PNG.
+
+    Args:
+        title: title of the picture.
+        xlabel: what x measures.
+        ylabel: what the values measure.
+        series: ``(x, lower, upper)`` by name.
+        path: where to write it.
+    """
+    figure, axes = _canvas(height=4.5)
+    for name, points in series.items():
+        xs, lower, upper = zip(*points, strict=True)
+        axes.plot(xs, upper, marker="o", label=name)
+        axes.fill_between(xs, lower, upper, alpha=0.15)
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.legend(loc="upper left")
+    _save(figure, axes, path)
+
+
 def bars(title: str, xlabel: str, rows: Sequence[tuple[str, float, float, float]], path: Path) -> None:
     """Draw one bar for each ``(name, value, lowest, highest)`` into a PNG.
 
@@ -61,13 +92,8 @@ def bars(title: str, xlabel: str, rows: Sequence[tuple[str, float, float, float]
         rows: the bars, first on top.
         path: where to write it.
     """
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
     names, values, lowest, highest = zip(*rows, strict=True)
-    figure, axes = plt.subplots(figsize=(8, 0.5 + 0.32 * len(rows)), layout="constrained")
+    figure, axes = _canvas(height=0.5 + 0.32 * len(rows))
     errors = [
         [v - low for v, low in zip(values, lowest, strict=True)],
         [h - v for v, h in zip(values, highest, strict=True)],
@@ -78,16 +104,36 @@ def bars(title: str, xlabel: str, rows: Sequence[tuple[str, float, float, float]
     axes.margins(x=0.12)
     axes.invert_yaxis()
     axes.set(title=title, xlabel=xlabel)
+    _save(figure, axes, path)
+
+
+def command() -> str:
+    """Return the command that is running, as one would type it where its files lie."""
+    module = sys.modules["__main__"].__spec__
+    return " ".join(["python", "-m", module.name if module else Path(sys.argv[0]).name, *map(shown, sys.argv[1:])])
+
+
+def shown(word: str) -> str:
+    """Return a word of a command, a path by its last part: where things lie is nobody's business."""
+    return Path(word).name if os.path.exists(word) else word
+
+
+def _canvas(height: float) -> tuple[Any, Any]:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    return plt.subplots(figsize=(8, height), layout="constrained")
+
+
+def _save(figure: Any, axes: Any, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
     axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
-
-
-def command() -> str:
-    """Return the command that is running, as one would type it."""
-    module = sys.modules["__main__"].__spec__
-    return " ".join(["python", "-m", module.name if module else Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _cell(value: Any) -> str:

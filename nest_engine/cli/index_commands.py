@@ -26,6 +26,14 @@ def index_build(
     out: Annotated[Path, typer.Option("--out", help="Directory of the index; an index there is replaced.")],
     dense: Annotated[bool, typer.Option("--dense", help="Also store vectors, for --search dense or hybrid.")] = False,
     embedder: EmbedderOption = None,
+    exact: Annotated[
+        bool | None,
+        typer.Option(
+            "--exact/--approximate",
+            help="Search all vectors, or the nearest clusters of them. Default: by the number of passages.",
+            show_default=False,
+        ),
+    ] = None,
     keys: Annotated[
         Keys | None, typer.Option("--keys", help="Also store the passages' keys for a model; go on after a kill.")
     ] = None,
@@ -37,11 +45,13 @@ def index_build(
 
     if model is not None and keys is None:
         raise ConfigError(f"--model {model} is only used with --keys fp16 or --keys int8: add one of them")
+    if exact is not None and not (dense or embedder):
+        raise ConfigError(f"--{'exact' if exact else 'approximate'} is about vectors: add --dense or --embedder")
     vectors = loading.load_embedder(embedder) if dense or embedder else None
     engine = loading.load_engine(model) if keys else None
     passages = loading.read(docs)
     with progress_bar("building the index") as progress:
-        index = PassageIndex.build(passages, out, embedder=vectors, progress=progress)
+        index = PassageIndex.build(passages, out, embedder=vectors, exact=exact, progress=progress)
     typer.echo(f"{out}: passages: {index.info().passages}")
     if engine is not None and keys is not None:
         with progress_bar("computing keys") as progress:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from nest_engine.retrieval.corpus_retriever import CorpusRetriever
 from nest_engine.retrieval.embedder import Embedder
+from nest_engine.retrieval.exact_index import ExactIndex
 from nest_engine.retrieval.progress import Progress, ignore
 from nest_engine.retrieval.ranking import Ranking
 from nest_engine.retrieval.vector_index import VectorIndex
@@ -13,12 +14,12 @@ from nest_engine.types import Passage
 
 
 class DenseRetriever(CorpusRetriever):
-    """Finds the passages whose vectors have the largest cosine with the query's; the search is exact.
+    """Finds the passages whose vectors have the largest cosine with the query's.
 
     Args:
         passages: the corpus.
         embedder: maps passages, title included, and queries to vectors.
-        vectors: the vectors of these passages by this embedder; computed when not given.
+        vectors: the vectors of these passages by this embedder; when not given they are computed, and searched exactly.
         progress: told the number of passages embedded.
 
     Raises:
@@ -35,12 +36,12 @@ class DenseRetriever(CorpusRetriever):
     ) -> None:
         super().__init__(passages)
         self._embedder = embedder
-        self._vectors = vectors or VectorIndex.build(passages, embedder, progress or ignore)
+        self._vectors = vectors or ExactIndex.build(passages, embedder, progress or ignore)
 
     @property
     def fingerprint(self) -> str:
         """What the rankings depend on besides the passages."""
-        return f"vectors of {self._embedder.fingerprint}"
+        return f"vectors of {self._embedder.fingerprint}, {self._vectors.fingerprint}"
 
     def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """Return the ``k`` best rows, or all of them, for each query."""

@@ -11,9 +11,11 @@ from typing import Literal, get_args
 
 from nest_engine.errors import ConfigError, CorruptIndexError, IndexMismatchError, InputError
 from nest_engine.retrieval.bm25 import BM25Retriever
+from nest_engine.retrieval.clustered_index import EXACT_UP_TO, ClusteredIndex
 from nest_engine.retrieval.corpus_retriever import CorpusRetriever
 from nest_engine.retrieval.dense import DenseRetriever
 from nest_engine.retrieval.embedder import Embedder
+from nest_engine.retrieval.exact_index import EXACT_FILE, ExactIndex
 from nest_engine.retrieval.generation import Generation, building, flush, publish, with_current
 from nest_engine.retrieval.hybrid import HybridRetriever
 from nest_engine.retrieval.manifest import FORMAT_VERSION, Manifest
@@ -37,6 +39,7 @@ class IndexInfo:
         embedder: the embedder that made the vectors; None without vectors.
         embedder_fingerprint: its fingerprint.
         dimension: width of the vectors.
+        clusters: number of clusters of vectors, of which a search reads the nearest; None where it reads all vectors.
         format_version: version of the layout on disk.
         created: when it was built, ISO 8601 in UTC.
     """
@@ -47,6 +50,7 @@ class IndexInfo:
     embedder: str | None
     embedder_fingerprint: str | None
     dimension: int | None
+    clusters: int | None
     format_version: int
     created: str
 
@@ -62,12 +66,12 @@ class PassageIndex:
         directory, manifest = generation.directory, generation.manifest
         self.passages: Sequence[Passage] = PassageStore(directory)
         self._terms = TermIndex.load(directory)
-        self._vectors = VectorIndex.load(directory) if manifest.dense else None
+        self._vectors = _load_vectors(generation) if manifest.dense else None
         counts = {
             "manifest": manifest.num_passages,
             "passages": len(self.passages),
             "terms": self._terms.num_passages,
-            "vectors": len(self._vectors.vectors_ND) if self._vectors else manifest.num_passages,
+            "vectors": len(self._vectors) if self._vectors else manifest.num_passages,
         }
         if len(set(counts.values())) > 1:
             raise CorruptIndexError(
@@ -81,6 +85,7 @@ class PassageIndex:
         path: str | os.PathLike[str],
         *,
         embedder: Embedder | None = None,
+        exact: bool | None = None,
         progress: Progress | None = None,
     ) -> PassageIndex:
         """Write an index and open it, in place of the one that was at ``path``, if any.
@@ -91,18 +96,26 @@ class PassageIndex:
             passages: what to index; not empty, ids unique.
             path: directory of the index; made if need be.
             embedder: makes the vectors; without one, the index serves keyword search only.
-            progress: told the number of passages; with an embedder they are counted twice.
+            exact: search all vectors, or with False those of the nearest clusters; None: all up to
+                `EXACT_UP_TO` passages (`nest_engine.retrieval.clustered_index`).
+            progress: told the number of passages, which are counted once for each stage: their words, their vectors,
+                their clusters.
 
         Raises:
+            ConfigError: if ``exact`` is given and there is no embedder.
             InputError: if there are no passages, two share an id, metadata is not JSON, or a vector is unusable.
             PassageIndexError: if the directory holds something else, is being built already, or cannot be written.
             MissingDependencyError: if an optional library is missing.
         """
         if not len(passages):
             raise InputError("there are no passages to index; give at least one")
+        if exact is not None and embedder is None:
+            raise ConfigError(f"exact={exact!r} is about vectors, and there is no embedder; give one or leave it out")
+        if exact is None:
+            exact = len(passages) <= EXACT_UP_TO
         root = Path(path)
         with building(root) as directory:
-            _write(directory, passages, embedder, progress or ignore)
+            _write(directory, passages, embedder, exact, progress or ignore)
         return cls.open(root, embedder=embedder, verify=False)  # it has just been written and hashed
 
     @classmethod
@@ -181,22 +194,34 @@ class PassageIndex:
             embedder=dense.get("embedder"),
             embedder_fingerprint=dense.get("fingerprint"),
             dimension=dense.get("dimension"),
+            clusters=self._vectors.num_clusters if isinstance(self._vectors, ClusteredIndex) else None,
             format_version=FORMAT_VERSION,
             created=manifest.created,
         )
 
 
-def _write(directory: Path, passages: Sequence[Passage], embedder: Embedder | None, progress: Progress) -> None:
-    stages = 2 if embedder else 1
+def _write(
+    directory: Path, passages: Sequence[Passage], embedder: Embedder | None, exact: bool, progress: Progress
+) -> None:
+    stages = 1 if embedder is None else 2 if exact else 3
     store = PassageStore.write(directory, passages)
     terms = TermIndex.build(store, progress=stage(progress, 0, stages))
     terms.save(directory)
     dense = None
     if embedder:
-        vectors = VectorIndex.write(directory, store, embedder, stage(progress, 1, stages))
+        vectors: VectorIndex = ExactIndex.write(directory, store, embedder, stage(progress, 1, stages))
+        if not exact:
+            vectors = ClusteredIndex.sort(vectors.vectors_ND, directory, stage(progress, 2, stages))
+            (directory / EXACT_FILE).unlink()
         dense = {"embedder": repr(embedder), "fingerprint": embedder.fingerprint, "dimension": vectors.dimension}
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     publish(directory, Manifest(created, len(store), terms.settings, dense, flush(directory)))
+
+
+def _load_vectors(generation: Generation) -> VectorIndex:
+    if EXACT_FILE in generation.manifest.files:
+        return ExactIndex.load(generation.directory)
+    return ClusteredIndex.load(generation.directory)
 
 
 def _check_embedder(root: Path, manifest: Manifest, embedder: Embedder | None) -> None:

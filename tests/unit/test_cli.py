@@ -354,6 +354,17 @@ def test_vectors_are_stored_and_searched_on_request(
     assert len(loaded) == 5
 
 
+def test_vectors_are_clustered_on_request(monkeypatch: pytest.MonkeyPatch, docs: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr(loading, "load_embedder", lambda name: LetterEmbedder())
+    build = ("index", "build", docs, "--out", tmp_path / "index")
+
+    for option, clusters in (("--approximate", 1), ("--exact", "-")):
+        assert nest(*build, "--dense", option).exit_code == 0
+        assert f"clusters: {clusters}\n" in nest("index", "info", tmp_path / "index").stdout
+        assert nest("index", "search", tmp_path / "index", "rmsy", "--search", "dense").stdout.startswith("1. ")
+        assert_fails_on_one_line(nest(*build, option), f"{option} is about vectors: add --dense or --embedder")
+
+
 def test_vector_search_of_a_folder(monkeypatch: pytest.MonkeyPatch, docs: Path) -> None:
     monkeypatch.setattr(loading, "load_embedder", lambda name: LetterEmbedder())
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nest_engine import Passage
 from nest_engine.errors import IndexMismatchError, InputError
 from nest_engine.retrieval import DenseRetriever, Embedder, QueryEmbedder
-from nest_engine.retrieval.vector_index import VectorIndex
+from nest_engine.retrieval.exact_index import ExactIndex
 from tests.unit.retrieval.conftest import LetterEmbedder
 
 
@@ -93,7 +93,7 @@ def test_a_wrong_number_of_vectors_is_an_error(passages: list[Passage], embedder
 
 
 def test_another_dimension_than_the_index_is_an_error(passages: list[Passage], embedder: LetterEmbedder):
-    vectors = VectorIndex.build(passages, embedder)
+    vectors = ExactIndex.build(passages, embedder)
     retriever = DenseRetriever(passages, TableEmbedder({"?": [1.0, 2.0]}), vectors)
     with pytest.raises(IndexMismatchError, match=r"have 26 dimensions.* have 2; use the embedder"):
         retriever.retrieve(["?"], 3)

@@ -18,7 +18,7 @@ from nest_engine.errors import (
     InputError,
     PassageIndexError,
 )
-from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever, PassageIndex
+from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever, PassageIndex, passage_index
 from nest_engine.retrieval.generation import Generation
 from nest_engine.retrieval.manifest import FileRecord, sha256_of
 from nest_engine.retrieval.passage_store import PassageStore
@@ -122,6 +122,54 @@ class TestRoundTrip:
         for thread in threads:
             thread.join()
         assert answers == [expected] * 8
+
+
+class TestClusters:
+    def vector_files(self, root: Path) -> list[str]:
+        return sorted(path.name for path in only_generation(root).glob("*vectors.npy"))
+
+    @pytest.mark.parametrize(
+        ("exact", "up_to", "file", "clusters"),
+        [
+            (None, 12, "vectors.npy", None),
+            (None, 11, "clusters.vectors.npy", 1),
+            (True, 11, "vectors.npy", None),
+            (False, 12, "clusters.vectors.npy", 1),
+        ],
+    )
+    def test_the_number_of_passages_decides_unless_told_otherwise(
+        self, tmp_path: Path, passages, embedder, monkeypatch, exact, up_to: int, file: str, clusters
+    ):
+        monkeypatch.setattr(passage_index, "EXACT_UP_TO", up_to)
+        calls: list[tuple[int, int]] = []
+        built = PassageIndex.build(
+            passages, tmp_path / "i", embedder=embedder, exact=exact, progress=lambda *call: calls.append(call)
+        )
+        assert self.vector_files(tmp_path / "i") == [file]
+        index = PassageIndex.open(tmp_path / "i", embedder=embedder)
+        assert built.info().clusters == index.info().clusters == clusters
+        assert calls[-1] == ((24, 24) if clusters is None else (36, 36))
+        in_memory = DenseRetriever(passages, embedder)
+        expected = [[(p.id, p.score) for p in answer] for answer in in_memory.retrieve(QUERIES, 5)]
+        assert found(index, "dense") == expected  # one cluster holds everything
+        assert (index.retriever("dense").fingerprint == in_memory.fingerprint) == (clusters is None)
+
+    def test_exact_without_an_embedder_means_nothing(self, tmp_path: Path, passages):
+        with pytest.raises(ConfigError, match="exact=False is about vectors, and there is no embedder"):
+            PassageIndex.build(passages, tmp_path / "index", exact=False)
+
+    def test_damage_is_found(self, tmp_path: Path, passages, embedder):
+        root = tmp_path / "index"
+        PassageIndex.build(passages, root, embedder=embedder, exact=False)
+        path = only_generation(root) / "clusters.rows.npy"
+        intact = path.read_bytes()
+        path.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
+        with pytest.raises(CorruptIndexError, match=r"clusters.rows.npy has SHA-256"):
+            PassageIndex.open(root, embedder=embedder)
+        path.write_bytes(intact)
+        reseal(root, lambda directory: np.save(directory / "clusters.rows.npy", np.arange(11)))
+        with pytest.raises(CorruptIndexError, match=r"do not fit together: .*'rows': \(11,\)"):
+            PassageIndex.open(root, embedder=embedder)
 
 
 class TestBuildErrors:

@@ -9,7 +9,7 @@ import pytest
 import nest_engine.retrieval
 from nest_engine import Passage
 from nest_engine.errors import MissingDependencyError
-from nest_engine.retrieval import BM25Retriever, DenseRetriever, SentenceTransformerEmbedder, read_passages
+from nest_engine.retrieval import BM25Retriever, PassageIndex, SentenceTransformerEmbedder, read_passages
 from tests.unit.retrieval.conftest import LetterEmbedder
 
 
@@ -46,11 +46,15 @@ def test_importing_needs_no_optional_library():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def _build_clusters(tmp_path: Path) -> None:
+    PassageIndex.build([Passage("a")], tmp_path / "index", embedder=LetterEmbedder(), exact=False)
+
+
 @pytest.mark.parametrize(
     ("module", "package", "use"),
     [
         ("bm25s", "bm25s", lambda tmp_path: BM25Retriever([Passage("a")])),
-        ("faiss", "faiss-cpu", lambda tmp_path: DenseRetriever([Passage("a")], LetterEmbedder()).retrieve(["a"], 1)),
+        ("faiss", "faiss-cpu", lambda tmp_path: _build_clusters(tmp_path)),
         ("sentence_transformers", "sentence-transformers", lambda tmp_path: SentenceTransformerEmbedder("model")),
         ("bs4", "beautifulsoup4", lambda tmp_path: read_passages(tmp_path / "a.html")),
         ("pypdf", "pypdf", lambda tmp_path: read_passages(tmp_path / "a.pdf")),
