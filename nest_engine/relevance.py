@@ -91,12 +91,13 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
     whole = sum(main.values())
     trusted = []
     for passage in passages:
-        held = _Words((*_forms(passage.title), _BREAK, *_forms(passage.text)))
-        share = sum(weight * _held(term, held) for term, weight in main.items()) / whole
-        if _is_made_of(_forms(_IN_PARENTHESES.sub("", passage.title)), terms, main):
+        title = _forms(_IN_PARENTHESES.sub("", passage.title))
+        # A passage in the query: it is a whole prompt, and whoever wrote the passage into it trusts it.
+        if passage.text in query or _is_made_of(title, terms, main):
             share = 1.0
-        if passage.text in query:  # a whole prompt as the query: whoever wrote the passage into it trusts it
-            share = 1.0
+        else:
+            held = _Words((*_forms(passage.title), _BREAK, *_forms(passage.text)))
+            share = sum(weight * _held(term, held) for term, weight in main.items()) / whole
         trust = 1 / (1 + math.exp(-(share - half) / _SHARPNESS))
         trusted.append(trust if trust >= _LEAST else 0.0)
     return tuple(trusted)

@@ -156,8 +156,7 @@ def tune(engine: NestEngine, samples: Sequence[Sample], *, progress: Progress = 
         the settings and the evidence.
     """
     total = 2 * len(samples)
-    tried = (*KNN_TEMPERATURES, engine.config.knn_temperature)
-    observed = _Observed(dict.fromkeys(tried))
+    observed = _Observed({*KNN_TEMPERATURES, engine.config.knn_temperature})
     for number, sample in enumerate(samples, 1):
         for predicted in _force(engine, engine.config, sample).predict():
             observed.add(sample.condition, predicted)
