@@ -117,8 +117,7 @@ def predict(engine: NestEngine, samples: Sequence[Sample], held: dict[str, KeyCa
     """Lead the model along texts by keys of every format; return the figures of each."""
     predictions = {name: Predictions() for name in held}
     for sample in track(samples, "predicting", console=Console(stderr=True)):
-        prompt = engine.format_question(sample.query)
-        [request] = engine.prepare([prompt], [sample.passages], [sample.query], engine.config)
+        [request] = engine.prepare([sample.prompt], [sample.passages], [sample.query], engine.config)
         forced = [ForcedText(engine.language_model, cache, request, sample.text) for cache in held.values()]
         for pieces in zip(*(each.predict() for each in forced), strict=True):
             mixtures = [piece.mixture(engine.config).probs_QV for piece in pieces]
@@ -173,7 +172,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         passages = nest_demo.load_passages()
         questions = [shipped.question for shipped in nest_demo.load_questions()[: arguments.questions]]
     engine.retriever = BM25Retriever(passages)
-    samples = make_samples(engine, passages, arguments.texts)
+    samples = [
+        sample for sample in make_samples(engine, passages, arguments.texts) if sample.condition in CONDITIONS
+    ]  # whether passages also stand in the prompt says nothing about keys
     found = engine.retriever.retrieve(questions, engine.config.passages_to_find)
     searched = [each for group in (*(sample.passages for sample in samples), *found) for each in group]
     needed = list({(each.title, each.text): each for each in searched}.values())

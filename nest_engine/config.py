@@ -26,7 +26,7 @@ _GENERAL: dict[str, Any] = {
     "adaptive_draft": False,
     "fixed_lambda": None,
     "mask_copied": True,
-    "relevance": 0.7,
+    "relevance": 0.8,
 }
 _OF_METHOD: dict[str, dict[str, Any]] = {
     "knn-lm": {"fixed_lambda": 0.7, "max_draft_tokens": 1, "delta": 1.0, "mask_copied": False, "relevance": 0.0},

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,34 +21,19 @@ _COMPOUND = re.compile(rf"(?:{_WORD.pattern})(?:[-‐‑](?:{_WORD.pattern}))*")
 _IN_PARENTHESES = re.compile(r"\([^()]*\)")
 _SENTENCE_END = re.compile(r"[.?!:\n]")
 _WITHIN_NAME = re.compile(r"['’]?s?[\s\-–'’\"“”.]*")  # between two words of a name
-# Words within names.
-_LINKING = {
-    "of",
-    "the",
-    "al",
-    "bin",
-    "da",
-    "de",
-    "del",
-    "den",
-    "der",
-    "di",
-    "du",
-    "el",
-    "ibn",
-    "la",
-    "le",
-    "van",
-    "von",
-}
+_LINKING = {"of", "the", "al", "bin", "d", "da", "de", "del", "den", "der", "des", "di", "do", "dos", "du", "el", "ibn"}
+_LINKING |= {"la", "le", "v", "van", "versus", "von", "vs"}
 
 _BREAK = ""  # no word: nothing stands in a row across it
 
 _COMMON = 6.5  # nats: what the commonest few hundred tokens carry, and every word is given for free
 _MAIN_TERMS = 4  # what a long prompt is about: its heaviest terms
+_LONGEST_TOPIC = 4  # words behind "about" that are one name
 _REACH = 25.0  # words after which a term that is mentioned first there counts half
+_IN_PASSING = 0.35  # share of the heaviest term's weight below which a term is not what a text is about
 _SAID_OTHERWISE = 0.5  # share of a word that is given for free: unlike a name, it may be said in another way
-_SHARPNESS = 0.05
+_CERTAIN = 6.0  # logits of a passage that holds everything: it is trusted by 0.998
+_SHARPEST = 0.01
 _LEAST = 0.05  # trust below which a passage is left out: its keys need not even be computed
 
 Information = Callable[[str], float]
@@ -72,8 +57,9 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
 
     A query is about its few heaviest terms. A name stands in a passage as a whole or not at all, in title or text; of a
     word outside names half is given for free. A passage is trusted by the share of the weight that stands in it:
-    ``sigmoid((share - half) / 0.05)``. One whose title is a main term of the query, or that stands in the query
-    itself, has all of it. A query of common words alone tells nothing against any passage.
+    ``sigmoid(6 (share - half) / (1 - half))``. One whose title is a main term of the query, and not said in passing
+    there, or that stands in the query itself, has all of it. A query of common words alone tells nothing against any
+    passage.
 
     Args:
         query: what is asked.
@@ -84,7 +70,7 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
     Returns:
         one number in [0, 1] for each passage; 0 for one that is to be left out.
     """
-    terms = list(terms_of(query))
+    terms = _with_topic(list(terms_of(query)), information)
     main = _main_terms(terms, information) if half else {}
     if not main:
         return (1.0,) * len(passages)
@@ -98,7 +84,7 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
         else:
             held = _Words((*_forms(passage.title), _BREAK, *_forms(passage.text)))
             share = sum(weight * _held(term, held) for term, weight in main.items()) / whole
-        trust = 1 / (1 + math.exp(-(share - half) / _SHARPNESS))
+        trust = 1 / (1 + math.exp(_CERTAIN * (half - share) / max(1 - half, _SHARPEST)))
         trusted.append(trust if trust >= _LEAST else 0.0)
     return tuple(trusted)
 
@@ -106,20 +92,24 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
 def terms_of(query: str) -> Iterator[Term]:
     """Yield the names of a text and the words outside them, in order.
 
-    Capitalized words in a row are one name, with words like "of" between them. The first word of a sentence is
-    capitalized anyway, so it never belongs to one. Words that only ask are left out.
+    Capitalized words in a row are one name, with words like "of" between them and numbers before or behind them. The
+    first word of a sentence is capitalized anyway, so it never belongs to one. Words that only ask are left out.
     """
     name: list[str] = []
     end, starts = 0, True
     for match in _COMPOUND.finditer(query):
         word, gap = match.group(), query[end : match.start()]
         starts = starts or (end > 0 and _SENTENCE_END.search(gap) is not None and not _is_abbreviated(query, end))
-        is_capitalized = not starts and not word[0].islower() and (word[0].isupper() or bool(name))
+        if word[0].isdigit():
+            behind = query[match.end() : match.end() + 2]  # "2009 Giro", "18th King", but a date is no name
+            is_part = bool(name) or (len(word) > 2 and behind[:1].isspace() and behind[1:].isupper())
+        else:
+            is_part = not starts and not word[0].islower() and (word[0].isupper() or bool(name))
         goes_on = bool(name) and not starts and _WITHIN_NAME.fullmatch(gap) is not None
-        if name and not (goes_on and (is_capitalized or word in _LINKING)):
+        if name and not (goes_on and (is_part or word in _LINKING)):
             yield from _closed(name)
             name = []
-        if is_capitalized or name:
+        if is_part or name:
             name += _WORD.findall(word)
         elif not _ASKING.issuperset(forms := _forms(word)):
             yield Term(forms, is_name=False)
@@ -139,6 +129,30 @@ def rank_information(token_ids: Sequence[int]) -> float:
     return sum(math.log(1 + token) for token in token_ids)
 
 
+def _with_topic(terms: list[Term], information: Information) -> list[Term]:
+    """Return the terms with what a text is asked about as one name: "about Celtic languages" is neither alone.
+
+    That is a name behind a last "about" with a few rare words behind it and nothing else. A name at the end ("about the
+    planet Neptune") can stand alone.
+    """
+    about = Term(("about",), is_name=False)
+    first = len(terms) - terms[::-1].index(about) if about in terms else len(terms)
+    while first < len(terms) and _told(terms[first], information) == 0:  # an article
+        first += 1
+    topic = terms[first:]
+    words = tuple(word for term in topic for word in term.words)
+    opens_with_name = [term.is_name for term in topic] == [True, *[False] * (len(topic) - 1)]
+    is_rare = all(_told(term, information) > 0 for term in topic)
+    if len(topic) > 1 and opens_with_name and is_rare and len(words) <= _LONGEST_TOPIC:
+        return [*terms[:first], Term(words, is_name=True)]
+    return terms
+
+
+def _told(term: Term, information: Information) -> float:
+    """Return what the words of a term tell beyond common words, in nats."""
+    return sum(max(0.0, information(word) - _COMMON) for word in set(term.words))
+
+
 def _main_terms(terms: Sequence[Term], information: Information) -> dict[Term, float]:
     """Return the heaviest terms with their weights, heaviest first.
 
@@ -153,8 +167,7 @@ def _main_terms(terms: Sequence[Term], information: Information) -> dict[Term, f
     has_names = any(term.is_name for term in terms)
     weights = {}
     for term, count in Counter(terms).items():
-        told = sum(max(0.0, information(word) - _COMMON) for word in set(term.words))
-        weight = told * count / (1 + first[term] / _REACH)
+        weight = _told(term, information) * count / (1 + first[term] / _REACH)
         weights[term] = weight if term.is_name or not has_names else weight / 2
     heaviest = sorted((term for term in weights if weights[term] > 0), key=lambda term: -weights[term])
     return {term: weights[term] for term in heaviest[:_MAIN_TERMS]}
@@ -189,14 +202,15 @@ def _held(term: Term, held: _Words) -> float:
     return 0.0 if term.is_name else _SAID_OTHERWISE
 
 
-def _is_made_of(title: tuple[str, ...], terms: Sequence[Term], main: Collection[Term]) -> bool:
-    """Return whether a title is a run of whole terms of the query, a main one among them."""
+def _is_made_of(title: tuple[str, ...], terms: Sequence[Term], main: Mapping[Term, float]) -> bool:
+    """Return whether a title is a run of whole terms of the query, one of them that is not said in passing."""
+    least = _IN_PASSING * max(main.values())
     for start in range(len(terms)):
         words: tuple[str, ...] = ()
         for end in range(start, len(terms)):
             words += terms[end].words
             if words == title:
-                return any(term in main for term in terms[start : end + 1])
+                return any(main.get(term, 0.0) >= least for term in terms[start : end + 1])
             if title[: len(words)] != words:
                 break
     return False

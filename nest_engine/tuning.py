@@ -2,7 +2,9 @@
 
 The paper's values belong to Llama-2. Texts that documents of the user begin with are predicted token by token, behind
 a request for their subject, in two conditions: the document is among the passages (``gold``), or kept out of them
-(``no-gold``). The first alone would teach blind trust: what is asked for would always be there to copy.
+(``no-gold``). The first alone would teach blind trust: what is asked for would always be there to copy. For ``nest``
+both are repeated with a few passages that also stand in the prompt, as a chain writes them: the model then knows
+itself how they go on, its states lie elsewhere, and settings that were found without hardly copy there.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nest_engine.conditions import CONDITIONS, Condition, request_for, search
+from nest_engine.conditions import CONDITIONS, request_for, search
 from nest_engine.config import NestConfig
 from nest_engine.drafting import nearest_entry
 from nest_engine.engine import NestEngine
@@ -56,16 +58,18 @@ class Sample:
     """A text to predict behind a request for its subject.
 
     Args:
-        query: the request.
+        prompt: what the model reads.
+        query: what the passages were searched for.
         text: the text.
         passages: what may be copied.
-        condition: whether the text's document is among the passages.
+        condition: whether the text's document is among the passages, and whether they stand in the prompt.
     """
 
+    prompt: str
     query: str
     text: str
     passages: tuple[Passage, ...]
-    condition: Condition
+    condition: str
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,14 @@ def make_samples(engine: NestEngine, passages: Sequence[Passage], count: int, *,
     """Draw documents, and search passages for each with and without it.
 
     Args:
-        engine: with the first-stage search.
+        engine: with the first-stage search; its configuration names the method.
         passages: passages that are searched; the first of a titled document is the text to predict.
         count: number of documents.
         seed: draws others.
 
     Returns:
-        two samples for each document.
+        two samples for each document, and for a method that writes no passages into the prompt two more, with
+        ``prompt_passages`` of them written there all the same.
 
     Raises:
         InputError: if no passage has a title, or the engine searches nothing.
@@ -135,11 +140,26 @@ def make_samples(engine: NestEngine, passages: Sequence[Passage], count: int, *,
     chosen = random.Random(seed).sample(list(leads.values()), min(count, len(leads)))
     queries = [request_for(passage.title) for passage in chosen]
     found = search(engine.retriever, queries, [[passage.title] for passage in chosen], engine.config.passages_to_find)
-    return [
-        Sample(query, f" {lead.text}", passages[condition], condition)
-        for lead, query, passages in zip(chosen, queries, found, strict=True)
-        for condition in CONDITIONS
-    ]
+    samples = []
+    for lead, query, passages in zip(chosen, queries, found, strict=True):
+        prompt, text = engine.format_question(query), f" {lead.text}"
+        samples += [Sample(prompt, query, text, passages[condition], condition) for condition in CONDITIONS]
+        if not engine.config.uses_prompt_passages:
+            samples += [_in_prompt(engine, query, text, passages[condition], condition) for condition in CONDITIONS]
+    return samples
+
+
+def _in_prompt(engine: NestEngine, query: str, text: str, passages: Sequence[Passage], condition: str) -> Sample:
+    """Return a sample whose few passages stand in the prompt; as in a chain, nobody says which part is the question."""
+    config = _with_room(engine, engine.config.replace(method="ra"), text)
+    [request] = engine.prepare([engine.format_question(query)], [passages], [query], config)
+    placed = tuple(passages[located.number] for located in request.located)
+    return Sample(request.prompt, request.prompt, text, placed, f"{condition}, in prompt")
+
+
+def _with_room(engine: NestEngine, config: NestConfig, text: str) -> NestConfig:
+    """Return settings by which passages in the prompt leave room for a text."""
+    return config.replace(max_new_tokens=len(engine.language_model.tokenizer.encode_prompt(text).token_ids))
 
 
 def tune(engine: NestEngine, samples: Sequence[Sample], *, progress: Progress = lambda done, total: None) -> Tuning:
@@ -203,7 +223,8 @@ def tune(engine: NestEngine, samples: Sequence[Sample], *, progress: Progress = 
 
 
 def _force(engine: NestEngine, config: NestConfig, sample: Sample) -> ForcedText:
-    [request] = engine.prepare([engine.format_question(sample.query)], [sample.passages], [sample.query], config)
+    config = _with_room(engine, config, sample.text)
+    [request] = engine.prepare([sample.prompt], [sample.passages], [sample.query], config)
     return ForcedText(engine.language_model, engine.key_cache, request, sample.text)
 
 

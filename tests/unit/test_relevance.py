@@ -27,6 +27,10 @@ def test_a_name_stands_in_a_passage_as_a_whole_or_not_at_all():
     assert of("Tell me about Edmond Halley.", about, scattered, half=0.0) == [1.0, 1.0]
 
 
+def test_everything_may_be_asked_for():
+    assert of("Tell me about Edmond Halley.", Passage("Edmond Halley."), Passage("x"), half=1.0) == [0.5, 0.0]
+
+
 def test_half_of_a_word_outside_names_is_given_for_free():
     asked = "What do dragonfly larva eat?"
     everything, nothing = Passage("A dragonfly and its larva eat."), Passage("Nothing here.")
@@ -51,11 +55,14 @@ def test_beside_a_name_other_words_count_less():
         ("Is the Major League of", ["is", "the", "Major League"]),
         ("What is a 4-polytope or Jean-Luc O'Neill?", ["is", "a", "4 polytope", "or", "Jean Luc O Neill"]),
         ("How old is Apollo 11 now?", ["old", "is", "Apollo 11", "now"]),
+        ("The 2009 Giro d'Italia", ["the", "2009 Giro d Italia"]),
+        ("the 18th King", ["the", "18th King"]),
+        ("Born 21 March 2009 in Roe v. Wade", ["born", "21", "March 2009", "in", "Roe v Wade"]),
     ],
 )
 def test_capitalized_words_in_a_row_are_a_name(query, terms):
     """In `terms` the names are those with a capital."""
-    expected = [Term(tuple(_form(word) for word in term.split()), term[0].isupper()) for term in terms]
+    expected = [Term(tuple(_form(word) for word in term.split()), term != term.lower()) for term in terms]
     assert list(terms_of(query)) == expected
 
 
@@ -63,7 +70,7 @@ def test_a_text_names_its_subject_first_and_again():
     prose = "The Otter Club is old. The Otter Club met the Heron Club. The Tern Club is new. Then came the Crane Club."
     first, later = Passage("The Otter Club."), Passage("The Crane Club.")
     trusted = of(prose, first, later, half=0.3)
-    assert trusted[0] > 0.9 > 0.1 > trusted[1]
+    assert trusted[0] > 0.8 > 0.3 > trusted[1]
 
 
 def test_a_passage_whose_title_is_asked_for_is_about_it():
@@ -77,6 +84,19 @@ def test_a_passage_whose_title_is_asked_for_is_about_it():
 def test_a_passage_that_stands_in_the_query_is_trusted():
     chat = "You help Ada Quill at Acme Works. Context: It is green. What colour is it?"
     assert of(chat, Passage("It is green."), Passage("It is red.")) == [1.0, 0.0]
+
+
+def test_a_title_that_is_said_in_passing_is_not_what_is_asked_for():
+    prose = "The Otter Club is old. The Otter Club met. The Otter Club is new. The Otter Club met the Heron Club."
+    assert of(prose, Passage("x", title="Otter Club"), Passage("x", title="Heron Club")) == [1.0, 0.0]
+
+
+def test_what_is_asked_about_is_one_name():
+    together, apart = Passage("Two Celtic languages."), Passage("The languages of the Celtic tribes.")
+    assert of("Tell me about the Celtic languages.", together, apart) == [1.0, 0.0]
+    assert of("Which Celtic languages are spoken?", together, apart)[1] > 0
+    assert of("Tell me about the planet Neptune.", Passage("Neptune is one of eight planets.")) == [1.0]
+    assert of("Tell me about Crete, what is Minoan?", Passage("Crete is Minoan."), half=0.5) == [1.0]
 
 
 def test_a_title_that_is_part_of_a_name_is_not_what_is_asked_for():
@@ -164,4 +184,4 @@ class _Finds:
 
 def test_methods_that_compare_or_cannot_harm_trust_everything():
     assert NestConfig(method="knn-lm").relevance == NestConfig(method="lossless").relevance == 0.0
-    assert NestConfig(method="nest").relevance == NestConfig(method="ra-nest").relevance == 0.7
+    assert NestConfig(method="nest").relevance == NestConfig(method="ra-nest").relevance == 0.8

@@ -40,12 +40,31 @@ def samples(engine: NestEngine) -> list[Sample]:
 
 
 def test_the_document_is_among_the_passages_or_kept_out_of_them(engine: NestEngine, samples: list[Sample]) -> None:
-    assert [sample.condition for sample in samples] == ["gold", "no-gold"] * 3
-    for gold, without in zip(samples[::2], samples[1::2], strict=True):
-        assert (gold.query, gold.text) == (without.query, without.text)
+    assert [sample.condition for sample in samples] == ["gold", "no-gold", "gold, in prompt", "no-gold, in prompt"] * 3
+    for gold, without in zip(samples[::4], samples[1::4], strict=True):
+        assert (gold.prompt, gold.query, gold.text) == (without.prompt, without.query, without.text)
+        assert gold.prompt == engine.format_question(gold.query)
         assert any(f" {passage.text}" == gold.text for passage in gold.passages)
         assert not any(f" {passage.text}" == gold.text for passage in without.passages)
         assert len(gold.passages) == len(without.passages) == engine.config.num_passages
+
+
+def test_few_passages_stand_in_the_prompt_as_a_chain_writes_them(engine: NestEngine, samples: list[Sample]) -> None:
+    for searched, placed in [
+        *zip(samples[::4], samples[2::4], strict=True),
+        *zip(samples[1::4], samples[3::4], strict=True),
+    ]:
+        assert placed.query == placed.prompt
+        assert placed.text == searched.text
+        assert placed.passages == searched.passages[: engine.config.prompt_passages]
+        assert all(passage.text in placed.prompt for passage in placed.passages)
+
+
+def test_a_method_that_writes_passages_into_the_prompt_itself_has_two_conditions(engine: NestEngine) -> None:
+    writes = NestEngine(
+        engine.language_model, retriever=engine.retriever, config=engine.config.replace(method="ra-nest")
+    )
+    assert [sample.condition for sample in make_samples(writes, nest_demo.load_passages(), 1)] == ["gold", "no-gold"]
 
 
 def test_samples_depend_on_the_seed_alone(engine: NestEngine, samples: list[Sample]) -> None:
@@ -70,19 +89,19 @@ def test_perplexity_by_arithmetic_is_the_engines_own(
 ) -> None:
     trust = Trust(alpha, tau, knn_temperature)
     observed = _Observed([knn_temperature])
-    for sample in samples[:2]:
+    for sample in samples[:4]:
         for predicted in _force(engine, engine.config, sample).predict():
             observed.add(sample.condition, predicted)
-    for sample in samples[:2]:
+    for sample in samples[:4]:
         score = engine.score(
             sample.text,
-            prompt=engine.format_question(sample.query),
+            prompt=sample.prompt,
             passages=sample.passages,
             query=sample.query,
             **trust._asdict(),
         )
         assert observed.perplexity(trust)[sample.condition] == pytest.approx(score.perplexity, rel=1e-3)
-        alone = engine.score(sample.text, prompt=engine.format_question(sample.query), passages=[], method="lm")
+        alone = engine.score(sample.text, prompt=sample.prompt, passages=[], method="lm")
         assert observed.perplexity(None)[sample.condition] == pytest.approx(alone.perplexity, rel=1e-4)
 
 
@@ -90,7 +109,8 @@ def test_a_copy_is_right_as_far_as_passage_and_text_agree(engine: NestEngine) ->
     passage = next(p for p in nest_demo.load_passages() if p.title == "Neptune")
     words = passage.text.split()
     departing = " ".join([*words[:20], "entirely", *words[21:25]])
-    sample = Sample("Tell me about Neptune.", f" {departing}", (passage,), "gold")
+    query = "Tell me about Neptune."
+    sample = Sample(engine.format_question(query), query, f" {departing}", (passage,), "gold")
     config = engine.config.replace(fixed_lambda=0.0, relevance=0.0)
     forced = _force(engine, config, sample)
     [predicted] = forced.predict()
@@ -150,15 +170,15 @@ def test_recommended_settings_predict_better_and_are_settings(engine: NestEngine
     told: list[tuple[int, int]] = []
     tuning = tune(engine, samples, progress=lambda done, total: told.append((done, total)))
     config = engine.config.replace(**tuning.settings)
-    assert told == [(number, 12) for number in range(1, 13)]
+    assert told == [(number, 24) for number in range(1, 25)]
 
     def mean(figures: dict[str, float]) -> float:
-        return math.sqrt(figures["gold"] * figures["no-gold"])
+        return math.prod(figures.values()) ** (1 / len(figures))
 
     assert mean(tuning.perplexity_of["recommended"]) <= 1.01 * mean(tuning.perplexity_of["before"])
     assert mean(tuning.perplexity_of["recommended"]) < mean(tuning.perplexity_of["lm"])
     for sample in samples[:2]:
-        engine.generate(engine.format_question(sample.query), passages=sample.passages, config=config, max_new_tokens=4)
+        engine.generate(sample.prompt, passages=sample.passages, query=sample.query, config=config, max_new_tokens=4)
 
 
 @pytest.fixture
