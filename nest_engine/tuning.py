@@ -141,11 +141,11 @@ def make_samples(engine: NestEngine, passages: Sequence[Passage], count: int, *,
     queries = [request_for(passage.title) for passage in chosen]
     found = search(engine.retriever, queries, [[passage.title] for passage in chosen], engine.config.passages_to_find)
     samples = []
-    for lead, query, passages in zip(chosen, queries, found, strict=True):
+    for lead, query, of in zip(chosen, queries, found, strict=True):
         prompt, text = engine.format_question(query), f" {lead.text}"
-        samples += [Sample(prompt, query, text, passages[condition], condition) for condition in CONDITIONS]
+        samples += [Sample(prompt, query, text, of[condition], condition) for condition in CONDITIONS]
         if not engine.config.uses_prompt_passages:
-            samples += [_in_prompt(engine, query, text, passages[condition], condition) for condition in CONDITIONS]
+            samples += [_in_prompt(engine, query, text, of[condition], condition) for condition in CONDITIONS]
     return samples
 
 
