@@ -65,6 +65,12 @@ LADDER = {  # the rungs of Table 3, by the variant that is measured
 }
 
 AS_PUBLISHED = "nest, as published"  # with nothing that is ours
+OURS: dict[str, dict[str, Any]] = {  # what is ours, each taken away alone
+    "nest": {},
+    "every passage trusted": {"relevance": 0.0},
+    "knn_temperature=1": {"knn_temperature": 1.0},
+    "one plain token after a rejection": {"draft_after_rejection": False},
+}
 
 COPYING = ["attributed_share", "mean_span", "quote_precision", "off_topic", "article_found", "mean_lambda"]
 SPEED = ["tokens_per_forward", "tokens_per_second", "length"]
@@ -243,6 +249,38 @@ def sensitivity(bench: Benchmark) -> str:
     return "\n".join([*parts, f"In the paper: {paper_figures.SENSITIVITY}\n"])
 
 
+_DID_NOT_HELP = """\
+Tried on held-out articles with the shipped model and left out; figures before and after.
+
+- **The draft's own passage position kept out of verification.** It is its own nearest neighbour, so that verification
+  confirms itself. 32 biographies, gold: ROUGE-1 56.4 to 59.6, tokens per forward 25.0 to 16.9, off topic (no-gold)
+  7.1 % as before; at gamma 0.2 ROUGE-1 60.1 to 67.8 and tokens per forward 24.8 to 2.4. The text improves where
+  hardly anything is copied in one piece any more; what is copied from beside the subject stays.
+- **Drafts tested against the model's own distribution as well** (relaxed, gamma 0.001). The same biographies: ROUGE-1
+  56.4 to 59.8, tokens per forward 25.0 to 13.8, off topic as before; of questions the same 43.8 % are answered.
+- **Stricter gamma** (0.0001 to 0.5; 64 biographies, 64 questions). ROUGE-1 55.7 to 59.6, answers 46.9 % to 43.8 %,
+  tokens per forward 24.5 to 17.5, off topic (no-gold) 8.6 % throughout: no means against what is off topic.
+- **Words of a topic counted wherever they stand.** "The demand for the generation of nuclear power" was then trusted
+  about demand generation: 13.5 % of 200 requests had a trusted passage off topic. It is 5 % since what follows a name
+  behind "about" has to stand in the passage as one.
+- **Relevance of 0.9 and more.** Less is off topic still (7 % to 5 % of 150 articles have such a passage), but
+  passages that answer in other words are lost: "Aspirin is used to treat pain" for "Does aspirin help against
+  headaches?".
+"""
+
+
+def ours(bench: Benchmark) -> str:
+    nest = bench.engine.config.replace(method="nest")
+    variants = {variant: nest.replace(**settings) for variant, settings in OURS.items()}
+    variants[AS_PUBLISHED] = NestConfig.paper_7b()
+    shown = ["perplexity", "rouge1", "factual_precision", "off_topic", "mean_span", "tokens_per_forward"]
+    parts = [
+        f"### {name.capitalize()}\n\n{to_markdown(summarize(bench.measure(name, variants, sweep=True)), shown)}"
+        for name in ("articles", "biographies")
+    ]
+    return "\n".join([*parts, f"### What did not help\n\n{_DID_NOT_HELP}"])
+
+
 # --- what must hold -------------------------------------------------------------------------------------------------
 
 
@@ -408,6 +446,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Benchmark], str]]] = {
     "table-3": ("Table 3: what each part adds", table_3),
     "figure-2": ("Figure 2: gamma", figure_2),
     "sensitivity": ("Sensitivity", sensitivity),
+    "ours": ("What ours adds", ours),
 }
 
 

@@ -31,7 +31,11 @@ _MAIN_TERMS = 4  # what a long prompt is about: its heaviest terms
 _LONGEST_TOPIC = 4  # words behind "about" that are one name
 _REACH = 25.0  # words after which a term that is mentioned first there counts half
 _IN_PASSING = 0.35  # share of the heaviest term's weight below which a term is not what a text is about
-_SAID_OTHERWISE = 0.5  # share of a word that is given for free: unlike a name, it may be said in another way
+# Share of a word that is given for free: unlike a name, it may be said in another way. A question says little, and in
+# its own words; a text that is to be continued goes on in them.
+_SAID_OTHERWISE = {"question": 0.6, "text": 0.5}
+_LONGEST_QUESTION = 30  # words
+_STEM = 6  # letters that "terminated" and "termination" share
 _CERTAIN = 6.0  # logits of a passage that holds everything: it is trusted by 0.998
 _SHARPEST = 0.01
 _LEAST = 0.05  # trust below which a passage is left out: its keys need not even be computed
@@ -55,11 +59,11 @@ class Term(NamedTuple):
 def relevance(query: str, passages: Sequence[Passage], *, half: float, information: Information) -> tuple[float, ...]:
     """Return how far each passage can be trusted to be about a query.
 
-    A query is about its few heaviest terms. A name stands in a passage as a whole or not at all, in title or text; of a
-    word outside names half is given for free. A passage is trusted by the share of the weight that stands in it:
-    ``sigmoid(6 (share - half) / (1 - half))``. One whose title is a main term of the query, and not said in passing
-    there, or that stands in the query itself, has all of it. A query of common words alone tells nothing against any
-    passage.
+    A query is about its few heaviest terms. A name stands in a passage as a whole or not at all, in title or text; of
+    a word outside names half or more is given for free. A passage is trusted by the share of the weight that stands in
+    it: ``sigmoid(6 (share - half) / (1 - half))``. One that stands in the query itself has all of it, and so has one
+    whose title opens the query or is a main term of it, not said in passing. A query of common words alone tells
+    nothing against any passage.
 
     Args:
         query: what is asked.
@@ -75,6 +79,7 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
     if not main:
         return (1.0,) * len(passages)
     whole = sum(main.values())
+    is_question = sum(len(term.words) for term in terms) <= _LONGEST_QUESTION
     trusted = []
     for passage in passages:
         title = _forms(_IN_PARENTHESES.sub("", passage.title))
@@ -83,7 +88,7 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
             share = 1.0
         else:
             held = _Words((*_forms(passage.title), _BREAK, *_forms(passage.text)))
-            share = sum(weight * _held(term, held) for term, weight in main.items()) / whole
+            share = sum(weight * _held(term, held, is_question) for term, weight in main.items()) / whole
         trust = 1 / (1 + math.exp(_CERTAIN * (half - share) / max(1 - half, _SHARPEST)))
         trusted.append(trust if trust >= _LEAST else 0.0)
     return tuple(trusted)
@@ -184,6 +189,7 @@ class _Words:
         self._forms = forms
         self._pairs = set(pairwise(forms))
         self._words = set(forms)
+        self._stems = {word[:_STEM] for word in forms}
 
     def hold(self, words: tuple[str, ...]) -> bool:
         """Return whether words stand here in a row."""
@@ -194,23 +200,32 @@ class _Words:
         starts = range(len(self._forms) - len(words) + 1)
         return any(self._forms[start : start + len(words)] == words for start in starts)
 
+    def hold_stems(self, words: tuple[str, ...]) -> bool:
+        """Return whether words stand here in some form."""
+        return self._stems.issuperset(word[:_STEM] for word in words)
 
-def _held(term: Term, held: _Words) -> float:
+
+def _held(term: Term, held: _Words, is_question: bool) -> float:
     """Return the share of a term that a text holds."""
     if held.hold(term.words):
         return 1.0
-    return 0.0 if term.is_name else _SAID_OTHERWISE
+    if term.is_name:
+        return 0.0
+    if not is_question:
+        return _SAID_OTHERWISE["text"]
+    return 1.0 if held.hold_stems(term.words) else _SAID_OTHERWISE["question"]
 
 
 def _is_made_of(title: tuple[str, ...], terms: Sequence[Term], main: Mapping[Term, float]) -> bool:
-    """Return whether a title is a run of whole terms of the query, one of them that is not said in passing."""
+    """Return whether a title is a run of whole terms of the query: its first, or one that is not said in passing."""
     least = _IN_PASSING * max(main.values())
     for start in range(len(terms)):
         words: tuple[str, ...] = ()
         for end in range(start, len(terms)):
             words += terms[end].words
             if words == title:
-                return any(main.get(term, 0.0) >= least for term in terms[start : end + 1])
+                opens = start == 0 or (start == 1 and not terms[0].is_name)  # behind an article
+                return opens or any(main.get(term, 0.0) >= least for term in terms[start : end + 1])
             if title[: len(words)] != words:
                 break
     return False

@@ -21,8 +21,8 @@ PROMPT = "Question: What is a river? Answer: The"
 # Random models trust neither themselves nor their neighbours; these settings make every branch of the loop happen.
 CONFIGS = {
     "paper": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.0),
-    "relevance": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.6),
-    "passages left out": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.7),
+    "relevance": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.7),
+    "passages left out": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.8),
     "temperature": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.0, knn_temperature=0.3),
     "strict": NestConfig(
         max_new_tokens=48, k=16, alpha=0.8, tau=0.2, delta=0.8, gamma=0.05, max_draft_tokens=6, relevance=0.0
@@ -57,7 +57,7 @@ def run_both(name: str, config: NestConfig, key_layer: str = "ffn_input") -> tup
     [request] = engine.prepare([PROMPT], [PASSAGES], [PROMPT], config)
     if config.relevance:
         assert max(request.relevance) > 0.9
-        assert min(request.relevance) == pytest.approx(0.18 if config.relevance == 0.6 else 0.0, abs=0.01)
+        assert min(request.relevance) == pytest.approx(0.12 if config.relevance == 0.7 else 0.0, abs=0.01)
     entries = []
     for number, passage in enumerate(PASSAGES):
         if request.relevance and not request.relevance[number]:

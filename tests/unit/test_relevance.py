@@ -16,7 +16,7 @@ def information(word: str) -> float:
     return 5.0 if word in ("tell", "me", "about", "what", "is", "the", "of", "he") else 10.0
 
 
-def of(query: str, *passages: Passage, half: float = 0.7) -> list[float]:
+def of(query: str, *passages: Passage, half: float = 0.8) -> list[float]:
     return [round(value, 2) for value in relevance(query, passages, half=half, information=information)]
 
 
@@ -31,17 +31,24 @@ def test_everything_may_be_asked_for():
     assert of("Tell me about Edmond Halley.", Passage("Edmond Halley."), Passage("x"), half=1.0) == [0.5, 0.0]
 
 
-def test_half_of_a_word_outside_names_is_given_for_free():
+def test_most_of_a_word_outside_names_is_given_for_free():
     asked = "What do dragonfly larva eat?"
     everything, nothing = Passage("A dragonfly and its larva eat."), Passage("Nothing here.")
     assert of(asked, everything, nothing) == [1.0, 0.0]
-    assert of(asked, everything, nothing, half=0.5) == [1.0, 0.5]
+    assert of(asked, everything, nothing, half=0.6) == [1.0, 0.5]
+
+
+def test_a_question_may_say_its_words_in_another_form():
+    passage = Passage("Early termination of contracts")
+    assert of("when contracts terminated early", passage) == [1.0]
+    prose = "contracts terminated early " + " ".join(f"word{chr(97 + i)}" for i in range(26)) + " and so on and so on"
+    assert of(prose, passage) == of(prose, Passage("Early contracts"))  # what goes on from a text says its words
 
 
 def test_beside_a_name_other_words_count_less():
     asked = "What is the capital of Atlantis?"
     named, unnamed = Passage("Atlantis sank."), Passage("The capital of Crete.")
-    assert of(asked, named, unnamed) == [0.92, 0.0]
+    assert of(asked, named, unnamed) == [0.86, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -89,6 +96,11 @@ def test_a_passage_that_stands_in_the_query_is_trusted():
 def test_a_title_that_is_said_in_passing_is_not_what_is_asked_for():
     prose = "The Otter Club is old. The Otter Club met. The Otter Club is new. The Otter Club met the Heron Club."
     assert of(prose, Passage("x", title="Otter Club"), Passage("x", title="Heron Club")) == [1.0, 0.0]
+
+
+def test_a_title_that_opens_a_text_is_what_it_is_about():
+    prose = "The lamp and oil is a tale of Edmond Halley by Edmond Halley."
+    assert of(prose, Passage("x", title="Lamp and oil"), Passage("x", title="Tale")) == [1.0, 0.0]
 
 
 def test_what_is_asked_about_is_one_name():
