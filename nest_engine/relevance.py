@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -24,16 +24,17 @@ _WITHIN_NAME = re.compile(r"['’]?s?[\s\-–'’\"“”.]*")  # between two wo
 _LINKING = {"of", "the", "al", "bin", "d", "da", "de", "del", "den", "der", "des", "di", "do", "dos", "du", "el", "ibn"}
 _LINKING |= {"la", "le", "v", "van", "versus", "von", "vs"}
 
+_ARTICLES = {"a", "an", "the"}
 _BREAK = ""  # no word: nothing stands in a row across it
 
 _COMMON = 6.5  # nats: what the commonest few hundred tokens carry, and every word is given for free
 _MAIN_TERMS = 4  # what a long prompt is about: its heaviest terms
 _LONGEST_TOPIC = 4  # words behind "about" that are one name
 _REACH = 25.0  # words after which a term that is mentioned first there counts half
-_IN_PASSING = 0.35  # share of the heaviest term's weight below which a term is not what a text is about
 # Share of a word that is given for free: unlike a name, it may be said in another way. A question says little, and in
 # its own words; a text that is to be continued goes on in them.
 _SAID_OTHERWISE = {"question": 0.6, "text": 0.5}
+_IN_PASSING = {"question": 0.35, "text": 0.7}  # share of the heaviest term's weight that what is asked for has
 _LONGEST_QUESTION = 30  # words
 _STEM = 6  # letters that "terminated" and "termination" share
 _CERTAIN = 6.0  # logits of a passage that holds everything: it is trusted by 0.998
@@ -79,16 +80,18 @@ def relevance(query: str, passages: Sequence[Passage], *, half: float, informati
     if not main:
         return (1.0,) * len(passages)
     whole = sum(main.values())
-    is_question = sum(len(term.words) for term in terms) <= _LONGEST_QUESTION
+    kind = "question" if sum(len(term.words) for term in terms) <= _LONGEST_QUESTION else "text"
+    least = _IN_PASSING[kind] * max(main.values())
+    asked_for = {term for term, weight in main.items() if weight >= least}
     trusted = []
     for passage in passages:
         title = _forms(_IN_PARENTHESES.sub("", passage.title))
         # A passage in the query: it is a whole prompt, and whoever wrote the passage into it trusts it.
-        if passage.text in query or _is_made_of(title, terms, main):
+        if passage.text in query or _is_made_of(title, terms, asked_for):
             share = 1.0
         else:
             held = _Words((*_forms(passage.title), _BREAK, *_forms(passage.text)))
-            share = sum(weight * _held(term, held, is_question) for term, weight in main.items()) / whole
+            share = sum(weight * _held(term, held, kind) for term, weight in main.items()) / whole
         trust = 1 / (1 + math.exp(_CERTAIN * (half - share) / max(1 - half, _SHARPEST)))
         trusted.append(trust if trust >= _LEAST else 0.0)
     return tuple(trusted)
@@ -205,27 +208,24 @@ class _Words:
         return self._stems.issuperset(word[:_STEM] for word in words)
 
 
-def _held(term: Term, held: _Words, is_question: bool) -> float:
+def _held(term: Term, held: _Words, kind: str) -> float:
     """Return the share of a term that a text holds."""
     if held.hold(term.words):
         return 1.0
     if term.is_name:
         return 0.0
-    if not is_question:
-        return _SAID_OTHERWISE["text"]
-    return 1.0 if held.hold_stems(term.words) else _SAID_OTHERWISE["question"]
+    return 1.0 if kind == "question" and held.hold_stems(term.words) else _SAID_OTHERWISE[kind]
 
 
-def _is_made_of(title: tuple[str, ...], terms: Sequence[Term], main: Mapping[Term, float]) -> bool:
-    """Return whether a title is a run of whole terms of the query: its first, or one that is not said in passing."""
-    least = _IN_PASSING * max(main.values())
+def _is_made_of(title: tuple[str, ...], terms: Sequence[Term], asked_for: Collection[Term]) -> bool:
+    """Return whether a title is a run of whole terms of the query: its first, or with one that is asked for."""
+    opening = 1 if terms[0].words[0] in _ARTICLES else 0
     for start in range(len(terms)):
         words: tuple[str, ...] = ()
         for end in range(start, len(terms)):
             words += terms[end].words
             if words == title:
-                opens = start == 0 or (start == 1 and not terms[0].is_name)  # behind an article
-                return opens or any(main.get(term, 0.0) >= least for term in terms[start : end + 1])
+                return start == opening or any(term in asked_for for term in terms[start : end + 1])
             if title[: len(words)] != words:
                 break
     return False
