@@ -219,7 +219,7 @@ class _Processes:
     def release(self) -> None:
         """Let the others return from :meth:`follow`."""
         with self._leading:
-            if self._rank == 0 and self._are_following:
+            if self._rank == 0 and self._are_following and dist.is_initialized():
                 self._are_following = False
                 with suppress(RuntimeError):  # they have ended before
                     dist.broadcast_object_list([None], src=0, group=self._group)
@@ -247,6 +247,7 @@ class _Processes:
         try:
             dist.broadcast_object_list(heard, src=0, group=self._group)
         except RuntimeError as error:
+            self._are_following = False
             raise DecodingError(f"process 0 of {self._size} has ended without a word ({error})") from error
         return heard[0]
 
