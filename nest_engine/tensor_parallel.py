@@ -28,7 +28,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nest_engine.errors import ConfigError, DecodingError
+from nest_engine.errors import ConfigError, DecodingError, UnsupportedModelError
 from nest_engine.language_model import HuggingFaceLanguageModel, HuggingFaceSession, KeyLayer
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ class TensorParallelLanguageModel(HuggingFaceLanguageModel):
         rank: number of this process, from 0.
 
     Raises:
-        ConfigError: if there is only one process; otherwise as for ``HuggingFaceLanguageModel``.
+        ConfigError: if there is only one process.
+        UnsupportedModelError: if the processes cannot share the attention heads equally; otherwise as for
+            ``HuggingFaceLanguageModel``.
     """
 
     _processes: _Processes | None = None  # while the model is checked, all processes do the same unasked
@@ -78,6 +80,7 @@ class TensorParallelLanguageModel(HuggingFaceLanguageModel):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, key_layer: KeyLayer = "ffn_input"
     ) -> None:
         _require_processes()
+        _require_equal_shares(model, dist.get_world_size())
         super().__init__(model, tokenizer, key_layer=key_layer)
         self.rank = dist.get_rank()
         _ = self.fingerprint  # takes every process's part of the weights
@@ -284,4 +287,14 @@ def _require_processes() -> None:
         raise ConfigError(
             "tp_plan splits a model over several processes and this is the only one: start as many as there are "
             "devices, `torchrun --nproc-per-node 2 script.py`, or leave tp_plan out"
+        )
+
+
+def _require_equal_shares(model: PreTrainedModel, num_processes: int) -> None:
+    heads = getattr(model.config.get_text_config(decoder=True), "num_key_value_heads", None)
+    splits_heads = any(name.endswith("k_proj") for name in model.tp_plan)
+    if splits_heads and heads and heads % num_processes:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has {heads} key-value heads, which {num_processes} processes cannot share "
+            f"equally; start a number of processes that divides {heads}"
         )

@@ -61,7 +61,8 @@ def _shown(output: NestOutput) -> dict[str, Any]:
     stats = output.stats
     return {
         "token_ids": list(output.token_ids),
-        "citations": [citation.to_dict() for citation in output.citations],
+        "citations": [{**citation.to_dict(), "score": None} for citation in output.citations],
+        "scores": [citation.score for citation in output.citations],
         "forwards": stats.lm_forwards,
         "accepted": stats.accepted_tokens,
         "drafted": stats.drafted_tokens,
