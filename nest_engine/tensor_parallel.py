@@ -216,7 +216,7 @@ class _Processes:
                 self._require_failure_everywhere(error)
                 raise
             except BaseException:  # interrupted, and the others are somewhere in the forward pass
-                self._are_following = False
+                self._lose_step()
                 raise
 
     def release(self) -> None:
@@ -240,17 +240,21 @@ class _Processes:
 
     def _end(self) -> None:
         """Leave in order when the interpreter ends: transformers has made the group, and nobody else ends it."""
-        was_in_step = self._are_following
         self.release()
-        if was_in_step and dist.is_initialized():
+        if dist.is_initialized():
             dist.destroy_process_group()
+
+    def _lose_step(self) -> None:
+        """Speak to the others no more, not even in the end: who waits for them now may wait for ever."""
+        self._are_following = False
+        atexit.unregister(self._end)
 
     def _hear(self) -> list[Step] | None:
         heard: list[list[Step] | None] = [None]
         try:
             dist.broadcast_object_list(heard, src=0, group=self._group)
         except RuntimeError as error:
-            self._are_following = False
+            self._lose_step()
             raise DecodingError(f"process 0 of {self._size} has ended without a word ({error})") from error
         return heard[0]
 
@@ -273,7 +277,7 @@ class _Processes:
         except RuntimeError:  # somebody has not failed, or the store is gone with its process
             with suppress(RuntimeError):
                 self._store.set(alone, first)
-        self._are_following = False
+        self._lose_step()
         raise DecodingError(
             f"a forward pass has failed in some of {self._size} processes, which are out of step now; start all of "
             f"them anew. First to fail was {first}"
