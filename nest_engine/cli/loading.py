@@ -50,7 +50,7 @@ def load_engine(model: str | None, retriever: PassageRetriever | None = None) ->
 
 
 def follow_first_process(model: str | None) -> None:
-    """Do so at once, unless this is the first process: for commands that do something else before they load a model."""
+    """Follow the first process and exit, unless this is it: for commands that listen before they load a model."""
     if _is_follower():
         load_engine(model)
 
