@@ -77,16 +77,20 @@ class NestEngine:
             key_layer: as for the class.
             key_cache: as for the class.
             background: as for the class.
-            model_kwargs: ``revision``, ``dtype``, ``device``, ``device_map``, ``quantization_config``,
+            model_kwargs: ``revision``, ``dtype``, ``device``, ``device_map``, ``tp_plan``, ``quantization_config``,
                 ``attn_implementation``, ``trust_remote_code`` and whatever else transformers takes; see
-                ``HuggingFaceLanguageModel.from_pretrained``.
+                ``HuggingFaceLanguageModel.from_pretrained``. With ``tp_plan`` the engine's ``language_model`` is a
+                ``TensorParallelLanguageModel``: all processes but the first call its ``follow()``.
 
         Returns:
             the engine.
         """
         from nest_engine.language_model import HuggingFaceLanguageModel
+        from nest_engine.tensor_parallel import TensorParallelLanguageModel
 
-        model = HuggingFaceLanguageModel.from_pretrained(model_id, key_layer=cast(Any, key_layer), **model_kwargs)
+        is_split = bool(model_kwargs.get("tp_plan") or model_kwargs.get("distributed_config"))
+        kind = TensorParallelLanguageModel if is_split else HuggingFaceLanguageModel
+        model = kind.from_pretrained(model_id, key_layer=cast(Any, key_layer), **model_kwargs)
         return cls(model, retriever=retriever, config=config, key_cache=key_cache, background=background)
 
     def generate(
@@ -369,8 +373,11 @@ def _as_language_model(
     if tokenizer is None:
         raise ConfigError(f"{type(model).__name__} needs its tokenizer: NestEngine(model, tokenizer)")
     from nest_engine.language_model import HuggingFaceLanguageModel
+    from nest_engine.tensor_parallel import TensorParallelLanguageModel
 
-    return HuggingFaceLanguageModel(model, tokenizer, key_layer=cast(Any, key_layer or "ffn_input"))
+    is_split = (getattr(model, "_tp_size", None) or 1) > 1
+    kind = TensorParallelLanguageModel if is_split else HuggingFaceLanguageModel
+    return kind(model, tokenizer, key_layer=cast(Any, key_layer or "ffn_input"))
 
 
 def _as_passages(given: Iterable[Passage]) -> tuple[Passage, ...]:

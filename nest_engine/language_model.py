@@ -13,27 +13,32 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.distributed import DistributedConfig
 
 from nest_engine.errors import ConfigError, ContextOverflowError, ModelLoadError, UnsupportedModelError
 from nest_engine.interfaces import Prefill
 from nest_engine.tokenization import TextTokenizer
 from nest_engine.types import Frontier, Outputs, TokenizedPassage
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 KeyLayer = Literal["ffn_input", "penultimate"]
 
 _FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc1")
 _MASKED_ATTENTION = ("eager", "sdpa")  # implementations that take a ready-made [B, 1, Q, KV] mask
 _PLAIN_LAYERS = {"full_attention", "sliding_attention"}
-_NOT_IN_KEYS = ("nest", "transformers_version", "_name_or_path")  # parts of a configuration that keys do not depend on
+# Parts of a configuration that keys do not depend on.
+_NOT_IN_KEYS = ("nest", "transformers_version", "_name_or_path", "distributed_config")
 _WIDE_FORWARD = 32  # width of the forward that tells what wide forwards cost
 _ENCODE_TOKENS = 4096  # most tokens, padding included, in one forward over passages
 
@@ -64,6 +69,9 @@ class HuggingFaceLanguageModel:
         _require_fitting_vocabulary(model, self.tokenizer)
         layers = _decoder_layers(model, self._config.num_hidden_layers)
         self._tap = _HiddenStateTap(_key_module(layers[-1], key_layer))
+        # Threads may make forwards side by side, but not where accelerate takes weights away behind each layer.
+        is_offloaded = any(parameter.is_meta for parameter in model.parameters())
+        self._forwarding: AbstractContextManager[Any] = threading.RLock() if is_offloaded else nullcontext()
         self._check_exactness()
 
     @classmethod
@@ -76,11 +84,12 @@ class HuggingFaceLanguageModel:
         dtype: str | torch.dtype = "auto",
         device: str | torch.device | None = None,
         device_map: str | dict[str, Any] | None = None,
+        tp_plan: str | dict[str, str] | None = None,
         quantization_config: Any = None,
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
         **model_kwargs: Any,
-    ) -> HuggingFaceLanguageModel:
+    ) -> Self:
         """Load a model and its tokenizer from the hub or a folder.
 
         Args:
@@ -88,8 +97,10 @@ class HuggingFaceLanguageModel:
             key_layer: which hidden state keys and queries are.
             revision: branch, tag or commit on the hub.
             dtype: ``auto`` takes the checkpoint's.
-            device: where to put the model; excludes ``device_map``.
-            device_map: placement by accelerate, for example ``auto``.
+            device: where to put the model; excludes ``device_map`` and ``tp_plan``.
+            device_map: placement by accelerate, for example ``auto``: layer after layer, each on one of the devices.
+            tp_plan: ``auto`` splits every layer over the processes that torchrun has started; only
+                ``TensorParallelLanguageModel`` decodes with such a model.
             quantization_config: a quantization configuration of transformers.
             attn_implementation: ``sdpa`` or ``eager``; None lets transformers choose.
             trust_remote_code: whether code from the model repository may run.
@@ -102,8 +113,10 @@ class HuggingFaceLanguageModel:
             UnsupportedModelError: if the architecture or tokenizer cannot be used.
             ModelLoadError: if transformers cannot find or load the model.
         """
-        if device is not None and device_map is not None:
-            raise ConfigError(f"device={device!r} and device_map={device_map!r} exclude each other; give one")
+        placement = {"device": device, "device_map": device_map, "tp_plan": tp_plan}
+        chosen = [f"{name}={value!r}" for name, value in placement.items() if value is not None]
+        if len(chosen) > 1:
+            raise ConfigError(f"{' and '.join(chosen)} exclude each other; give one")
         if model_id.startswith((".", "/", "~")) and not Path(model_id).is_dir():
             raise ModelLoadError(f"the model folder {model_id} does not exist; give a folder or a hub id")
         shared = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -113,6 +126,8 @@ class HuggingFaceLanguageModel:
             "attn_implementation": attn_implementation,
         }
         given = {name: value for name, value in optional.items() if value is not None}
+        if tp_plan is not None:
+            given |= _split_by(tp_plan)
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_id, **shared)
             model = AutoModelForCausalLM.from_pretrained(model_id, dtype=dtype, **shared, **given, **model_kwargs)
@@ -138,8 +153,11 @@ class HuggingFaceLanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Device of the input embeddings; outputs come back there from wherever the last layer is."""
-        return cast(nn.Module, self.model.get_input_embeddings()).weight.device  # type: ignore[return-value]
+        """Where the input embeddings are computed; outputs come back there from wherever the last layer is."""
+        embeddings = cast(nn.Embedding, self.model.get_input_embeddings())
+        if embeddings.weight.is_meta:  # offloaded: accelerate brings them for the time of a forward
+            return torch.device(cast(Any, embeddings)._hf_hook.execution_device)
+        return embeddings.weight.device
 
     @cached_property
     def marginal_token_cost(self) -> float:
@@ -165,10 +183,10 @@ class HuggingFaceLanguageModel:
         digest.update(self.tokenizer.definition.encode())
         digest.update(self.key_layer.encode())
         for name, parameter in self.model.named_parameters():
-            if parameter.is_meta:  # offloaded: nothing to sample here
-                continue
-            sample = parameter.detach().flatten()[:: max(1, parameter.numel() // 64)][:64]
-            digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
+            with self._forwarding:
+                weight = _whole_weight(self.model, name, parameter)
+            sample = weight.flatten()[:: max(1, weight.numel() // 64)][:64]
+            digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
             digest.update(sample.float().cpu().numpy().tobytes())
         return digest.hexdigest()
 
@@ -214,12 +232,15 @@ class HuggingFaceLanguageModel:
         for prompt in prompts:
             if self.context_length is not None and len(prompt) >= self.context_length:
                 raise ContextOverflowError.no_room(len(prompt), self.context_length)
-        session = HuggingFaceSession(self, len(prompts))
+        session = self._open_session(len(prompts))
         logits_BTV, hidden_BTD = session.forward(prompts, last_logits_only=True)
         return session, [
             Prefill(Frontier(logits_TV[-1], hidden_TD[len(prompt) - 1]), hidden_TD[: len(prompt)])
             for prompt, logits_TV, hidden_TD in zip(prompts, logits_BTV, hidden_BTD, strict=True)
         ]
+
+    def _open_session(self, num_rows: int) -> HuggingFaceSession:
+        return HuggingFaceSession(self, num_rows)
 
     def _forward_seconds(self, width: int) -> float:
         """Return the median time of a forward over ``width`` tokens behind a short prompt."""
@@ -253,7 +274,7 @@ class HuggingFaceLanguageModel:
         token_ids_BT = _padded(rows, self.device)
         positions_BT = torch.arange(token_ids_BT.shape[1], device=self.device).expand_as(token_ids_BT)
         mask = self._attention_mask(positions_BT, token_ids_BT.shape[1])
-        with self._tap.capture(stop_forward=True) as captured:
+        with self._forwarding, self._tap.capture(stop_forward=True) as captured:
             self.model.base_model(token_ids_BT, attention_mask=mask, position_ids=positions_BT, use_cache=False)
         return captured.hidden(*token_ids_BT.shape).to(self.device)
 
@@ -373,7 +394,7 @@ class HuggingFaceSession:
         self._cache.join(other._cache)
         self._lengths += other._lengths
 
-    def forward(self, drafts: Sequence[Sequence[int]], *, last_logits_only: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, drafts: Sequence[Sequence[int]], last_logits_only: bool = False) -> tuple[Tensor, Tensor]:
         """Read drafts; return logits ``[B, T, V]`` in float32 and hidden states ``[B, T, D]``.
 
         With ``last_logits_only`` the logits are ``[B, 1, V]``, those after each row's last token: a prompt needs no
@@ -389,14 +410,15 @@ class HuggingFaceSession:
         self._cache.starts = self._lengths
         kv_length = max(self._lengths) + token_ids_BT.shape[1]
         last_T = sorted({len(draft) - 1 for draft in drafts})
-        with lm._tap.capture() as captured:
+        with lm._forwarding, lm._tap.capture() as captured:
             logits_BTV = lm.model(
                 token_ids_BT,
                 attention_mask=lm._attention_mask(positions_BT, kv_length),
                 position_ids=positions_BT,
                 past_key_values=self._cache,
                 use_cache=True,
-                **({"logits_to_keep": torch.tensor(last_T, device=lm.device)} if last_logits_only else {}),
+                # On the CPU: an index from there suits the last layer on any device.
+                **({"logits_to_keep": torch.tensor(last_T)} if last_logits_only else {}),
             ).logits.to(lm.device, torch.float32)
         if last_logits_only:
             kept = torch.tensor([last_T.index(len(draft) - 1) for draft in drafts], device=logits_BTV.device)
@@ -548,6 +570,26 @@ class _HiddenStateTap:
         captured.tensor = args[0] if args else kwargs["hidden_states"]
         if captured.stop_forward:
             raise _ForwardStoppedError
+
+
+def _split_by(tp_plan: str | dict[str, str]) -> dict[str, Any]:
+    """Return the arguments by which this release of transformers splits a model over processes."""
+    if "tp_plan" in DistributedConfig.__dataclass_fields__:
+        return {"distributed_config": DistributedConfig(tp_plan=tp_plan)}
+    return {"tp_plan": tp_plan}  # the first releases of transformers 5
+
+
+def _whole_weight(model: PreTrainedModel, name: str, parameter: nn.Parameter) -> Tensor:
+    """Return a weight wherever it is; where processes hold parts of it, all of them have to ask for it."""
+    if parameter.is_meta:  # offloaded
+        from accelerate.utils import align_module_device
+
+        path, _, leaf = name.rpartition(".")
+        module = model.get_submodule(path)
+        with align_module_device(module):
+            return cast(Tensor, getattr(module, leaf)).detach()
+    weight: Any = parameter.detach()
+    return cast(Tensor, weight.full_tensor() if hasattr(weight, "full_tensor") else weight)  # a DTensor has it
 
 
 def _require_supported(model: PreTrainedModel, config: Any) -> None:

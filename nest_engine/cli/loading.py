@@ -6,7 +6,9 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import typer
 
 from nest_engine.cli.console import STDERR, progress_bar, remark
 from nest_engine.cli.options import DEFAULT_EMBEDDER, Search
@@ -17,24 +19,48 @@ if TYPE_CHECKING:
     from nest_engine.interfaces import PassageRetriever
     from nest_engine.retrieval import Embedder
     from nest_engine.retrieval.corpus_retriever import CorpusRetriever
+    from nest_engine.tensor_parallel import TensorParallelLanguageModel
     from nest_engine.types import Passage
 
 _MOST_REMARKS = 20  # skipped files that are named one by one
 
 
 def load_engine(model: str | None, retriever: PassageRetriever | None = None) -> NestEngine:
-    """Load a model, the demo model by default."""
+    """Load a model, the demo model by default; split over the processes that torchrun has started.
+
+    Only the first of them returns. The others follow it, and exit when it ends.
+    """
     with STDERR.status("loading the model"):
         import nest_demo
 
         shipped = str(nest_demo.model_path())
         model = shipped if model is None else model
         options: dict[str, Any] = {"dtype": "float32"} if model == shipped else {}  # faster on CPUs than its bfloat16
+        if _num_processes() > 1:
+            options["tp_plan"] = "auto"
         if Path(model).is_dir():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # there is nothing to download
         from nest_engine.engine import NestEngine
 
-        return NestEngine.from_pretrained(model, retriever=retriever, **options)
+        engine = NestEngine.from_pretrained(model, retriever=retriever, **options)
+    if _is_follower():
+        cast("TensorParallelLanguageModel", engine.language_model).follow()
+        raise typer.Exit
+    return engine
+
+
+def follow_first_process(model: str | None) -> None:
+    """Follow the first process and exit, unless this is it: for commands that listen before they load a model."""
+    if _is_follower():
+        load_engine(model)
+
+
+def _num_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))  # as torchrun tells it
+
+
+def _is_follower() -> bool:
+    return _num_processes() > 1 and int(os.environ.get("RANK", 0)) > 0
 
 
 def require_docs(docs: Sequence[Path]) -> None:

@@ -53,6 +53,7 @@ def serve(
     loading.require_docs(docs or [])
     settings = parse_settings(pairs)
     defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
+    loading.follow_first_process(model)
     with listen(host, port) as listening:
         engine = loading.load_engine(model)
         engine.config = (defaults or engine.config).replace(**settings)

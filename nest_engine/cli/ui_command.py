@@ -44,6 +44,7 @@ def ui(
 
     loading.require_docs(docs or [])
     defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
+    loading.follow_first_process(model)
     with listen(host, port) as listening:
         if host not in LOOPBACK:
             remark("note", f"whoever reaches {host} can ask, and read the passages that answers quote")

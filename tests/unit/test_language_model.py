@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 import torch
 import transformers as hf
@@ -103,6 +106,78 @@ def test_fingerprint_tells_models_and_key_layers_apart():
 def test_two_devices_at_once_are_refused():
     with pytest.raises(ConfigError, match=r"device='cpu' and device_map='auto' exclude each other"):
         HuggingFaceLanguageModel.from_pretrained("anything", device="cpu", device_map="auto")
+    with pytest.raises(ConfigError, match=r"device_map='auto' and tp_plan='auto' exclude each other"):
+        HuggingFaceLanguageModel.from_pretrained("anything", device_map="auto", tp_plan="auto")
+
+
+def saved(folder: Path, **changes) -> str:
+    tiny_model("llama", **changes).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def in_parts(folder: Path, *on_disk: str) -> NestEngine:
+    """Return an engine whose model accelerate spreads: some parts in memory, the named ones on disk."""
+    parts = [f"model.{part}" for part in ("embed_tokens", "layers.0", "layers.1", "layers.2", "norm", "rotary_emb")]
+    return NestEngine.from_pretrained(
+        str(folder),
+        dtype=torch.float32,
+        device_map={part: "disk" if part in on_disk else "cpu" for part in [*parts, "lm_head"]},
+        offload_folder=str(folder / "offloaded"),
+    )
+
+
+QUOTING = {"delta": 1.0, "gamma": 0.0, "max_new_tokens": 24, "adaptive_draft": False}
+PLANETS = [Passage("A planet is a body that moves around a star. A moon is a body that moves around a planet.")]
+
+
+def test_device_map_auto_places_a_model(tmp_path):
+    engine = NestEngine.from_pretrained(saved(tmp_path), dtype=torch.float32, device_map="auto")
+    direct = NestEngine(tiny_model("llama"), tiny_tokenizer())
+    outputs = [each.generate("A planet", passages=PLANETS, **QUOTING) for each in (engine, direct)]
+    assert outputs[0].token_ids == outputs[1].token_ids
+    assert outputs[0].citations == outputs[1].citations != ()
+
+
+@pytest.mark.parametrize("on_disk", [("model.layers.1", "model.layers.2"), ("model.embed_tokens", "lm_head")])
+def test_a_model_in_parts_answers_as_a_whole_one(tmp_path, on_disk):
+    """The key layer, the embeddings and the head may each be where their weights come and go."""
+    direct = NestEngine.from_pretrained(saved(tmp_path), dtype=torch.float32)
+    engine = in_parts(tmp_path, *on_disk)
+    assert any(parameter.is_meta for parameter in engine.language_model.model.parameters())
+    assert engine.language_model.device == torch.device("cpu")
+    assert engine.language_model.fingerprint == direct.language_model.fingerprint
+    passage = direct.language_model.tokenizer.encode_passage(PLANETS[0])
+    keys = [each.language_model.encode([passage])[0] for each in (engine, direct)]
+    torch.testing.assert_close(*keys, rtol=1e-5, atol=1e-5)
+    outputs = [each.generate("A planet", passages=PLANETS, **QUOTING) for each in (engine, direct)]
+    assert outputs[0].token_ids == outputs[1].token_ids
+    assert outputs[0].citations == outputs[1].citations != ()
+
+
+def test_the_fingerprint_reads_what_is_on_disk(tmp_path):
+    """Two models that differ only in what is offloaded must not take each other's keys."""
+    engines = []
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        saved(folder, seed=seed)
+        engines.append(in_parts(folder, "model.embed_tokens", *(f"model.layers.{n}" for n in range(3)), "lm_head"))
+    first, second = (engine.language_model.fingerprint for engine in engines)
+    assert first != second
+
+
+def test_threads_share_a_model_in_parts(tmp_path):
+    """accelerate takes weights away behind each layer: another thread may need them just then."""
+    saved(tmp_path)
+    engine = in_parts(tmp_path, "model.layers.1", "model.layers.2")
+
+    def answer(number: int) -> tuple[int, ...]:
+        prompt = f"A planet has {number} moons"
+        return engine.generate(prompt, passages=PLANETS, **QUOTING).token_ids
+
+    alone = [answer(number) for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(answer, range(8))) == alone
 
 
 def test_recurrent_layers_are_refused():
