@@ -55,6 +55,12 @@ def encode_passages(language_model: LanguageModel, passages: Sequence[Passage]) 
     ]
 
 
+def require_key_format(key_format: str) -> None:
+    """Raise ``ConfigError`` unless keys can be kept in this format."""
+    if key_format not in KEY_FORMATS:
+        raise ConfigError(f"key_format={key_format!r} is not valid: expected {' or '.join(KEY_FORMATS)}")
+
+
 def keys_folder(index: Path) -> Path:
     """Return where an index of passages keeps their keys."""
     return index / "keys"
@@ -151,8 +157,7 @@ class KeyStore:
             InputError: if a key does not fit the format, or the disk is too small.
             PassageIndexError: if another process is building here.
         """
-        if key_format not in KEY_FORMATS:
-            raise ConfigError(f"key_format={key_format!r} is not valid: expected {' or '.join(KEY_FORMATS)}")
+        require_key_format(key_format)
         root = Path(folder)
         root.mkdir(parents=True, exist_ok=True)
         with hold(root / ".lock", f"the keys in {root}"):

@@ -1,5 +1,6 @@
 """NEST on Ray: the API of `nest serve` in replicas, passage keys and many answers computed by many workers.
 
+import nest_demo
 from nest_integrations.ray import serve_app
 from ray import serve
 
@@ -16,8 +17,7 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("ray", "ray") from error
 
 from nest_integrations.ray.keys import build_keys
-from nest_integrations.ray.loading import LoadEngine
 from nest_integrations.ray.rows import generate_rows
 from nest_integrations.ray.serving import serve_app
 
-__all__ = ["LoadEngine", "build_keys", "generate_rows", "serve_app"]
+__all__ = ["build_keys", "generate_rows", "serve_app"]

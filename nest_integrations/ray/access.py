@@ -14,8 +14,8 @@ from nest_engine.server.errors import error_response
 class ThisMachineOnly:
     """Refuse requests that come from another machine, or are meant for another one.
 
-    A replica cannot know where Ray's proxies listen, so it looks at each request: the proxy passes on the address of its
-    client. A proxy of another kind in front of Ray's shows in the ``Host`` that its clients asked for.
+    A replica cannot know where Ray's proxies listen, so it looks at each request: the proxy passes on the address of
+    its client. A proxy of another kind in front of Ray's shows in the ``Host`` that its clients asked for.
 
     Args:
         app: what is behind the door.

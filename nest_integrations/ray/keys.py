@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from nest_engine import IndexMismatchError, KeyStore, Passage
-from nest_engine.key_store import KeyFormat, encode_passages
+from nest_engine.key_store import KeyFormat, encode_passages, require_key_format
 from nest_engine.types import PassageKeys
 from nest_integrations.ray.loading import LoadEngine, loaded, require_loader, require_workers
 
@@ -31,8 +31,8 @@ def build_keys(
 ) -> KeyStore:
     """Compute the keys of passages on several workers; this process writes them to its own disk.
 
-    The folder is what ``KeyStore.build`` would have written: the same batches in the same order. A build that was killed
-    goes on, and an index that has grown costs its new passages only.
+    The folder is what ``KeyStore.build`` would have written: the same batches in the same order. A build that was
+    killed goes on, and an index that has grown costs its new passages only.
 
     Args:
         folder: of the keys: ``INDEX/keys`` for an index of ``nest index build``; made if need be.
@@ -55,9 +55,10 @@ def build_keys(
     """
     require_loader(load_engine)
     require_workers(num_workers)
+    require_key_format(key_format)
     options = {"num_cpus": 1, "max_restarts": _RESTARTS, "max_task_retries": _RESTARTS} | dict(ray_actor_options or {})
-    worker = ray.remote(_Reader).options(**options)
-    readers = [worker.remote(load_engine) for _ in range(num_workers)]
+    worker: Any = ray.remote(_Reader).options(**options)
+    readers: list[Any] = [worker.remote(load_engine) for _ in range(num_workers)]
     try:
         fingerprint: str = ray.get(readers[0].fingerprint.remote())
 

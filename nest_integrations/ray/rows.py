@@ -118,7 +118,8 @@ class _Answerer:
 
     def _asked(self, row: Mapping[str, Any]) -> tuple[str, str | None]:
         """Return the prompt of a row, and what to search for."""
-        question, prompt, query = row.get("question"), row.get("prompt"), row.get("query")
+        question: Any = row.get("question")
+        prompt, query = row.get("prompt"), row.get("query")
         if question is not None and prompt is not None:
             raise InputError("the row has a question and a prompt; give one of them")
         if question is None and prompt is None:

@@ -49,8 +49,8 @@ def serve_app(
         max_waiting: most requests that wait in a replica beside them.
         num_replicas: number of replicas, or ``auto``; 1 when left out.
         autoscaling_config: as for ``serve.deployment``; ``target_ongoing_requests`` is ``max_running`` when left out.
-        max_ongoing_requests: most requests that Ray hands to a replica; further ones wait in Ray's proxy. When left out,
-            twice what a replica takes, so that it is the replica that refuses.
+        max_ongoing_requests: most requests that Ray hands to a replica; further ones wait in Ray's proxy. When left
+            out, twice what a replica takes, so that it is the replica that refuses.
         max_queued_requests: most requests that wait in each of Ray's proxies while no replica takes them; Ray refuses
             further ones with status 503. No limit when left out.
         ray_actor_options: what each replica needs, such as ``{"num_gpus": 1}``; one CPU when left out.

@@ -13,7 +13,6 @@ import pytest
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray is imported and by every process that it starts
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # otherwise Ray writes one to the home directory
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
 @pytest.fixture(scope="package")
@@ -21,15 +20,20 @@ def cluster() -> Iterator[None]:
     """A cluster on this machine. Its CPUs are numbers that Ray counts with: nothing is pinned to cores."""
     ray = pytest.importorskip("ray", reason="needs: pip install 'nest-engine[ray]'")
     folder = tempfile.mkdtemp(prefix="ray-")  # short: Ray puts sockets there
-    ray.init(
-        num_cpus=8,
-        object_store_memory=100 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="warning",
-        _node_ip_address="127.0.0.1",
-        _temp_dir=folder,
-    )
+    options = {
+        "num_cpus": 8,
+        "object_store_memory": 100 * 2**20,
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": "warning",
+        "_node_ip_address": "127.0.0.1",
+        "_temp_dir": folder,
+    }
+    try:
+        ray.init(**options)
+    except Exception:  # Ray gives itself thirty seconds to start, which a busy machine may not keep
+        ray.shutdown()
+        ray.init(**options)
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
     ray.shutdown()

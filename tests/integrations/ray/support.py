@@ -28,7 +28,9 @@ def load_endless() -> NestEngine:
     beginning = f" pid={os.getpid()} ".encode()
 
     def say(text: bytes) -> int:
-        _, _, answer = text.partition(b"\nAnswer:")
+        question, _, answer = text.partition(b"\nAnswer:")
+        if b"Die!" in question:
+            os._exit(1)
         if len(answer) < len(beginning):
             return beginning[len(answer)]
         time.sleep(0.005)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-ray = pytest.importorskip("ray", reason="needs: pip install 'nest-engine[ray]'")
+pytest.importorskip("ray", reason="needs: pip install 'nest-engine[ray]'")
+
+import ray
 
 import nest_demo
 from nest_engine import ConfigError, IndexMismatchError, KeyCache, KeyStore, NestEngine, Passage
@@ -17,8 +19,6 @@ from nest_integrations.ray import build_keys
 from tests.integrations.ray.support import load_demo, load_nothing
 
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.allow_hosts(["127.0.0.1"])]
-
-OPTIONS: dict[str, Any] = {"num_cpus": 1}  # so that a worker computes with one thread, as this process does
 
 
 def contents(folder: Path) -> dict[str, bytes]:
