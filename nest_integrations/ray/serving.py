@@ -9,7 +9,7 @@ from ray import serve
 from ray.serve import Application
 from starlette.types import ASGIApp
 
-from nest_engine import Scheduler, SchedulerClosedError
+from nest_engine import ConfigError, Scheduler, SchedulerClosedError
 from nest_engine.server import Limits, create_app
 from nest_integrations.ray.access import ThisMachineOnly
 from nest_integrations.ray.loading import LoadEngine, loaded, require_loader
@@ -59,13 +59,17 @@ def serve_app(
         the bound application.
 
     Raises:
-        ConfigError: if ``load_engine`` is not callable.
+        ConfigError: if ``load_engine`` is not callable, or ``max_running`` or ``max_waiting`` out of range.
         ValueError: if Ray does not take an option.
     """
     require_loader(load_engine)
+    if max_running < 1 or max_waiting < 0:  # replicas would say so, but only after Ray has started many of them
+        raise ConfigError(f"max_running={max_running!r}, max_waiting={max_waiting!r}: expected at least 1 and 0")
+    if max_ongoing_requests is None:
+        max_ongoing_requests = 2 * (max_running + max_waiting)
     options: dict[str, Any] = {
         "name": "nest",
-        "max_ongoing_requests": max_ongoing_requests or 2 * (max_running + max_waiting),
+        "max_ongoing_requests": max_ongoing_requests,
         "graceful_shutdown_timeout_s": _SECONDS_TO_CLOSE,
         "ray_actor_options": {"num_cpus": 1} | dict(ray_actor_options or {}),
     }

@@ -12,12 +12,13 @@ pytest.importorskip("ray", reason="needs: pip install 'nest-engine[ray]'")
 
 import pyarrow as pa
 import ray
+from pyarrow import parquet
 
 import nest_demo
 from nest_engine import ConfigError, NestEngine, NestOutput
 from nest_engine.testing import ScriptedLanguageModel
 from nest_integrations.ray import generate_rows
-from nest_integrations.ray.rows import _Answerer
+from nest_integrations.ray.rows import _COLUMNS, _Answerer
 from tests.integrations.ray.support import load_demo, load_down_for_helium
 
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.allow_hosts(["127.0.0.1"])]
@@ -59,9 +60,11 @@ def test_answers_are_the_engines_and_failing_rows_keep_theirs(tmp_path: Path, sh
     ]
     dataset = ray.data.from_items(rows, override_num_blocks=3)
     answered = generate_rows(dataset, load_down_for_helium, num_workers=2, batch_size=4, temperature=0.5, seed=3)
-    answered.write_parquet(str(tmp_path / "answers"))  # one schema for all blocks, failed rows included
-    found = {row["number"]: row for row in ray.data.read_parquet(str(tmp_path / "answers")).take_all()}
+    answered.write_parquet(str(tmp_path / "answers"))
+    results = parquet.read_table(tmp_path / "answers").select(["number", "question", *_COLUMNS])
+    found = {row["number"]: row for row in results.to_pylist()}
     assert sorted(found) == list(range(len(rows)))
+    assert {name: results.schema.field(name).type for name in _COLUMNS} == _COLUMNS  # whatever failed
 
     settings = {"temperature": 0.5, "seed": 3}
     for number, question in enumerate(QUESTIONS):
