@@ -50,11 +50,10 @@ def shipped() -> NestEngine:
 
 
 @pytest.fixture(scope="module")
-def chat(serving: str) -> Iterator[str]:
+def chat(serving: str) -> str:
     """Two replicas of the shipped model, with a key; the path to ask."""
     application = serve_app(load_demo, model=MODEL, api_key="sesame", num_replicas=2, ray_actor_options=OPTIONS)
-    yield run(application, serving, "shipped")
-    serve.delete("shipped")
+    return run(application, serving, "shipped")
 
 
 KEY = {"Authorization": "Bearer sesame"}
@@ -135,11 +134,10 @@ def test_requests_are_counted_by_route(serving: str, chat: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def endless(serving: str) -> Iterator[str]:
+def endless(serving: str) -> str:
     """One replica that decodes one answer at a time, and lets none wait."""
     application = serve_app(load_endless, model=MODEL, max_running=1, max_waiting=0, ray_actor_options=OPTIONS)
-    yield run(application, serving, "endless")
-    serve.delete("endless")
+    return run(application, serving, "endless")
 
 
 def test_a_full_queue_refuses_until_a_client_leaves(serving: str, endless: str) -> None:
