@@ -17,14 +17,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from nest_engine.errors import ConfigError, CorruptIndexError, IndexMismatchError, InputError, PassageIndexError
 from nest_engine.file_lock import hold
@@ -42,6 +41,24 @@ _RECORD = np.dtype(
     [("digest", "V16"), ("token", "<u8"), ("key", "<u8"), ("num_tokens", "<u4"), ("first", "<u4")], align=True
 )
 _DTYPES: dict[str, type[np.generic]] = {"fp16": np.float16, "int8": np.int8}
+
+Encode = Callable[[Iterator[Sequence[Passage]]], Iterator[Sequence[PassageKeys]]]
+"""Batches of passages, to the keys of each batch, in the same order."""
+
+
+def encode_passages(language_model: LanguageModel, passages: Sequence[Passage]) -> list[PassageKeys]:
+    """Return the keys of passages, computed in one batch; they are on the model's device."""
+    tokenized = [language_model.tokenizer.encode_passage(passage) for passage in passages]
+    return [
+        PassageKeys(tokens, len(tokens.token_ids) - len(keys_TD), keys_TD)
+        for tokens, keys_TD in zip(tokenized, language_model.encode(tokenized), strict=True)
+    ]
+
+
+def require_key_format(key_format: str) -> None:
+    """Raise ``ConfigError`` unless keys can be kept in this format."""
+    if key_format not in KEY_FORMATS:
+        raise ConfigError(f"key_format={key_format!r} is not valid: expected {' or '.join(KEY_FORMATS)}")
 
 
 def keys_folder(index: Path) -> Path:
@@ -108,12 +125,43 @@ class KeyStore:
             InputError: if a key does not fit the format, or the disk is too small.
             PassageIndexError: if another process is building here.
         """
-        if key_format not in KEY_FORMATS:
-            raise ConfigError(f"key_format={key_format!r} is not valid: expected {' or '.join(KEY_FORMATS)}")
+
+        def encode(batches: Iterator[Sequence[Passage]]) -> Iterator[list[PassageKeys]]:
+            return (encode_passages(language_model, batch) for batch in batches)
+
+        return cls.write(folder, language_model.fingerprint, encode, passages, key_format=key_format, progress=progress)
+
+    @classmethod
+    def write(
+        cls,
+        folder: str | os.PathLike[str],
+        fingerprint: str,
+        encode: Encode,
+        passages: Sequence[Passage],
+        *,
+        key_format: KeyFormat = "fp16",
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> KeyStore:
+        """Keep keys that are computed elsewhere, by several workers perhaps; otherwise as :meth:`build`.
+
+        Args:
+            folder: as for :meth:`build`.
+            fingerprint: of the model that computes the keys.
+            encode: computes the keys; it may read a few batches ahead of what it returns.
+            passages: as for :meth:`build`.
+            key_format: as for :meth:`build`.
+            progress: as for :meth:`build`.
+
+        Raises:
+            ConfigError: as for :meth:`build`; so are the others.
+            InputError: if a key does not fit the format, or the disk is too small.
+            PassageIndexError: if another process is building here.
+        """
+        require_key_format(key_format)
         root = Path(folder)
         root.mkdir(parents=True, exist_ok=True)
         with hold(root / ".lock", f"the keys in {root}"):
-            held = _prepare(root, language_model.fingerprint, key_format)
+            held = _prepare(root, fingerprint, key_format)
             missing = []
             for number, passage in enumerate(passages):
                 if (digest := _digest(passage)) not in held:
@@ -121,17 +169,17 @@ class KeyStore:
                     missing.append(number)
             done = len(passages) - len(missing)
             progress(done, len(passages))
+            batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
             with _Writer(root, key_format) as writer:
-                for start in range(0, len(missing), _BATCH):
-                    batch = [passages[number] for number in missing[start : start + _BATCH]]
-                    tokenized = [language_model.tokenizer.encode_passage(passage) for passage in batch]
-                    keys = language_model.encode(tokenized)
+                encoded = encode([passages[number] for number in batch] for batch in batches)
+                for batch, keys in zip(batches, encoded, strict=True):
                     if not (root / _MANIFEST).exists():
-                        _write_manifest(root, language_model.fingerprint, key_format, keys[0].shape[1])
-                    writer.append([_digest(passage) for passage in batch], tokenized, keys)
-                    if start == 0:
+                        _write_manifest(root, fingerprint, key_format, keys[0].keys_TD.shape[1])
+                    writer.append([_digest(passages[number]) for number in batch], keys)
+                    if batch is batches[0]:
                         writer.require_space(len(missing) - len(batch))
-                    progress(done + start + len(batch), len(passages))
+                    done += len(batch)
+                    progress(done, len(passages))
         return cls.open(root)
 
     @classmethod
@@ -202,16 +250,17 @@ class _Writer:
         for file in self._files.values():
             file.close()
 
-    def append(self, digests: Sequence[bytes], tokenized: Sequence[TokenizedPassage], keys: Sequence[Tensor]) -> None:
+    def append(self, digests: Sequence[bytes], keys: Sequence[PassageKeys]) -> None:
         """Write passages to disk; killed at any moment, it leaves whole records or none."""
         records = np.zeros(len(digests), _RECORD)
-        for record, digest, tokens, keys_TD in zip(records, digests, tokenized, keys, strict=True):
+        for record, digest, held in zip(records, digests, keys, strict=True):
+            tokens, keys_TD = held.tokens, held.keys_TD
             columns = np.array([tokens.token_ids, tokens.starts, tokens.ends], dtype="<i4")
             self._files["tokens"].write(columns.T.tobytes())
             self._write_keys(keys_TD.float().cpu().numpy())
             record["digest"] = np.void(digest)
             record["token"], record["num_tokens"] = self._next_token, len(tokens.token_ids)
-            record["key"], record["first"] = self._next_key, len(tokens.token_ids) - len(keys_TD)
+            record["key"], record["first"] = self._next_key, held.first
             self._next_token += len(tokens.token_ids)
             self._next_key += len(keys_TD)
             self._written += keys_TD.numel() * np.dtype(_DTYPES[self._format]).itemsize

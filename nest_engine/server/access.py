@@ -12,6 +12,12 @@ from nest_engine.server.errors import error_response
 OPEN = frozenset({"/health"})  # paths that ask for no key
 
 
+def path_below(scope: Scope) -> str:
+    """Return the path of a request below the one that the application is mounted at."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 class RequireKey:
     """Refuse requests without the key, whatever they ask for, except whether the server is alive.
 
@@ -27,7 +33,7 @@ class RequireKey:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         app = self._app
-        if scope["type"] == "http" and scope["path"] not in OPEN:
+        if scope["type"] == "http" and path_below(scope) not in OPEN:
             given = Headers(scope=scope).get("authorization", "").encode("latin-1")
             if not hmac.compare_digest(given, self._expected):
                 reason = "the API key is missing or wrong; send it as Authorization: Bearer KEY"

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nest_engine.scheduler import Scheduler
+from nest_engine.server.access import path_below
 from nest_engine.types import NestChunk, NestOutput
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -106,5 +107,5 @@ class Measured:
         try:
             await self._app(scope, receive, send_noting_status)
         finally:
-            route = scope["path"] if scope["path"] in self._routes else "other"
-            self._metrics.observe(route, status, time.perf_counter() - start)
+            path = path_below(scope)
+            self._metrics.observe(path if path in self._routes else "other", status, time.perf_counter() - start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,11 @@ class Connection:
         typed = {"Content-Type": "application/json"} if body is not None else {}
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self._connection.request(method or ("GET" if body is None else "POST"), path, content, typed | named)
+
+    @property
+    def socket(self) -> socket.socket:
+        assert self._connection.sock
+        return self._connection.sock
 
     def response(self) -> http.client.HTTPResponse:
         return self._connection.getresponse()

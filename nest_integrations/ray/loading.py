@@ -1,0 +1,38 @@
+"""Every worker loads an engine of its own: what travels is the function that does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nest_engine import ConfigError, NestEngine
+
+LoadEngine = Callable[[], NestEngine]
+"""A function without arguments that returns an engine. It is pickled and called once in each worker, so whatever files
+it opens have to be there, and the module that defines it has to be importable there or be the main program."""
+
+
+def require_loader(load_engine: LoadEngine) -> None:
+    """Raise ``ConfigError`` unless ``load_engine`` can be called: here, before workers are started."""
+    if not callable(load_engine):
+        raise ConfigError(
+            f"load_engine is a {type(load_engine).__name__}; give a function without arguments that returns a "
+            "NestEngine: every worker calls it"
+        )
+
+
+def require_workers(num_workers: int) -> None:
+    """Raise ``ConfigError`` unless there is a worker."""
+    if num_workers < 1:
+        raise ConfigError(f"num_workers={num_workers!r} is not valid: expected a whole number of at least 1")
+
+
+def loaded(load_engine: LoadEngine) -> NestEngine:
+    """Return the engine of this worker.
+
+    Raises:
+        ConfigError: if ``load_engine`` returns something else.
+    """
+    engine = load_engine()
+    if not isinstance(engine, NestEngine):
+        raise ConfigError(f"load_engine returned a {type(engine).__name__}; it has to return a NestEngine")
+    return engine

@@ -1,0 +1,138 @@
+"""The API of `nest serve` under Ray Serve: replicas with an engine each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ray import serve
+from ray.serve import Application
+from starlette.types import ASGIApp
+
+from nest_engine import ConfigError, Scheduler, SchedulerClosedError
+from nest_engine.server import Limits, create_app
+from nest_integrations.ray.access import ThisMachineOnly
+from nest_integrations.ray.loading import LoadEngine, loaded, require_loader
+
+_SECONDS_TO_CLOSE = 30.0  # for answers in the making, as in `nest serve`
+_RETRY_SECONDS = 1  # as the replicas say
+
+
+def serve_app(
+    load_engine: LoadEngine,
+    *,
+    model: str,
+    api_key: str | None = None,
+    limits: Limits | None = None,
+    max_running: int = 8,
+    max_waiting: int = 64,
+    num_replicas: int | Literal["auto"] | None = None,
+    autoscaling_config: Mapping[str, Any] | None = None,
+    max_ongoing_requests: int | None = None,
+    max_queued_requests: int | None = None,
+    ray_actor_options: Mapping[str, Any] | None = None,
+) -> Application:
+    """Return the API as an application for ``serve.run``, or for ``serve run module:app``.
+
+    Each replica loads an engine, decodes the requests that it gets together, and refuses those beyond ``max_running``
+    and ``max_waiting`` with status 503 and ``Retry-After``. Ray replaces a replica that has died, or whose decoding has
+    ended.
+
+    Args:
+        load_engine: returns an engine; called once in each replica. Its retriever is asked where a request brings no
+            passages, and its config is what requests start from.
+        model: the name by which clients ask for the model.
+        api_key: asked for on every route but ``/health``. Without one, only requests from the machine that Ray's proxy
+            runs on are answered.
+        limits: what one request may ask for at most.
+        max_running: most answers that a replica decodes together.
+        max_waiting: most requests that wait in a replica beside them.
+        num_replicas: number of replicas, or ``auto``; 1 when left out.
+        autoscaling_config: as for ``serve.deployment``; ``target_ongoing_requests`` is ``max_running`` when left out.
+        max_ongoing_requests: most requests that Ray hands to a replica; further ones wait in Ray's proxy. When left
+            out, twice what a replica takes, so that it is the replica that refuses.
+        max_queued_requests: most requests that wait in each of Ray's proxies while no replica takes them; Ray refuses
+            further ones with status 503. No limit when left out.
+        ray_actor_options: what each replica needs, such as ``{"num_gpus": 1}``; one CPU when left out.
+
+    Returns:
+        the bound application.
+
+    Raises:
+        ConfigError: if ``load_engine`` is not callable, or ``max_running`` or ``max_waiting`` out of range.
+        ValueError: if Ray does not take an option.
+    """
+    require_loader(load_engine)
+    if max_running < 1 or max_waiting < 0:  # replicas would say so, but only after Ray has started many of them
+        raise ConfigError(f"max_running={max_running!r}, max_waiting={max_waiting!r}: expected at least 1 and 0")
+    if max_ongoing_requests is None:
+        max_ongoing_requests = 2 * (max_running + max_waiting)
+    options: dict[str, Any] = {
+        "name": "nest",
+        "max_ongoing_requests": max_ongoing_requests,
+        "graceful_shutdown_timeout_s": _SECONDS_TO_CLOSE,
+        "ray_actor_options": {"num_cpus": 1} | dict(ray_actor_options or {}),
+    }
+    if num_replicas is not None:
+        options["num_replicas"] = num_replicas
+    if autoscaling_config is not None:
+        options["autoscaling_config"] = {"target_ongoing_requests": max_running} | dict(autoscaling_config)
+    if max_queued_requests is not None:
+        options["max_queued_requests"] = max_queued_requests
+        options["backpressure_config"] = {"retry_after_s": _RETRY_SECONDS}
+    deployment = serve.deployment(**options)(serve.ingress()(Replica))
+    return deployment.bind(
+        load_engine,
+        model=model,
+        api_key=api_key or None,
+        limits=limits,
+        max_running=max_running,
+        max_waiting=max_waiting,
+    )
+
+
+class Replica:
+    """One engine, its scheduler, and the application that asks it.
+
+    Args:
+        load_engine: loads the engine.
+        model: name of the model.
+        api_key: what clients have to send, if anything.
+        limits: what one request may ask for at most.
+        max_running: most answers decoded together.
+        max_waiting: most requests that wait beside them.
+    """
+
+    _scheduler: Scheduler | None = None  # while the engine is loaded
+
+    def __init__(
+        self,
+        load_engine: LoadEngine,
+        *,
+        model: str,
+        api_key: str | None,
+        limits: Limits | None,
+        max_running: int,
+        max_waiting: int,
+    ) -> None:
+        self._scheduler = Scheduler(loaded(load_engine), max_running=max_running, max_waiting=max_waiting)
+        app = create_app(self._scheduler, model=model, limits=limits, api_key=api_key)
+        self._api: ASGIApp = app if api_key else ThisMachineOnly(app)
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Return what answers HTTP: Ray asks for it once."""
+        return self._api
+
+    def check_health(self) -> None:
+        """Tell Ray whether requests are answered.
+
+        Raises:
+            SchedulerClosedError: if they are not; Ray then starts another replica.
+        """
+        if self._scheduler is None or not self._scheduler.is_open:
+            raise SchedulerClosedError("the scheduler of this replica is closed; start another replica")
+
+    def __del__(self) -> None:
+        """End decoding: Ray calls this when the replica has no more requests, or no more time for them."""
+        if self._scheduler is not None:
+            self._scheduler.close(drain=False)
