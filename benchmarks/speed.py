@@ -271,7 +271,9 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=10, help="passages for each question (default: 10)")
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5, help="passes over all questions (default: 5)")
-    parser.add_argument("--only", help="comma-separated methods; what they are compared with is added")
+    parser.add_argument(
+        "--only", nargs="+", metavar="METHOD", help="rows of the table; what they are compared with is added"
+    )
     parser.add_argument("--out", type=Path, default=report.RESULTS, help="folder for speed.json and speed.png")
     arguments = parser.parse_args()
 
@@ -291,10 +293,10 @@ def main() -> None:
         engine.generate(case.prompt, passages=[*case.passages, *case.irrelevant], method="nest", max_new_tokens=1)
     ways = rows(engine, arguments.max_new_tokens)
     if arguments.only:
-        wanted = {name.strip() for name in arguments.only.split(",")}
+        wanted = set(arguments.only)
         unknown = wanted - {row.method for row in ways}
         if unknown:
-            parser.error(f"--only {min(unknown)!r} is not known: one of {', '.join(row.method for row in ways)}")
+            parser.error(f"--only {min(unknown)!r} is not known: one of {', '.join(repr(row.method) for row in ways)}")
         kept = {(row.baseline, row.batch) for row in ways if row.method in wanted}
         ways = [row for row in ways if row.method in wanted or (row.method, row.batch) in kept]
     figures = summary(ways, measure(cases, ways, arguments.repeats))

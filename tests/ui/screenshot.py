@@ -98,7 +98,7 @@ def main() -> None:
     """Write the pictures, unless one has become too large."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("ui", "notebook"))
-    parser.add_argument("--question", default=nest_demo.load_questions()[0].question, help="to ask on the page")
+    parser.add_argument("--question", default=nest_demo.load_questions()[1].question, help="to ask on the page")
     parser.add_argument("--color-scheme", choices=("light", "dark"), default="light", help="of the page")
     parser.add_argument("--out", type=Path, default=PICTURES, help="folder")
     options = parser.parse_args()
