@@ -25,7 +25,7 @@ from nest_engine.errors import InputError
 OUT = Path(__file__).parents[1] / "docs" / "scale.md"
 WIDTHS = (1, 8, 16, 32, 64, 128, 256, 512)  # tokens of a forward, over all rows
 DRAFTS = (1, 16, 64)
-KEY_FORMATS = ("fp16", "int8")
+NUMBER_BYTES = {"fp16": 2, "int8": 1}  # of a key, by the format that it is kept in
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,7 @@ def forward_seconds(setting: Setting, tokens: float) -> float:
 
 def key_bytes(setting: Setting, measured: Measured, key_format: str) -> float:
     """Return the bytes of the keys of one passage."""
-    of_number = {"fp16": 2, "int8": 1}[key_format]
-    return setting.passage_tokens * (setting.width * of_number + measured.key_overhead[key_format])
+    return setting.passage_tokens * (setting.width * NUMBER_BYTES[key_format] + measured.key_overhead[key_format])
 
 
 def batch_seconds(setting: Setting, rows: int, draft: int) -> float:
@@ -272,7 +271,7 @@ def _keys(setting: Setting, measured: Measured) -> list[dict[str, Any]]:
             "of all": _size(setting.passages * one),
             "all on disk, a month": f"{setting.passages * one / 1e9 * setting.disk_price:,.0f}",
         }
-        for name in KEY_FORMATS
+        for name in NUMBER_BYTES
         for one in (key_bytes(setting, measured, name),)
     ]
 
@@ -315,9 +314,9 @@ def read_measured(folder: Path) -> Measured:
     at_largest = [row for row in scale if row["passages"] == largest]
     exact_numbers = next(row["bytes/token"] for row in precision if row["keys"] == "float32") // 4
     overhead = {
-        row["keys"]: row["bytes/token"] - exact_numbers * {"fp16": 2, "int8": 1}[row["keys"]]
+        row["keys"]: row["bytes/token"] - exact_numbers * NUMBER_BYTES[row["keys"]]
         for row in precision
-        if row["keys"] in KEY_FORMATS
+        if row["keys"] in NUMBER_BYTES
     }
     index = next(row["index MB"] for row in at_largest if row.get("vectors") == "clustered")
     latency = {row["search"]: row["p95 ms"] for row in at_largest if "search" in row}

@@ -15,7 +15,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,10 @@ from benchmarks.speed import questions_about
 from nest_demo.training_data import read_articles
 from nest_engine import KeyCache, KeyStore, NestEngine, NestError, Passage
 from nest_engine.conditions import CONDITIONS
-from nest_engine.key_store import KEY_FORMATS
+from nest_engine.key_store import KEY_FORMATS, encode_passages
 from nest_engine.retrieval import BM25Retriever
 from nest_engine.scoring import ForcedText
 from nest_engine.tuning import Sample, make_samples
-from nest_engine.types import PassageKeys
 
 FLOAT32 = "float32"
 COLUMNS = (
@@ -83,10 +82,8 @@ def hold_keys(engine: NestEngine, passages: Sequence[Passage], folder: Path) -> 
     """Compute the keys of passages and hold them in every format, float32 in memory, the others on disk."""
     language_model, exact = engine.language_model, KeyCache(2**40)
     for passage in track(passages, "computing keys", console=Console(stderr=True)):
-        tokens = language_model.tokenizer.encode_passage(passage)
-        [keys_TD] = language_model.encode([tokens])
-        keys = PassageKeys(tokens, len(tokens.token_ids) - len(keys_TD), keys_TD.float())
-        exact.put(language_model.fingerprint, passage, keys)
+        [keys] = encode_passages(language_model, [passage])
+        exact.put(language_model.fingerprint, passage, replace(keys, keys_TD=keys.keys_TD.float()))
     stores = {
         key_format: KeyStore.build(folder / key_format, language_model, passages, key_format=key_format)
         for key_format in KEY_FORMATS

@@ -9,6 +9,7 @@ from nest_engine.attribution import Source
 from nest_engine.decoder import Stopwatch
 from nest_engine.interfaces import LanguageModel, Prefill
 from nest_engine.key_cache import KeyCache
+from nest_engine.key_store import encode_passages
 from nest_engine.prompts import passage_in_prompt
 from nest_engine.request import Request
 from nest_engine.token_index import TokenIndex
@@ -130,11 +131,10 @@ def _passage_keys(
     known = {name: keys for name, keys in cached.items() if keys is not None}
     missing = [name for name in wanted if name not in known]
     if missing:
-        tokenized = [language_model.tokenizer.encode_passage(wanted[name]) for name in missing]
-        encoded = language_model.encode(tokenized)
-        for name, tokens, keys_TD in zip(missing, tokenized, encoded, strict=True):
-            known[name] = PassageKeys(tokens, len(tokens.token_ids) - len(keys_TD), keys_TD)
-            key_cache.put(model, wanted[name], known[name])
+        encoded = encode_passages(language_model, [wanted[name] for name in missing])
+        for name, keys in zip(missing, encoded, strict=True):
+            known[name] = keys
+            key_cache.put(model, wanted[name], keys)
     return known, set(missing)
 
 

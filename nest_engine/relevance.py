@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -150,10 +151,11 @@ def _with_topic(terms: list[Term], information: Information) -> list[Term]:
     topic = terms[first:]
     words = tuple(word for term in topic for word in term.words)
     opens_with_name = [term.is_name for term in topic] == [True, *[False] * (len(topic) - 1)]
-    is_rare = all(_told(term, information) > 0 for term in topic)
-    if len(topic) > 1 and opens_with_name and is_rare and len(words) <= _LONGEST_TOPIC:
-        return [*terms[:first], Term(words, is_name=True)]
-    return terms
+    if len(topic) < 2 or not opens_with_name or len(words) > _LONGEST_TOPIC:
+        return terms
+    if any(_told(term, information) == 0 for term in topic):
+        return terms
+    return [*terms[:first], Term(words, is_name=True)]
 
 
 def _told(term: Term, information: Information) -> float:
@@ -192,7 +194,10 @@ class _Words:
         self._forms = forms
         self._pairs = set(pairwise(forms))
         self._words = set(forms)
-        self._stems = {word[:_STEM] for word in forms}
+
+    @cached_property
+    def _stems(self) -> set[str]:
+        return {word[:_STEM] for word in self._words}
 
     def hold(self, words: tuple[str, ...]) -> bool:
         """Return whether words stand here in a row."""

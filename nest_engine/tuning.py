@@ -26,6 +26,7 @@ from nest_engine.drafting import nearest_entry
 from nest_engine.engine import NestEngine
 from nest_engine.errors import InputError
 from nest_engine.mixture import distance_scale, knn_distribution, neighbor_weights, retrieval_confidence
+from nest_engine.request import Request
 from nest_engine.scoring import ForcedText, Predicted
 from nest_engine.token_index import TokenIndex
 from nest_engine.types import Passage
@@ -141,25 +142,27 @@ def make_samples(engine: NestEngine, passages: Sequence[Passage], count: int, *,
     queries = [request_for(passage.title) for passage in chosen]
     found = search(engine.retriever, queries, [[passage.title] for passage in chosen], engine.config.passages_to_find)
     samples = []
-    for lead, query, of in zip(chosen, queries, found, strict=True):
+    for lead, query, passages_of in zip(chosen, queries, found, strict=True):
         prompt, text = engine.format_question(query), f" {lead.text}"
-        samples += [Sample(prompt, query, text, of[condition], condition) for condition in CONDITIONS]
+        searched = [Sample(prompt, query, text, passages_of[condition], condition) for condition in CONDITIONS]
+        samples += searched
         if not engine.config.uses_prompt_passages:
-            samples += [_in_prompt(engine, query, text, of[condition], condition) for condition in CONDITIONS]
+            samples += [_in_prompt(engine, sample) for sample in searched]
     return samples
 
 
-def _in_prompt(engine: NestEngine, query: str, text: str, passages: Sequence[Passage], condition: str) -> Sample:
+def _in_prompt(engine: NestEngine, sample: Sample) -> Sample:
     """Return a sample whose few passages stand in the prompt; as in a chain, nobody says which part is the question."""
-    config = _with_room(engine, engine.config.replace(method="ra"), text)
-    [request] = engine.prepare([engine.format_question(query)], [passages], [query], config)
-    placed = tuple(passages[located.number] for located in request.located)
-    return Sample(request.prompt, request.prompt, text, placed, f"{condition}, in prompt")
+    request = _prepare(engine, engine.config.replace(method="ra"), sample)
+    placed = tuple(sample.passages[located.number] for located in request.located)
+    return Sample(request.prompt, request.prompt, sample.text, placed, f"{sample.condition}, in prompt")
 
 
-def _with_room(engine: NestEngine, config: NestConfig, text: str) -> NestConfig:
-    """Return settings by which passages in the prompt leave room for a text."""
-    return config.replace(max_new_tokens=len(engine.language_model.tokenizer.encode_prompt(text).token_ids))
+def _prepare(engine: NestEngine, config: NestConfig, sample: Sample) -> Request:
+    """Return the request of a sample; passages in its prompt leave room for the text."""
+    room = len(engine.language_model.tokenizer.encode_prompt(sample.text).token_ids)
+    [request] = engine.prepare([sample.prompt], [sample.passages], [sample.query], config.replace(max_new_tokens=room))
+    return request
 
 
 def tune(engine: NestEngine, samples: Sequence[Sample], *, progress: Progress = lambda done, total: None) -> Tuning:
@@ -223,9 +226,7 @@ def tune(engine: NestEngine, samples: Sequence[Sample], *, progress: Progress = 
 
 
 def _force(engine: NestEngine, config: NestConfig, sample: Sample) -> ForcedText:
-    config = _with_room(engine, config, sample.text)
-    [request] = engine.prepare([sample.prompt], [sample.passages], [sample.query], config)
-    return ForcedText(engine.language_model, engine.key_cache, request, sample.text)
+    return ForcedText(engine.language_model, engine.key_cache, _prepare(engine, config, sample), sample.text)
 
 
 class _Observed:

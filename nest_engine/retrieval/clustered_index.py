@@ -23,7 +23,15 @@ from nest_engine.errors import CorruptIndexError
 from nest_engine.retrieval.optional import require
 from nest_engine.retrieval.progress import Progress, ignore
 from nest_engine.retrieval.ranking import Ranking
-from nest_engine.retrieval.vector_index import VectorIndex, Vectors, candidates, load_matrix, products
+from nest_engine.retrieval.vector_index import (
+    VectorIndex,
+    Vectors,
+    candidates,
+    load_array,
+    load_matrix,
+    products,
+    unexpected,
+)
 
 EXACT_UP_TO = 500_000
 """Passages up to which an index is searched exactly unless told otherwise.
@@ -169,12 +177,7 @@ def _blocks(count: int) -> Iterator[slice]:
 
 def _load_numbers(path: Path) -> NDArray[np.int64]:
     """Map a list of int64, not empty, into memory."""
-    try:
-        numbers: NDArray[np.int64] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise CorruptIndexError(f"{path} cannot be read ({error}); rebuild the index") from error
+    numbers: NDArray[np.int64] = load_array(path)
     if numbers.dtype != np.int64 or numbers.ndim != 1 or not len(numbers):
-        raise CorruptIndexError(
-            f"{path} holds {numbers.dtype} of shape {numbers.shape}, expected a list of int64; rebuild the index"
-        )
+        raise unexpected(path, numbers, "a list of int64")
     return numbers

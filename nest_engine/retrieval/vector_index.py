@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,15 +77,26 @@ def load_matrix(path: Path) -> Vectors:
     Raises:
         CorruptIndexError: if the file is missing or holds something else.
     """
+    vectors_ND: Vectors = load_array(path)
+    if vectors_ND.ndim != 2 or vectors_ND.dtype != np.float32:
+        raise unexpected(path, vectors_ND, "a float32 matrix")
+    return vectors_ND
+
+
+def load_array(path: Path) -> NDArray[Any]:
+    """Map an array of any kind into memory; errors as for :func:`load_matrix`."""
     try:
-        vectors_ND: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise CorruptIndexError(f"{path} cannot be read ({error}); rebuild the index") from error
-    if vectors_ND.ndim != 2 or vectors_ND.dtype != np.float32:
-        raise CorruptIndexError(
-            f"{path} holds {vectors_ND.dtype} of shape {vectors_ND.shape}, expected a float32 matrix; rebuild the index"
-        )
-    return vectors_ND
+    return array
+
+
+def unexpected(path: Path, array: NDArray[Any], expected: str) -> CorruptIndexError:
+    """Return the error that a file holds another array than was expected."""
+    return CorruptIndexError(
+        f"{path} holds {array.dtype} of shape {array.shape}, expected {expected}; rebuild the index"
+    )
 
 
 def candidates(scores_N: Vectors, k: int) -> NDArray[np.int64]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-_SECONDS_TO_CLOSE = 30  # for answers in the making
+SECONDS_TO_CLOSE = 30  # for answers in the making
 
 
 def create_app(
@@ -198,7 +198,7 @@ class _Api:
 
 def api_server(app: Starlette) -> uvicorn.Server:
     """Return a server for an application of ``create_app``; stopped, it lets answers come to their end for a while."""
-    return server(app, seconds_to_close=_SECONDS_TO_CLOSE)
+    return server(app, seconds_to_close=SECONDS_TO_CLOSE)
 
 
 def serve(app: Starlette, listening: socket.socket) -> None:

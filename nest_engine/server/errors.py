@@ -22,7 +22,7 @@ from nest_engine.errors import (
 from nest_engine.server.requests import problems
 from nest_engine.web.reading import NotJSONError, TooLongError
 
-_RETRY_SECONDS = 1
+RETRY_SECONDS = 1
 _logger = logging.getLogger(__name__)
 
 
@@ -53,7 +53,7 @@ def error_body(status: int, message: str, *, param: str | None = None, code: str
 
 def error_response(status: int, message: str, *, param: str | None = None, code: str | None = None) -> JSONResponse:
     """Return the response for an error; one that passes says when to ask again."""
-    headers = {"Retry-After": str(_RETRY_SECONDS)} if status == 503 else None
+    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
     return JSONResponse(error_body(status, message, param=param, code=code), status, headers)
 
 

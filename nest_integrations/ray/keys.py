@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
@@ -88,7 +89,7 @@ class _Reader:
     def keys(self, passages: Sequence[Passage]) -> tuple[str, list[PassageKeys]]:
         """Return the model's fingerprint and the keys of passages, in main memory."""
         keys = encode_passages(self._model, passages)
-        return self._model.fingerprint, [PassageKeys(key.tokens, key.first, key.keys_TD.cpu()) for key in keys]
+        return self._model.fingerprint, [replace(key, keys_TD=key.keys_TD.cpu()) for key in keys]
 
 
 def _in_turns(readers: Sequence[Any], batches: Iterator[Sequence[Passage]]) -> Iterator[tuple[str, list[PassageKeys]]]:

@@ -11,11 +11,10 @@ from starlette.types import ASGIApp
 
 from nest_engine import ConfigError, Scheduler, SchedulerClosedError
 from nest_engine.server import Limits, create_app
+from nest_engine.server.app import SECONDS_TO_CLOSE
+from nest_engine.server.errors import RETRY_SECONDS
 from nest_integrations.ray.access import ThisMachineOnly
 from nest_integrations.ray.loading import LoadEngine, loaded, require_loader
-
-_SECONDS_TO_CLOSE = 30.0  # for answers in the making, as in `nest serve`
-_RETRY_SECONDS = 1  # as the replicas say
 
 
 def serve_app(
@@ -70,7 +69,7 @@ def serve_app(
     options: dict[str, Any] = {
         "name": "nest",
         "max_ongoing_requests": max_ongoing_requests,
-        "graceful_shutdown_timeout_s": _SECONDS_TO_CLOSE,
+        "graceful_shutdown_timeout_s": SECONDS_TO_CLOSE,
         "ray_actor_options": {"num_cpus": 1} | dict(ray_actor_options or {}),
     }
     if num_replicas is not None:
@@ -79,7 +78,7 @@ def serve_app(
         options["autoscaling_config"] = {"target_ongoing_requests": max_running} | dict(autoscaling_config)
     if max_queued_requests is not None:
         options["max_queued_requests"] = max_queued_requests
-        options["backpressure_config"] = {"retry_after_s": _RETRY_SECONDS}
+        options["backpressure_config"] = {"retry_after_s": RETRY_SECONDS}
     deployment = serve.deployment(**options)(serve.ingress()(Replica))
     return deployment.bind(
         load_engine,
