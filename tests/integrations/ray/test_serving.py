@@ -41,6 +41,13 @@ def run(application: serve.Application, address: str, name: str) -> str:
     return f"/{name}/v1/chat/completions"
 
 
+def figures(address: str, name: str, **headers: str) -> str:
+    connection = Connection(address, f"/{name}/metrics", **headers)
+    text: str = connection.response().read().decode()
+    connection.close()
+    return text
+
+
 @pytest.fixture(scope="module")
 def shipped() -> NestEngine:
     return load_demo()
@@ -120,14 +127,8 @@ def test_health_needs_no_key_and_everything_else_does(serving: str, chat: str) -
 
 def test_requests_are_counted_by_route(serving: str, chat: str) -> None:
     ask(serving, "/shipped/v1/models", **KEY)
-
-    def is_counted() -> bool:  # once the replica that answered is asked
-        connection = Connection(serving, "/shipped/metrics", **KEY)
-        text = connection.response().read().decode()
-        connection.close()
-        return 'nest_requests_total{route="/v1/models",status="200"}' in text
-
-    wait_until(is_counted)
+    counted = 'nest_requests_total{route="/v1/models",status="200"}'
+    wait_until(lambda: counted in figures(serving, "shipped", **KEY))  # once the replica that answered is asked
 
 
 # Replicas of a model that never stops by itself
@@ -159,8 +160,13 @@ def test_a_full_queue_refuses_until_a_client_leaves(serving: str, endless: str) 
 
 
 def test_a_client_that_leaves_before_the_first_byte_ends_its_answer(serving: str, endless: str) -> None:
+    def decodes(count: int) -> bool:
+        return f"nest_running {count}.0\n" in figures(serving, "endless")
+
+    wait_until(lambda: decodes(0))  # what was asked before has ended: there is room
     waiting = Connection(serving, endless, NEW)  # whole: nothing is sent before it has ended, so never
-    wait_until(lambda: ask(serving, endless, NEW | {"max_tokens": 3})[0] == 503)
+    wait_until(lambda: decodes(1))  # another request might be there before it, and keep it out
+    assert ask(serving, endless, NEW | {"max_tokens": 3})[0] == 503
     waiting.close()
     wait_until(lambda: ask(serving, endless, NEW | {"max_tokens": 3})[0] == 200)
 
