@@ -22,8 +22,8 @@ from nest_engine.scheduler import PendingAnswer, Scheduler
 from nest_engine.server import replies
 from nest_engine.server.access import RequireKey
 from nest_engine.server.chat import ChatFormat
-from nest_engine.server.errors import UnknownModelError, described, error_response, on_error, on_http_error
-from nest_engine.server.events import event, put_back, side_by_side
+from nest_engine.server.errors import UnknownModelError, error_response, on_error, on_http_error
+from nest_engine.server.events import put_back, side_by_side, told
 from nest_engine.server.limits import Limits
 from nest_engine.server.metrics import Measured, Metrics
 from nest_engine.server.openapi import description
@@ -159,7 +159,7 @@ class _Api:
             chunks = put_back(first, chunks)
             if asked.stream:
                 return ClosingStream(
-                    _told(written.stream(_until_cancelled(chunks))), media_type="text/event-stream", on_close=leave
+                    told(written.stream(_until_cancelled(chunks))), media_type="text/event-stream", on_close=leave
                 )
             outputs = await unless_disconnected(request, _collected(_until_cancelled(chunks), len(answers)))
         except BaseException:
@@ -223,12 +223,3 @@ async def _collected(chunks: AsyncIterator[tuple[int, NestChunk]], num_answers: 
     """Return the whole answers, in their order."""
     outputs = {number: chunk.output async for number, chunk in chunks if chunk.output is not None}
     return [outputs[number] for number in range(num_answers)]
-
-
-async def _told(lines: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Pass events on; a failure becomes the last of them: a status has been sent already."""
-    try:
-        async for line in lines:
-            yield line
-    except Exception as error:
-        yield event(described(error)[1])

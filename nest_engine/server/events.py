@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 from nest_engine.scheduler import PendingAnswer
+from nest_engine.server.errors import described
 from nest_engine.types import NestChunk
 
 T = TypeVar("T")
@@ -47,6 +48,15 @@ async def side_by_side(answers: Sequence[PendingAnswer]) -> AsyncIterator[tuple[
     finally:
         for listener in listeners:
             listener.cancel()
+
+
+async def told(lines: AsyncIterator[T]) -> AsyncIterator[T | str]:
+    """Pass events on; a failure becomes the last of them: a status has been sent already."""
+    try:
+        async for line in lines:
+            yield line
+    except Exception as error:
+        yield event(described(error)[1])
 
 
 async def put_back(first: T, rest: AsyncIterator[T]) -> AsyncIterator[T]:

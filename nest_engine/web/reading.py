@@ -31,6 +31,20 @@ async def json_body(request: Request, longest: int) -> bytes:
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise NotJSONError(f"the request is of type {content_type[:100]!r}; send application/json")
+    return await whole_body(request, longest)
+
+
+async def whole_body(request: Request, longest: int) -> bytes:
+    """Return the body of a request.
+
+    Args:
+        request: the request.
+        longest: most bytes to read.
+
+    Raises:
+        TooLongError: if it is longer; the rest is not read.
+        ClientDisconnect: if the client leaves in the middle of it.
+    """
     body = bytearray()
     async for piece in request.stream():
         body += piece

@@ -22,7 +22,7 @@ class ClosingStream(StreamingResponse):
         on_close: called once it is over.
     """
 
-    def __init__(self, content: AsyncIterator[str], *, media_type: str, on_close: Callable[[], None]) -> None:
+    def __init__(self, content: AsyncIterator[str | bytes], *, media_type: str, on_close: Callable[[], None]) -> None:
         super().__init__(content, media_type=media_type)
         self._on_close = on_close
 

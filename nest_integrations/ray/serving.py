@@ -7,14 +7,15 @@ from typing import Any, Literal
 
 from ray import serve
 from ray.serve import Application
-from starlette.types import ASGIApp
 
-from nest_engine import ConfigError, Scheduler, SchedulerClosedError
-from nest_engine.server import Limits, create_app
+from nest_engine import ConfigError
+from nest_engine.server import Limits
 from nest_engine.server.app import SECONDS_TO_CLOSE
-from nest_engine.server.errors import RETRY_SECONDS
-from nest_integrations.ray.access import ThisMachineOnly
-from nest_integrations.ray.loading import LoadEngine, loaded, require_loader
+from nest_integrations.ray.ingress import Ingress
+from nest_integrations.ray.loading import LoadEngine, require_loader
+from nest_integrations.ray.replica import Replica
+
+_INGRESS_REQUESTS = 100_000  # Ray wants a number; what there is room for, the replicas say
 
 
 def serve_app(
@@ -29,13 +30,15 @@ def serve_app(
     autoscaling_config: Mapping[str, Any] | None = None,
     max_ongoing_requests: int | None = None,
     max_queued_requests: int | None = None,
+    num_ingresses: int = 1,
     ray_actor_options: Mapping[str, Any] | None = None,
 ) -> Application:
     """Return the API as an application for ``serve.run``, or for ``serve run module:app``.
 
-    Each replica loads an engine, decodes the requests that it gets together, and refuses those beyond ``max_running``
-    and ``max_waiting`` with status 503 and ``Retry-After``. Ray replaces a replica that has died, or whose decoding has
-    ended.
+    Ray's proxies hand each request to an ingress, and that to a replica. Each replica loads an engine, decodes the
+    requests that it gets together, and refuses those beyond ``max_running`` and ``max_waiting`` with status 503 and
+    ``Retry-After``. Ray replaces a replica that has died, or whose decoding has ended; the clients that it was
+    answering get an error, streams included.
 
     Args:
         load_engine: returns an engine; called once in each replica. Its retriever is asked where a request brings no
@@ -48,10 +51,11 @@ def serve_app(
         max_waiting: most requests that wait in a replica beside them.
         num_replicas: number of replicas, or ``auto``; 1 when left out.
         autoscaling_config: as for ``serve.deployment``; ``target_ongoing_requests`` is ``max_running`` when left out.
-        max_ongoing_requests: most requests that Ray hands to a replica; further ones wait in Ray's proxy. When left
+        max_ongoing_requests: most requests that Ray hands to a replica; further ones wait in the ingress. When left
             out, twice what a replica takes, so that it is the replica that refuses.
-        max_queued_requests: most requests that wait in each of Ray's proxies while no replica takes them; Ray refuses
-            further ones with status 503. No limit when left out.
+        max_queued_requests: most requests that wait in each ingress while no replica takes them; further ones are
+            refused with status 503. No limit when left out.
+        num_ingresses: processes that hand requests to replicas and answers back.
         ray_actor_options: what each replica needs, such as ``{"num_gpus": 1}``; one CPU when left out.
 
     Returns:
@@ -64,6 +68,7 @@ def serve_app(
     require_loader(load_engine)
     if max_running < 1 or max_waiting < 0:  # replicas would say so, but only after Ray has started many of them
         raise ConfigError(f"max_running={max_running!r}, max_waiting={max_waiting!r}: expected at least 1 and 0")
+    limits = limits or Limits()
     if max_ongoing_requests is None:
         max_ongoing_requests = 2 * (max_running + max_waiting)
     options: dict[str, Any] = {
@@ -78,9 +83,7 @@ def serve_app(
         options["autoscaling_config"] = {"target_ongoing_requests": max_running} | dict(autoscaling_config)
     if max_queued_requests is not None:
         options["max_queued_requests"] = max_queued_requests
-        options["backpressure_config"] = {"retry_after_s": RETRY_SECONDS}
-    deployment = serve.deployment(**options)(serve.ingress()(Replica))
-    return deployment.bind(
+    replicas = serve.deployment(**options)(Replica).bind(
         load_engine,
         model=model,
         api_key=api_key or None,
@@ -88,50 +91,11 @@ def serve_app(
         max_running=max_running,
         max_waiting=max_waiting,
     )
-
-
-class Replica:
-    """One engine, its scheduler, and the application that asks it.
-
-    Args:
-        load_engine: loads the engine.
-        model: name of the model.
-        api_key: what clients have to send, if anything.
-        limits: what one request may ask for at most.
-        max_running: most answers decoded together.
-        max_waiting: most requests that wait beside them.
-    """
-
-    _scheduler: Scheduler | None = None  # while the engine is loaded
-
-    def __init__(
-        self,
-        load_engine: LoadEngine,
-        *,
-        model: str,
-        api_key: str | None,
-        limits: Limits | None,
-        max_running: int,
-        max_waiting: int,
-    ) -> None:
-        self._scheduler = Scheduler(loaded(load_engine), max_running=max_running, max_waiting=max_waiting)
-        app = create_app(self._scheduler, model=model, limits=limits, api_key=api_key)
-        self._api: ASGIApp = app if api_key else ThisMachineOnly(app)
-
-    def __serve_build_asgi_app__(self) -> ASGIApp:
-        """Return what answers HTTP: Ray asks for it once."""
-        return self._api
-
-    def check_health(self) -> None:
-        """Tell Ray whether requests are answered.
-
-        Raises:
-            SchedulerClosedError: if they are not; Ray then starts another replica.
-        """
-        if self._scheduler is None or not self._scheduler.is_open:
-            raise SchedulerClosedError("the scheduler of this replica is closed; start another replica")
-
-    def __del__(self) -> None:
-        """End decoding: Ray calls this when the replica has no more requests, or no more time for them."""
-        if self._scheduler is not None:
-            self._scheduler.close(drain=False)
+    ingress = serve.deployment(
+        name="ingress",
+        num_replicas=num_ingresses,
+        max_ongoing_requests=_INGRESS_REQUESTS,
+        graceful_shutdown_timeout_s=SECONDS_TO_CLOSE,
+        ray_actor_options={"num_cpus": 0},  # it waits and passes on
+    )(serve.ingress()(Ingress))
+    return ingress.bind(replicas, body_bytes=limits.body_bytes)

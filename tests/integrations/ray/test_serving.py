@@ -18,9 +18,10 @@ from ray import serve
 
 import nest_demo
 from nest_engine import ConfigError, NestEngine, SchedulerClosedError
+from nest_engine.server import Limits
 from nest_integrations.ray import serve_app
 from nest_integrations.ray.access import ThisMachineOnly
-from nest_integrations.ray.serving import Replica
+from nest_integrations.ray.replica import Replica
 from tests.integrations.ray.support import load_demo, load_endless, load_nothing, said, wait_until
 from tests.server.support import Connection, ask, events
 
@@ -118,6 +119,12 @@ def test_what_is_wrong_with_a_request_is_said(
     assert message in reply["error"]["message"]
 
 
+def test_a_body_that_is_too_long_is_not_read_on(serving: str, chat: str) -> None:
+    status, reply = ask(serving, chat, b"x" * (Limits().body_bytes + 1), **KEY)
+    assert status == 413
+    assert "send a shorter one" in reply["error"]["message"]
+
+
 def test_health_needs_no_key_and_everything_else_does(serving: str, chat: str) -> None:
     assert ask(serving, "/shipped/health") == (200, {"status": "ok"})
     for path, body in [(chat, asked(QUESTIONS[0])), ("/shipped/v1/models", None), ("/shipped/metrics", None)]:
@@ -171,7 +178,7 @@ def test_a_client_that_leaves_before_the_first_byte_ends_its_answer(serving: str
     wait_until(lambda: ask(serving, endless, NEW | {"max_tokens": 3})[0] == 200)
 
 
-def test_rays_own_queue_refuses_too(serving: str) -> None:
+def test_a_full_ingress_refuses_too(serving: str) -> None:
     application = serve_app(
         load_endless, model=MODEL, max_ongoing_requests=1, max_queued_requests=1, ray_actor_options=OPTIONS
     )
@@ -180,9 +187,10 @@ def test_rays_own_queue_refuses_too(serving: str) -> None:
     said(events(running.response()), 5)
     others = [Connection(serving, path, NEW | {"max_tokens": 3}) for _ in range(3)]
     sockets = [other.socket for other in others]
-    wait_until(lambda: len(select.select(sockets, [], [], 0)[0]) == 2)  # one of them waits in Ray's proxy
+    wait_until(lambda: len(select.select(sockets, [], [], 0)[0]) == 2)  # one of them waits in the ingress
     refused = [other.response() for other in others if select.select([other.socket], [], [], 0)[0]]
     assert [(response.status, response.getheader("Retry-After")) for response in refused] == [(503, "1")] * 2
+    assert {json.loads(response.read())["error"]["code"] for response in refused} == {"queue_full"}
     for connection in [running, *others]:
         connection.close()
     serve.delete("queued")
@@ -201,8 +209,8 @@ def test_a_killed_replica_loses_its_own_request_only(serving: str) -> None:
     killed, spared = streams
     os.kill(killed, signal.SIGKILL)
 
-    # Ray's proxy has sent a status already and ends the body: what is missing is the finish reason.
-    assert all(event["choices"][0]["finish_reason"] is None for event in streams[killed])
+    *_, last = streams[killed]
+    assert last["error"]["message"] == "the replica that was decoding the answer has died; ask again"
     assert len(said(streams[spared], 100)) >= 100
     status, reply = ask(serving, path, NEW | {"max_tokens": 20})
     assert status == 200
@@ -221,7 +229,8 @@ def test_a_replica_that_dies_fails_its_request_and_is_replaced(serving: str, end
 
     before = pid()
     dying = Connection(serving, endless, asked("Die!"))
-    assert dying.response().status == 500
+    response = dying.response()
+    assert (response.status, json.loads(response.read())["error"]["code"]) == (500, "decoding_failed")
     dying.close()
     assert pid() != before  # the next request waits until the new replica is there
 
@@ -253,7 +262,8 @@ def test_what_is_wrong_is_said_before_replicas_start() -> None:
 
 def test_autoscaling_aims_at_what_a_replica_decodes_together() -> None:
     application = serve_app(load_demo, model=MODEL, max_running=6, autoscaling_config={"max_replicas": 3})
-    deployment = application._bound_deployment
+    ingress = application._bound_deployment
+    deployment = ingress.init_args[0]._bound_deployment
     assert deployment._deployment_config.autoscaling_config.target_ongoing_requests == 6
     assert deployment._deployment_config.autoscaling_config.max_replicas == 3
     with pytest.raises(ValueError, match="num_replicas"):

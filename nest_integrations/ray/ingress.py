@@ -1,0 +1,104 @@
+"""What stands between Ray's proxies and the replicas, so that a client hears of a replica that dies.
+
+Ray's proxy ends the body of a response whose replica has died as if it were complete. Here the replicas are called
+through a handle, which tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message
+
+from nest_engine import DecodingError, NestError, QueueFullError, SchedulerClosedError
+from nest_engine.server.errors import on_error, on_http_error
+from nest_engine.server.events import told
+from nest_engine.web.reading import whole_body
+from nest_engine.web.streaming import ClosingStream, unless_disconnected
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# What ASGI says of a request; servers and Starlette add what concerns their own process only.
+_SCOPE = (
+    *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path"),
+    *("headers", "client", "server"),
+)
+
+
+class Ingress:
+    """Hand every request to a replica, and its response back.
+
+    Args:
+        replicas: the deployment of ``Replica``.
+        body_bytes: length of the longest body that is read.
+    """
+
+    def __init__(self, replicas: DeploymentHandle, *, body_bytes: int) -> None:
+        self._replicas = replicas.options(stream=True)
+        self._body_bytes = body_bytes
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Return what answers HTTP: Ray asks for it once."""
+        return Starlette(
+            routes=[Route("/{path:path}", self._forward, methods=list(_METHODS))],
+            exception_handlers={
+                HTTPException: on_http_error,
+                **dict.fromkeys((NestError, ClientDisconnect, Exception), on_error),
+            },
+        )
+
+    async def _forward(self, request: Request) -> Response:
+        body = await whole_body(request, self._body_bytes)
+        scope = {name: request.scope[name] for name in _SCOPE if name in request.scope}
+        response: DeploymentResponseGenerator[Message] = self._replicas.answer.remote(scope, body)
+        try:
+            messages = _messages(response)
+            start = await unless_disconnected(request, anext(messages))
+            media_type = Headers(raw=start["headers"]).get("content-type", "")
+            if media_type.startswith("text/event-stream"):
+                pieces = told(_pieces(messages))
+                reply: Response = ClosingStream(pieces, media_type=media_type, on_close=response.cancel)
+            else:
+                reply = Response(b"".join([piece async for piece in _pieces(messages)]))
+        except (ClientDisconnect, asyncio.CancelledError):  # after a failure, cancelling raises it again
+            response.cancel()
+            raise
+        reply.status_code = start["status"]
+        reply.raw_headers = start["headers"]
+        return reply
+
+
+async def _messages(response: DeploymentResponseGenerator[Message]) -> AsyncIterator[Message]:
+    """Yield what a replica answers.
+
+    Raises:
+        DecodingError: if the replica has died.
+        QueueFullError: if too many requests wait for one.
+        SchedulerClosedError: if there is none, and none will be.
+    """
+    try:
+        async for message in response:
+            yield message
+    except RayActorError as error:
+        raise DecodingError("the replica that was decoding the answer has died; ask again") from error
+    except BackPressureError as error:
+        raise QueueFullError("every replica is busy and too many requests wait; ask again later") from error
+    except DeploymentUnavailableError as error:
+        raise SchedulerClosedError("no replica can be started; the log of Ray Serve says why") from error
+
+
+async def _pieces(messages: AsyncIterator[Message]) -> AsyncIterator[bytes]:
+    """Yield the body of a response, up to its end."""
+    async for message in messages:
+        yield message.get("body", b"")
+        if not message.get("more_body", False):
+            break

@@ -1,0 +1,89 @@
+"""What answers under Ray Serve: an engine in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.types import ASGIApp, Message, Scope
+
+from nest_engine import Scheduler, SchedulerClosedError
+from nest_engine.server import Limits, create_app
+from nest_integrations.ray.access import ThisMachineOnly
+from nest_integrations.ray.loading import LoadEngine, loaded
+
+
+class Replica:
+    """One engine, its scheduler, and the application that asks it.
+
+    Args:
+        load_engine: loads the engine.
+        model: name of the model.
+        api_key: what clients have to send, if anything.
+        limits: what one request may ask for at most.
+        max_running: most answers decoded together.
+        max_waiting: most requests that wait beside them.
+    """
+
+    _scheduler: Scheduler | None = None  # while the engine is loaded
+
+    def __init__(
+        self,
+        load_engine: LoadEngine,
+        *,
+        model: str,
+        api_key: str | None,
+        limits: Limits | None,
+        max_running: int,
+        max_waiting: int,
+    ) -> None:
+        self._scheduler = Scheduler(loaded(load_engine), max_running=max_running, max_waiting=max_waiting)
+        app = create_app(self._scheduler, model=model, limits=limits, api_key=api_key)
+        self._api: ASGIApp = app if api_key else ThisMachineOnly(app)
+
+    async def answer(self, scope: Scope, body: bytes) -> AsyncIterator[Message]:
+        """Answer an HTTP request.
+
+        Whoever cancels this counts as a client that has left.
+
+        Args:
+            scope: of the request, as ASGI has it.
+            body: its whole body.
+
+        Yields:
+            the ASGI messages of the response.
+        """
+        messages: asyncio.Queue[Message | None] = asyncio.Queue()
+        unread, left = [body], asyncio.Event()
+
+        async def receive() -> Message:
+            if unread:
+                return {"type": "http.request", "body": unread.pop(), "more_body": False}
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            messages.put_nowait(message)
+
+        answering = asyncio.create_task(self._api(scope, receive, send))  # type: ignore[arg-type]
+        answering.add_done_callback(lambda _: messages.put_nowait(None))
+        try:
+            while (message := await messages.get()) is not None:
+                yield message
+        finally:
+            left.set()
+            await answering
+
+    def check_health(self) -> None:
+        """Tell Ray whether requests are answered.
+
+        Raises:
+            SchedulerClosedError: if they are not; Ray then starts another replica.
+        """
+        if self._scheduler is None or not self._scheduler.is_open:
+            raise SchedulerClosedError("the scheduler of this replica is closed; start another replica")
+
+    def __del__(self) -> None:
+        """End decoding: Ray calls this when the replica has no more requests, or no more time for them."""
+        if self._scheduler is not None:
+            self._scheduler.close(drain=False)
