@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -42,7 +43,7 @@ class Ingress:
         body_bytes: length of the longest body that is read.
     """
 
-    def __init__(self, replicas: DeploymentHandle, *, body_bytes: int) -> None:
+    def __init__(self, replicas: DeploymentHandle[Any], *, body_bytes: int) -> None:
         self._replicas = replicas.options(stream=True)
         self._body_bytes = body_bytes
 
@@ -59,7 +60,7 @@ class Ingress:
     async def _forward(self, request: Request) -> Response:
         body = await whole_body(request, self._body_bytes)
         scope = {name: request.scope[name] for name in _SCOPE if name in request.scope}
-        response: DeploymentResponseGenerator[Message] = self._replicas.answer.remote(scope, body)
+        response: Any = self._replicas.answer.remote(scope, body)  # a generator, as the handle's options say
         try:
             messages = _messages(response)
             start = await unless_disconnected(request, anext(messages))
@@ -77,7 +78,7 @@ class Ingress:
         return reply
 
 
-async def _messages(response: DeploymentResponseGenerator[Message]) -> AsyncIterator[Message]:
+async def _messages(response: AsyncIterator[Message]) -> AsyncIterator[Message]:
     """Yield what a replica answers.
 
     Raises:

@@ -65,7 +65,10 @@ class Replica:
         async def send(message: Message) -> None:
             messages.put_nowait(message)
 
-        answering = asyncio.create_task(self._api(scope, receive, send))  # type: ignore[arg-type]
+        async def run() -> None:
+            await self._api(scope, receive, send)
+
+        answering = asyncio.create_task(run())
         answering.add_done_callback(lambda _: messages.put_nowait(None))
         try:
             while (message := await messages.get()) is not None:
