@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.distributed import DistributedConfig
 
 from nest_engine.errors import ConfigError, ContextOverflowError, ModelLoadError, UnsupportedModelError
 from nest_engine.interfaces import Prefill
+from nest_engine.row_cache import RowCache
+from nest_engine.static_cache import CudaGraphs, StaticCache, as_it_is
 from nest_engine.tokenization import TextTokenizer
 from nest_engine.types import Frontier, Outputs, TokenizedPassage
 
@@ -51,14 +52,23 @@ class HuggingFaceLanguageModel:
         tokenizer: its fast tokenizer.
         key_layer: ``ffn_input``, the input of the last layer's feed-forward block (the paper's choice), or
             ``penultimate``, the input of the last layer, which every architecture has.
+        static_cache: decode the session that comes first with a cache at fixed addresses and forwards of few shapes;
+            on CUDA they are captured as graphs, and a small forward is no longer limited by how fast Python asks.
 
     Raises:
         UnsupportedModelError: if the architecture cannot be decoded exactly; the message says why.
-        ConfigError: if ``key_layer`` is unknown.
+        ConfigError: if ``key_layer`` is unknown, or a static cache is wanted for a model on several devices.
     """
 
+    _static_cache: StaticCache | None = None
+
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, key_layer: KeyLayer = "ffn_input"
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        key_layer: KeyLayer = "ffn_input",
+        static_cache: bool = False,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = TextTokenizer(tokenizer)
@@ -72,6 +82,10 @@ class HuggingFaceLanguageModel:
         # Threads may make forwards side by side, but not where accelerate takes weights away behind each layer.
         is_offloaded = any(parameter.is_meta for parameter in model.parameters())
         self._forwarding: AbstractContextManager[Any] = threading.RLock() if is_offloaded else nullcontext()
+        if static_cache:
+            _require_one_device(model)
+            capture = CudaGraphs().capture if self.device.type == "cuda" else as_it_is
+            self._static_cache = StaticCache(self._forward, self.device, capture)
         self._check_exactness()
 
     @classmethod
@@ -88,6 +102,7 @@ class HuggingFaceLanguageModel:
         quantization_config: Any = None,
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
+        static_cache: bool = False,
         **model_kwargs: Any,
     ) -> Self:
         """Load a model and its tokenizer from the hub or a folder.
@@ -104,6 +119,7 @@ class HuggingFaceLanguageModel:
             quantization_config: a quantization configuration of transformers.
             attn_implementation: ``sdpa`` or ``eager``; None lets transformers choose.
             trust_remote_code: whether code from the model repository may run.
+            static_cache: as for the class; excludes ``tp_plan``.
             model_kwargs: anything else for ``AutoModelForCausalLM.from_pretrained``.
 
         Returns:
@@ -117,6 +133,8 @@ class HuggingFaceLanguageModel:
         chosen = [f"{name}={value!r}" for name, value in placement.items() if value is not None]
         if len(chosen) > 1:
             raise ConfigError(f"{' and '.join(chosen)} exclude each other; give one")
+        if static_cache and tp_plan is not None:
+            raise ConfigError(f"static_cache=True and tp_plan={tp_plan!r} exclude each other; leave one out")
         if model_id.startswith((".", "/", "~")) and not Path(model_id).is_dir():
             raise ModelLoadError(f"the model folder {model_id} does not exist; give a folder or a hub id")
         shared = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -135,7 +153,7 @@ class HuggingFaceLanguageModel:
             raise ModelLoadError(f"the model {model_id!r} cannot be loaded: {error}") from error
         if device is not None:
             model = model.to(device)
-        return cls(model, tokenizer, key_layer=key_layer)
+        return cls(model, tokenizer, key_layer=key_layer, **({"static_cache": True} if static_cache else {}))
 
     @property
     def context_length(self) -> int | None:
@@ -242,6 +260,34 @@ class HuggingFaceLanguageModel:
     def _open_session(self, num_rows: int) -> HuggingFaceSession:
         return HuggingFaceSession(self, num_rows)
 
+    def _forward(
+        self, token_ids_BT: Tensor, slots_BT: Tensor, num_slots: int, cache: RowCache, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Read tokens behind those in a cache.
+
+        Args:
+            token_ids_BT: the tokens; each row may end with padding.
+            slots_BT: where in the cache each is written, which is its position.
+            num_slots: how many slots there are to attend to.
+            cache: the cache.
+            options: anything else for the model.
+
+        Returns:
+            logits ``[B, T, V]`` and hidden states ``[B, T, D]``.
+        """
+        # Padding at the end of a short row may run past the last position the model knows; any known one will do.
+        positions_BT = slots_BT if self.context_length is None else slots_BT.clamp(max=self.context_length - 1)
+        with self._forwarding, self._tap.capture() as captured:
+            logits_BTV = self.model(
+                token_ids_BT,
+                attention_mask=self._attention_mask(positions_BT, num_slots),
+                position_ids=positions_BT,
+                past_key_values=cache,
+                use_cache=True,
+                **options,
+            ).logits
+        return logits_BTV, captured.hidden(*token_ids_BT.shape)
+
     def _forward_seconds(self, width: int) -> float:
         """Return the median time of a forward over ``width`` tokens behind a short prompt."""
         session, _ = self.prefill([[0] * min(_WIDE_FORWARD, (self.context_length or _WIDE_FORWARD + 1) - 1)])
@@ -312,7 +358,9 @@ class HuggingFaceLanguageModel:
             session = HuggingFaceSession(self, 2)
             session.forward([tokens[:5], tokens[:3]])
             session.truncate([4, 3])
-            logits_BTV, hidden_BTD = session.forward([tokens[4:6], tokens[3:7]])
+            session.extend([tokens[4:7], tokens[3:6]])
+            session.truncate([4, 3])
+            first, second = session.extend([tokens[4:6], tokens[3:7]])
             expected = self.model(torch.tensor([tokens[:7]], device=self.device), use_cache=False).logits[0]
             expected_keys_TD = self._read([tuple(tokens[:7])])[0]
         except UnsupportedModelError:
@@ -323,10 +371,10 @@ class HuggingFaceLanguageModel:
                 f"rows of different length are decoded together ({type(error).__name__}: {error})"
             ) from error
         for found, reference in (
-            (logits_BTV[0, :2], expected[4:6]),
-            (logits_BTV[1, :4], expected[3:7]),
-            (hidden_BTD[0, :2], expected_keys_TD[4:6]),
-            (hidden_BTD[1, :4], expected_keys_TD[3:7]),
+            (first.logits_TV, expected[4:6]),
+            (second.logits_TV, expected[3:7]),
+            (first.hidden_TD, expected_keys_TD[4:6]),
+            (second.hidden_TD, expected_keys_TD[3:7]),
         ):
             found, reference = found.float(), reference.float()
             tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
@@ -349,7 +397,7 @@ class HuggingFaceSession:
     def __init__(self, language_model: HuggingFaceLanguageModel, num_rows: int) -> None:
         self._lm = language_model
         self._lengths = [0] * num_rows
-        self._cache = _RowCache()
+        self._cache = RowCache()
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -366,7 +414,14 @@ class HuggingFaceSession:
         Returns:
             for each row, logits and hidden states after each token of its draft.
         """
-        logits_BTV, hidden_BTD = self.forward(drafts)
+        static = self._lm._static_cache
+        if static is not None and self._cache is not static and static.lend(self, self._cache):
+            self._cache = static
+        if isinstance(self._cache, StaticCache):
+            logits_BTV, hidden_BTD = self._cache.read(drafts, self._lengths)
+            self._advance(drafts)
+        else:
+            logits_BTV, hidden_BTD = self.forward(drafts)
         return [
             Outputs(logits_TV[: len(draft)], hidden_TD[: len(draft)])
             for draft, logits_TV, hidden_TD in zip(drafts, logits_BTV, hidden_BTD, strict=True)
@@ -379,11 +434,14 @@ class HuggingFaceSession:
                 raise ValueError(f"row {row} holds {held} tokens and cannot be cut back to {length}")
         self._lengths = list(lengths)
 
+    @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every row that is not listed."""
         if list(rows) != list(range(len(self._lengths))):
             self._lengths = [self._lengths[row] for row in rows]
             self._cache.keep(rows, 2 * max(self._lengths, default=0))
+            if not rows and isinstance(self._cache, StaticCache):
+                self._cache = self._cache.given_back()
 
     @torch.inference_mode()
     def join(self, other: HuggingFaceSession) -> None:
@@ -401,130 +459,24 @@ class HuggingFaceSession:
         others, and a vocabulary times a prompt is large.
         """
         lm = self._lm
+        self._cache.starts = self._lengths
         token_ids_BT = _padded(drafts, lm.device)
         starts_B = torch.tensor(self._lengths, device=lm.device)
-        positions_BT = starts_B[:, None] + torch.arange(token_ids_BT.shape[1], device=lm.device)
-        # Padding at the end of a short row may run past the last position the model knows; any known one will do.
-        if lm.context_length is not None:
-            positions_BT = positions_BT.clamp(max=lm.context_length - 1)
-        self._cache.starts = self._lengths
-        kv_length = max(self._lengths) + token_ids_BT.shape[1]
+        slots_BT = starts_B[:, None] + torch.arange(token_ids_BT.shape[1], device=lm.device)
+        num_slots = max(self._lengths) + token_ids_BT.shape[1]
         last_T = sorted({len(draft) - 1 for draft in drafts})
-        with lm._forwarding, lm._tap.capture() as captured:
-            logits_BTV = lm.model(
-                token_ids_BT,
-                attention_mask=lm._attention_mask(positions_BT, kv_length),
-                position_ids=positions_BT,
-                past_key_values=self._cache,
-                use_cache=True,
-                # On the CPU: an index from there suits the last layer on any device.
-                **({"logits_to_keep": torch.tensor(last_T)} if last_logits_only else {}),
-            ).logits.to(lm.device, torch.float32)
+        # On the CPU: an index from there suits the last layer on any device.
+        options = {"logits_to_keep": torch.tensor(last_T)} if last_logits_only else {}
+        logits_BTV, hidden_BTD = lm._forward(token_ids_BT, slots_BT, num_slots, self._cache, **options)
+        logits_BTV = logits_BTV.to(lm.device, torch.float32)
         if last_logits_only:
             kept = torch.tensor([last_T.index(len(draft) - 1) for draft in drafts], device=logits_BTV.device)
             logits_BTV = logits_BTV[torch.arange(len(drafts), device=logits_BTV.device), kept][:, None]
+        self._advance(drafts)
+        return logits_BTV, hidden_BTD.to(lm.device)
+
+    def _advance(self, drafts: Sequence[Sequence[int]]) -> None:
         self._lengths = [length + len(draft) for length, draft in zip(self._lengths, drafts, strict=True)]
-        return logits_BTV, captured.hidden(*token_ids_BT.shape).to(lm.device)
-
-
-class _RowCache(Cache):
-    """Keys and values of every layer; row ``b`` writes at ``starts[b]``."""
-
-    def __init__(self) -> None:
-        super().__init__(layer_class_to_replicate=_RowCacheLayer)
-        self.starts: Sequence[int] = ()
-
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
-        while len(self.layers) <= layer_idx:
-            self.layers.append(_RowCacheLayer(self))
-        return self.layers[layer_idx].update(key_states, value_states)
-
-    def keep(self, rows: Sequence[int], slots: int) -> None:
-        for layer in self.layers:
-            cast(_RowCacheLayer, layer).keep(rows, slots)
-
-    def join(self, other: _RowCache) -> None:
-        """Append another cache's rows; nothing is changed before everything has been computed."""
-        layers = cast(list[_RowCacheLayer], self.layers)
-        joined = [mine.joined(cast(_RowCacheLayer, its)) for mine, its in zip(layers, other.layers, strict=True)]
-        for layer, (keys, values) in zip(layers, joined, strict=True):
-            layer.keys, layer.values = keys, values
-
-
-class _RowCacheLayer(CacheLayerMixin):
-    """One layer's keys and values, ``[B, heads, slots, width]``, in a buffer that grows by doubling."""
-
-    is_sliding = False
-
-    def __init__(self, cache: _RowCache) -> None:
-        super().__init__()
-        self._cache = cache
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.is_initialized = True
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        starts, width = self._cache.starts, key_states.shape[2]
-        length = max(starts) + width
-        self.keys = _write_rows(_grown(self.keys, length), key_states, starts)
-        self.values = _write_rows(_grown(self.values, length), value_states, starts)
-        return self.keys[:, :, :length], self.values[:, :, :length]
-
-    def keep(self, rows: Sequence[int], slots: int) -> None:
-        """Drop the other rows, and the slots beyond ``slots``: a long row that has left leaves no wide buffer."""
-        if self.is_initialized:
-            kept = torch.tensor(list(rows), dtype=torch.long, device=self.device)
-            self.keys, self.values = self.keys[kept, :, :slots], self.values[kept, :, :slots]
-
-    def joined(self, other: _RowCacheLayer) -> tuple[Tensor, Tensor]:
-        """Return the keys and values of both layers' rows, the shorter buffer padded."""
-        if not self.is_initialized:  # a layer that shares another's keys has none of its own
-            return self.keys, self.values
-        return _stacked(self.keys, other.keys), _stacked(self.values, other.values)
-
-    def get_seq_length(self) -> int:
-        return max(self._cache.starts, default=0)
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.get_seq_length() + query_length, 0
-
-    def get_max_length(self) -> int:
-        return -1
-
-    get_max_cache_shape = get_max_length  # its name in the first releases of transformers 5
-
-
-def _grown(buffer: Tensor, length: int) -> Tensor:
-    """Return a buffer of at least ``length`` slots, with the old contents."""
-    slots = buffer.shape[2]
-    if length <= slots:
-        return buffer
-    grown = buffer.new_zeros(*buffer.shape[:2], max(length, 2 * slots, 256), buffer.shape[3])
-    grown[:, :, :slots] = buffer
-    return grown
-
-
-def _stacked(buffer: Tensor, other: Tensor) -> Tensor:
-    """Return the rows of both buffers in one, as wide as the wider."""
-    rows, slots = buffer.shape[0], max(buffer.shape[2], other.shape[2])
-    stacked = buffer.new_zeros(rows + other.shape[0], buffer.shape[1], slots, buffer.shape[3])
-    stacked[:rows, :, : buffer.shape[2]] = buffer
-    stacked[rows:, :, : other.shape[2]] = other
-    return stacked
-
-
-def _write_rows(buffer: Tensor, states: Tensor, starts: Sequence[int]) -> Tensor:
-    width = states.shape[2]
-    if len(set(starts)) == 1:
-        buffer[:, :, starts[0] : starts[0] + width] = states
-    else:
-        for row, start in enumerate(starts):
-            buffer[row, :, start : start + width] = states[row]
-    return buffer
 
 
 class _ForwardStoppedError(Exception):
@@ -607,6 +559,15 @@ def _require_supported(model: PreTrainedModel, config: Any) -> None:
         raise UnsupportedModelError(
             f"attention implementation {implementation!r} takes no explicit mask, which rows of different length "
             f"need; load {name} with attn_implementation='sdpa' or 'eager'"
+        )
+
+
+def _require_one_device(model: PreTrainedModel) -> None:
+    devices = sorted({str(parameter.device) for parameter in model.parameters()})
+    if len(devices) > 1 or "meta" in devices:
+        raise ConfigError(
+            f"static_cache=True needs the whole model on one device; it is on {', '.join(devices)}: load it with "
+            "device= instead of device_map=, or without static_cache"
         )
 
 

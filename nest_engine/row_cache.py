@@ -1,0 +1,132 @@
+"""The cache of attention keys and values: every row of a batch writes at its own length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+class RowCache(Cache):
+    """Keys and values of every layer; row ``b`` writes at ``starts[b]``.
+
+    Attributes:
+        starts: tokens held for each row, before the forward that comes next.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(layer_class_to_replicate=RowCacheLayer)
+        self.starts: Sequence[int] = ()
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
+        """Write a layer's new keys and values; return all that there is to attend to."""
+        while len(self.layers) <= layer_idx:
+            self.layers.append(self._new_layer())
+        return self.layers[layer_idx].update(key_states, value_states)
+
+    def keep(self, rows: Sequence[int], slots: int) -> None:
+        """Drop the other rows, and the slots beyond ``slots``: a long row that has left leaves no wide buffer."""
+        for layer in self._initialized():
+            kept = torch.tensor(list(rows), dtype=torch.long, device=layer.device)
+            layer.keys, layer.values = layer.keys[kept, :, :slots], layer.values[kept, :, :slots]
+
+    def join(self, other: RowCache) -> None:
+        """Append another cache's rows; nothing is changed before everything has been computed."""
+        layers = self._initialized()
+        joined = [
+            (_stacked(layer.keys, keys), _stacked(layer.values, values))
+            for layer, (keys, values) in zip(layers, other.rows(), strict=True)
+        ]
+        for layer, (keys, values) in zip(layers, joined, strict=True):
+            layer.keys, layer.values = keys, values
+
+    def rows(self) -> list[tuple[Tensor, Tensor]]:
+        """Return keys and values ``[B, heads, slots, width]`` of each layer that has its own."""
+        return [(layer.keys, layer.values) for layer in self._initialized()]
+
+    def resemble(self, other: RowCache) -> None:
+        """Make the layers that another cache has, without rows."""
+        for layer in other.layers:
+            mine = self._new_layer()
+            if layer.is_initialized:
+                mine.lazy_initialization(layer.keys[:0], layer.values[:0])
+            self.layers.append(mine)
+
+    def _new_layer(self) -> RowCacheLayer:
+        return RowCacheLayer(self)
+
+    def _initialized(self) -> list[Any]:
+        """Return the layers but those that share another's keys: they have none of their own."""
+        return [layer for layer in self.layers if layer.is_initialized]
+
+
+class RowCacheLayer(CacheLayerMixin):
+    """One layer's keys and values, ``[B, heads, slots, width]``, in a buffer that grows by doubling."""
+
+    is_sliding = False
+
+    def __init__(self, cache: RowCache) -> None:
+        super().__init__()
+        self._cache = cache
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Begin without slots, for rows like these."""
+        self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write new keys and values behind each row's; return all that there is to attend to."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        starts, width = self._cache.starts, key_states.shape[2]
+        length = max(starts) + width
+        self.keys = _write_rows(_grown(self.keys, length), key_states, starts)
+        self.values = _write_rows(_grown(self.values, length), value_states, starts)
+        return self.keys[:, :, :length], self.values[:, :, :length]
+
+    def get_seq_length(self) -> int:
+        """Return the tokens held for the longest row."""
+        return max(self._cache.starts, default=0)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return how many slots there are to attend to, and the first of them."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        """Return that there is no limit."""
+        return -1
+
+    get_max_cache_shape = get_max_length  # its name in the first releases of transformers 5
+
+
+def _grown(buffer: Tensor, length: int) -> Tensor:
+    """Return a buffer of at least ``length`` slots, with the old contents."""
+    slots = buffer.shape[2]
+    if length <= slots:
+        return buffer
+    grown = buffer.new_zeros(*buffer.shape[:2], max(length, 2 * slots, 256), buffer.shape[3])
+    grown[:, :, :slots] = buffer
+    return grown
+
+
+def _stacked(buffer: Tensor, other: Tensor) -> Tensor:
+    """Return the rows of both buffers in one, as wide as the wider."""
+    rows, slots = buffer.shape[0], max(buffer.shape[2], other.shape[2])
+    stacked = buffer.new_zeros(rows + other.shape[0], buffer.shape[1], slots, buffer.shape[3])
+    stacked[:rows, :, : buffer.shape[2]] = buffer
+    stacked[rows:, :, : other.shape[2]] = other
+    return stacked
+
+
+def _write_rows(buffer: Tensor, states: Tensor, starts: Sequence[int]) -> Tensor:
+    width = states.shape[2]
+    if len(set(starts)) == 1:
+        buffer[:, :, starts[0] : starts[0] + width] = states
+    else:
+        for row, start in enumerate(starts):
+            buffer[row, :, start : start + width] = states[row]
+    return buffer
