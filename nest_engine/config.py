@@ -61,7 +61,8 @@ class NestConfig:
         tau: temperature of the retrieval confidence (relative retrieval confidence).
         knn_temperature: distances of neighbours are divided by ``knn_temperature * sqrt(D)`` before they become
             weights; 1 is the paper's, smaller lets the nearest neighbours decide.
-        delta: draft a span only where lambda is at most this.
+        delta: draft a span only where lambda is at most this; ``lossless`` asks before it drafts from a neighbour,
+            not where the text so far stood before.
         gamma: relaxation of the acceptance test (relaxed speculative decoding); smaller accepts more.
         max_draft_tokens: longest draft, ``n`` in the paper.
         adaptive_draft: let the running acceptance and the device's speed choose the draft length, up to

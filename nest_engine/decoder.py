@@ -18,7 +18,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import takewhile
 
 import torch
@@ -153,7 +152,7 @@ class Answer:
             a draft whose first token is decided.
         """
         mixture = self._mixture(self._frontier.logits_V[None], self._frontier.hidden_D[None])
-        self._report_lambdas(mixture.lambda_Q)
+        self.lambdas += mixture.lambda_Q.tolist()
         self.trace.begin_step()
         rejected = self._rejected
         if self._continuation is not None:
@@ -162,13 +161,17 @@ class Answer:
                 return self._copy_from(self._continuation)
             rejected = token
 
-        may_copy = mixture.lambda_Q[0] <= self.config.delta and (rejected is None or self.config.draft_after_rejection)
         # Relaxed acceptance may pick a rejected token after all; lossless sampling has to leave it out.
         pick_probs_V = without(self._pick_probs(mixture)[0], rejected if self._is_lossless else None)
         token = pick(pick_probs_V, self._generator)
-        self.trace.pick(token, mixture.probs_QV, self._reported_lambda(mixture))
-        if may_copy and self._text is not None and (draft := self._matching_draft(self._text, token)) is not None:
-            return draft
+        self.trace.pick(token, mixture.probs_QV, mixture.lambda_Q)
+        if rejected is not None and not self.config.draft_after_rejection:
+            return Draft((token,))
+        if self._text is not None:
+            if (draft := self._matching_draft(self._text, token)) is not None:
+                return draft  # found without a search
+            mixture = self._searched(mixture.probs_QV, self._frontier.hidden_D[None])
+        may_copy = mixture.lambda_Q[0] <= self.config.delta
         entry = nearest_entry(mixture.neighbors, 0, token, self._scale) if may_copy else None
         return Draft((token,)) if entry is None else self._copy_from(entry)
 
@@ -185,7 +188,7 @@ class Answer:
         mixture = self._mixture(outputs.logits_TV[:-1], outputs.hidden_TD[:-1], draft.tokens)
         with self.stopwatch.phase("verification"):
             num_verified = self._accepts(mixture, draft.tokens[1:])
-        self._report_lambdas(mixture.lambda_Q[:num_verified])
+        self.lambdas += mixture.lambda_Q[:num_verified].tolist()
         return 1 + num_verified
 
     def accept(self, draft: Draft, num_accepted: int, outputs: Outputs | None) -> None:
@@ -281,13 +284,19 @@ class Answer:
         return min(self._draft_length.limit(continues=continues), self._max_tokens - len(self.token_ids))
 
     def _mixture(self, logits_QV: Tensor, hidden_QD: Tensor, draft: Sequence[int] = ()) -> Mixture:
-        """Search and mix at ``Q`` positions (steps 1 to 4); position ``i`` follows ``draft[: i + 1]``."""
+        """Search and mix at ``Q`` positions (steps 1 to 4); position ``i`` follows ``draft[: i + 1]``.
+
+        Lossless text comes from the model alone, whatever the datastore says: lambda is 1.
+        """
         with self.stopwatch.phase("verification"):
             lm_probs_QV = self._processed(logits_QV, draft).softmax(-1)
-        if self._is_lossless and draft:  # the model alone judges, and nothing is drafted from here
+        if self._is_lossless:
             return mix(lm_probs_QV, None, scale=1.0, alpha=0.0, tau=1.0)
+        return self._searched(lm_probs_QV, hidden_QD)
+
+    def _searched(self, lm_probs_QV: Tensor, hidden_QD: Tensor) -> Mixture:
         with self.stopwatch.phase("token_search"):
-            mixture = mix(
+            return mix(
                 lm_probs_QV,
                 self.index.search(hidden_QD, self.config.k),
                 scale=self._scale,
@@ -295,7 +304,6 @@ class Answer:
                 tau=self.config.tau,
                 fixed_lambda=self.config.fixed_lambda,
             )
-        return replace(mixture, probs_QV=lm_probs_QV) if self._is_lossless else mixture
 
     def _processed(self, logits_QV: Tensor, draft: Sequence[int]) -> Tensor:
         if self._process_logits is None:
@@ -321,15 +329,8 @@ class Answer:
             is_accepted_Q = accept_relaxed(mixture.probs_QV, tokens_Q, self.config.gamma)
         num_accepted = accepted_prefix(is_accepted_Q)
         probs_Q = mixture.probs_QV.gather(1, tokens_Q[:, None])[:, 0]
-        self.trace.judge(tokens, num_accepted, probs_Q, self._reported_lambda(mixture))
+        self.trace.judge(tokens, num_accepted, probs_Q, mixture.lambda_Q)
         return num_accepted
-
-    def _reported_lambda(self, mixture: Mixture) -> Tensor:
-        """Return lambda as it is reported: lossless text comes from the model alone, whatever the confidence says."""
-        return torch.ones_like(mixture.lambda_Q) if self._is_lossless else mixture.lambda_Q
-
-    def _report_lambdas(self, lambda_Q: Tensor) -> None:
-        self.lambdas += [1.0] * len(lambda_Q) if self._is_lossless else lambda_Q.tolist()
 
 
 class Decoder:

@@ -141,9 +141,10 @@ class ReferenceDecoder:
                 token = argmax(view.lm if lossless else view.mixed)
                 note("picked", token, view)
                 agreeing = [(d, i) for d, i in view.neighbors if entries[i].value == token]
-                may_copy = view.lambda_ <= config.delta and (config.draft_after_rejection or not was_rejected)
+                may_draft = config.draft_after_rejection or not was_rejected
+                may_copy = view.lambda_ <= config.delta and may_draft
                 repeated: list[int] = []
-                if may_copy and lossless:
+                if may_draft and lossless:  # what the text so far stood before needs no confidence
                     in_passage, in_text = self.match(prompt + answer.tokens + [token], entries, masked)
                     repeated = [] if in_text is None else in_text
                     copied = [] if in_passage is None else span(in_passage)
