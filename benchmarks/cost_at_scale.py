@@ -44,7 +44,7 @@ class Setting:
         device_memory: memory of one, bytes.
         reached_bandwidth: share of the bandwidth that a forward reaches.
         reached_flops: share of the operations that a wide forward reaches.
-        all_reduce: seconds of one of the two all-reduces of a layer; 0 on one device.
+        all_reduce: seconds of one of the two all-reduces of a layer; there are none on one device.
         passages: passages that can be searched.
         passage_tokens: tokens of a passage.
         request_passages: passages whose tokens one request searches.
@@ -122,7 +122,8 @@ def forward_seconds(setting: Setting, tokens: float) -> float:
     """
     read = setting.parameters * setting.weight_bytes / (setting.bandwidth * setting.reached_bandwidth)
     computed = 2 * setting.parameters * tokens / (setting.flops * setting.reached_flops)
-    return max(read, computed) / setting.devices + 2 * setting.layers * setting.all_reduce
+    shared = 2 * setting.layers * setting.all_reduce if setting.devices > 1 else 0
+    return max(read, computed) / setting.devices + shared
 
 
 def key_bytes(setting: Setting, measured: Measured, key_format: str) -> float:
@@ -162,7 +163,7 @@ def page(setting: Setting, measured: Measured, command: str) -> str:
     reading = 1000 * forward_seconds(setting, read)
     index, of_index = setting.passages * measured.index_bytes, measured.index_bytes
     index_price = index / 1e9 * setting.memory_price
-    of_request = setting.request_passages * key_bytes(setting, measured, "int8")
+    of_request = setting.known_passages * setting.request_passages * key_bytes(setting, measured, "int8")
     return f"""# At scale
 
 What a model of {billions} parameters on {setting.devices} devices costs over {millions} passages. **Computed, not
@@ -201,8 +202,8 @@ as a whole.
 ## Keys on disk
 
 {_table(_keys(setting, measured))}
-One request reads {_size(of_request)} of `int8` keys. What is asked about often is worth storing; the rest is read by
-the model when it is first found, and kept in memory.
+One request reads {_size(of_request)} of `int8` keys, where they are known. What is asked about often is worth storing;
+the rest is read by the model when it is first found, and kept in memory.
 
 ## First-stage search
 
@@ -341,6 +342,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     setting = Setting(**{name: getattr(arguments, name) for name in vars(Setting())})
     setting.check()
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(page(setting, read_measured(arguments.results), report.command()), encoding="utf-8")
 
 

@@ -149,7 +149,7 @@ class HuggingFaceLanguageModel:
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_id, **shared)
             model = AutoModelForCausalLM.from_pretrained(model_id, dtype=dtype, **shared, **given, **model_kwargs)
-        except (OSError, ValueError, ImportError, TypeError) as error:
+        except (OSError, ValueError, ImportError, TypeError, RuntimeError) as error:
             raise ModelLoadError(f"the model {model_id!r} cannot be loaded: {error}") from error
         if device is not None:
             model = model.to(device)
@@ -200,7 +200,10 @@ class HuggingFaceLanguageModel:
         digest.update(json.dumps(shape, sort_keys=True, default=str).encode())
         digest.update(self.tokenizer.definition.encode())
         digest.update(self.key_layer.encode())
+        tied = getattr(self.model, "all_tied_weights_keys", {})  # listed twice where accelerate has untied them
         for name, parameter in self.model.named_parameters():
+            if name in tied:
+                continue
             with self._forwarding:
                 weight = _whole_weight(self.model, name, parameter)
             sample = weight.flatten()[:: max(1, weight.numel() // 64)][:64]

@@ -16,13 +16,14 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import signal
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _IDLE = timedelta(days=365)  # how long process 0 may have nothing to say
-_PATIENCE = timedelta(seconds=30)  # how long a process that has failed waits for the others to fail too
+_PATIENCE = timedelta(seconds=10)  # how long a process that has failed waits for the others to say so too
 
 
 class Step(NamedTuple):
@@ -69,17 +70,19 @@ class TensorParallelLanguageModel(HuggingFaceLanguageModel):
         rank: number of this process, from 0.
 
     Raises:
-        ConfigError: if there is only one process.
+        ConfigError: if there is only one process, or the processes hold a split model already.
         UnsupportedModelError: if the processes cannot share the attention heads equally; otherwise as for
             ``HuggingFaceLanguageModel``.
     """
 
     _processes: _Processes | None = None  # while the model is checked, all processes do the same unasked
+    _is_in_use: ClassVar[bool] = False  # processes that follow one model cannot hear of another
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, key_layer: KeyLayer = "ffn_input"
     ) -> None:
         _require_processes()
+        _require_no_other(type(self)._is_in_use)
         _require_equal_shares(model, dist.get_world_size())
         super().__init__(model, tokenizer, key_layer=key_layer)
         self.rank = dist.get_rank()
@@ -87,11 +90,13 @@ class TensorParallelLanguageModel(HuggingFaceLanguageModel):
         self._processes = _Processes()
         self._session_numbers = itertools.count()
         self._steps: deque[Step] = deque()  # done here since the last forward pass
+        TensorParallelLanguageModel._is_in_use = True
 
     @classmethod
     def from_pretrained(cls, model_id: str, **options: Any) -> Self:
         """Load this process's part of a model; arguments and errors as for ``HuggingFaceLanguageModel``."""
         _require_processes()
+        _require_no_other(cls._is_in_use)
         if "distributed_config" not in options:
             options.setdefault("tp_plan", "auto")
         return super().from_pretrained(model_id, **options)
@@ -100,18 +105,24 @@ class TensorParallelLanguageModel(HuggingFaceLanguageModel):
     def follow(self) -> None:
         """Make the forward passes of process 0, until it ends or closes its model.
 
+        In the main thread, Ctrl-C and SIGTERM are ignored meanwhile: torchrun passes them on to all processes, and
+        process 0 may have answers to finish.
+
         Raises:
             ConfigError: in process 0, which has nobody to follow.
             DecodingError: if process 0 is killed, or a forward pass fails in some processes only.
         """
         sessions: dict[int | None, HuggingFaceSession] = {}
         assert self._processes is not None
-        self._processes.follow(lambda steps: self._repeat(steps, sessions))
+        with _ignoring(signal.SIGINT, signal.SIGTERM):
+            self._processes.follow(lambda steps: self._repeat(steps, sessions))
+        TensorParallelLanguageModel._is_in_use = False
 
     def close(self) -> None:
         """Let the other processes return from :meth:`follow`; happens by itself when process 0 ends."""
         assert self._processes is not None
         self._processes.release()
+        TensorParallelLanguageModel._is_in_use = False
 
     def _repeat(self, steps: Sequence[Step], sessions: dict[int | None, HuggingFaceSession]) -> None:
         for name, number, arguments in steps:
@@ -274,14 +285,34 @@ class _Processes:
             if not self._store.check([alone]):
                 return
             first = self._store.get(alone).decode()
-        except RuntimeError:  # somebody has not failed, or the store is gone with its process
+        except RuntimeError:  # somebody has said nothing, or the store is gone with its process
             with suppress(RuntimeError):
+                silent = [rank for rank in range(self._size) if not self._store.check([f"{failed}{rank}"])]
+                if self._rank == 0 and silent:
+                    first += (
+                        f"; nothing was heard from process {', '.join(map(str, silent))}: was it killed, or does it "
+                        "not call language_model.follow()?"
+                    )
                 self._store.set(alone, first)
         self._lose_step()
         raise DecodingError(
             f"a forward pass has failed in some of {self._size} processes, which are out of step now; start all of "
             f"them anew. First to fail was {first}"
         ) from error
+
+
+@contextmanager
+def _ignoring(*signals: signal.Signals) -> Iterator[None]:
+    """Ignore signals meanwhile; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _require_processes() -> None:
@@ -291,6 +322,15 @@ def _require_processes() -> None:
         raise ConfigError(
             "tp_plan splits a model over several processes and this is the only one: start as many as there are "
             "devices, `torchrun --nproc-per-node 2 script.py`, or leave tp_plan out"
+        )
+
+
+def _require_no_other(is_in_use: bool) -> None:
+    """Raise ``ConfigError`` if the processes hold a split model already: they would wait for each other for ever."""
+    if is_in_use:
+        raise ConfigError(
+            "these processes hold a split model already, and follow that one; close it first "
+            "(engine.language_model.close()), or start other processes"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -99,6 +100,29 @@ def end_without_a_word(engine: NestEngine, rank: int) -> dict[str, Any]:
         return {"error": _error(lm.follow)}
     lm.prefill([[1, 2, 3]])
     os._exit(7)
+
+
+def kill_a_follower(engine: NestEngine, rank: int) -> dict[str, Any]:
+    lm: Any = engine.language_model
+    if rank > 0:
+        os._exit(9)
+    return {"error": _error(lambda: lm.prefill([[1, 2, 3]]))}
+
+
+def terminate_a_follower(engine: NestEngine, rank: int) -> dict[str, Any]:
+    """The other process follows on when a signal reaches it: process 0 may have answers to finish."""
+    lm: Any = engine.language_model
+    pids: list[Any] = [None] * NUM_PROCESSES
+    dist.all_gather_object(pids, os.getpid())
+    if rank > 0:
+        return {"error": _error(lm.follow)}
+    lm.prefill([[1, 2, 3]])  # it follows
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(pids[1], number)
+    return {
+        "error": _error(lambda: lm.prefill([[1, 2, 3]])),
+        "another": _error(lambda: NestEngine.from_pretrained("any", tp_plan="auto")),
+    }
 
 
 def close_and_go_on(engine: NestEngine, rank: int) -> dict[str, Any]:

@@ -48,6 +48,8 @@ def index_build(
     if exact is not None and not (dense or embedder):
         raise ConfigError(f"--{'exact' if exact else 'approximate'} is about vectors: add --dense or --embedder")
     vectors = loading.load_embedder(embedder) if dense or embedder else None
+    if keys is None:
+        loading.leave_to_first_process()
     engine = loading.load_engine(model) if keys else None
     passages = loading.read(docs)
     with progress_bar("building the index") as progress:
@@ -68,6 +70,7 @@ def index_info(index: Annotated[Path, typer.Argument(help="Directory of the inde
     from nest_engine.key_store import KeyStore, keys_folder
     from nest_engine.retrieval import PassageIndex
 
+    loading.leave_to_first_process()
     info = asdict(PassageIndex.open(index).info())
     if keys_folder(index).is_dir():
         store = KeyStore.open(keys_folder(index))
@@ -90,6 +93,7 @@ def index_search(
     embedder: EmbedderOption = None,
 ) -> None:
     """Show the passages that are found for a query, best first."""
+    loading.leave_to_first_process()
     [found] = loading.open_index(index, search, embedder).retrieve([query], k)
     for rank, passage in enumerate(found, start=1):
         _show_passage(rank, passage)

@@ -55,6 +55,12 @@ def follow_first_process(model: str | None) -> None:
         load_engine(model)
 
 
+def leave_to_first_process() -> None:
+    """Exit, unless this is the first process: for commands that need no model, and do nothing twice."""
+    if _is_follower():
+        raise typer.Exit
+
+
 def _num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))  # as torchrun tells it
 

@@ -23,6 +23,7 @@ from nest_engine.server.requests import problems
 from nest_engine.web.reading import NotJSONError, TooLongError
 
 RETRY_SECONDS = 1
+_SEARCH_FAILED = "passage_search_failed"
 _logger = logging.getLogger(__name__)
 
 
@@ -40,7 +41,6 @@ _STATUSES: tuple[tuple[type[Exception], int, str | None], ...] = (
     (ConfigError, 400, None),
     (QueueFullError, 503, "queue_full"),
     (SchedulerClosedError, 503, "closed"),
-    (RetrievalError, 502, "passage_search_failed"),
     (DecodingError, 500, "decoding_failed"),
 )
 
@@ -59,6 +59,9 @@ def error_response(status: int, message: str, *, param: str | None = None, code:
 
 def described(error: Exception) -> tuple[int, dict[str, Any]]:
     """Return status and body for an exception; what is not ours to explain keeps its details to the log."""
+    if isinstance(error, RetrievalError):  # in the words of a store, with its addresses and queries
+        _logger.error("%s", error)
+        return 502, error_body(502, "the passage search failed; the server's log says more", code=_SEARCH_FAILED)
     for kind, status, code in _STATUSES:
         if isinstance(error, kind):
             return status, error_body(status, str(error), code=code)

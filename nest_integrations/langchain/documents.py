@@ -105,7 +105,8 @@ def _as_passage(document: object) -> Passage:
 
 
 def _identity(document: Document, source: str | None) -> str:
-    candidates = (document.id, document.metadata.get("id"), document.metadata.get("_id"))  # _id: Qdrant's
+    # Qdrant gives its own as _id, Milvus as pk.
+    candidates = (document.id, *(document.metadata.get(name) for name in ("id", "_id", "pk")))
     given = next((str(candidate) for candidate in candidates if candidate not in (None, "")), None)
     if given is not None:
         return given

@@ -300,13 +300,14 @@ class Failing:
         return [[HELIUM] for _ in queries]
 
 
-def test_a_passage_store_that_fails_fails_one_request() -> None:
+def test_a_passage_store_that_fails_fails_one_request(caplog: pytest.LogCaptureFixture) -> None:
     engine = faithful_engine()
     engine.retriever = Failing()
     with served(engine) as address:
         status, reply = ask(address, CHAT, ASKED | {"messages": [{"role": "user", "content": "What is neon?"}]})
         assert (status, reply["error"]["code"]) == (502, "passage_search_failed")
-        assert reply["error"]["message"] == "Failing failed: the store is down"
+        assert reply["error"]["message"] == "the passage search failed; the server's log says more"
+        assert "Failing failed: the store is down" in caplog.text
         assert ask(address, CHAT, ASKED)[0] == 200
 
 

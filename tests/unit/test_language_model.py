@@ -139,10 +139,11 @@ def test_device_map_auto_places_a_model(tmp_path):
     assert outputs[0].citations == outputs[1].citations != ()
 
 
+@pytest.mark.parametrize("is_tied", [False, True])
 @pytest.mark.parametrize("on_disk", [("model.layers.1", "model.layers.2"), ("model.embed_tokens", "lm_head")])
-def test_a_model_in_parts_answers_as_a_whole_one(tmp_path, on_disk):
+def test_a_model_in_parts_answers_as_a_whole_one(tmp_path, on_disk, is_tied):
     """The key layer, the embeddings and the head may each be where their weights come and go."""
-    direct = NestEngine.from_pretrained(saved(tmp_path), dtype=torch.float32)
+    direct = NestEngine.from_pretrained(saved(tmp_path, tie_word_embeddings=is_tied), dtype=torch.float32)
     engine = in_parts(tmp_path, *on_disk)
     assert any(parameter.is_meta for parameter in engine.language_model.model.parameters())
     assert engine.language_model.device == torch.device("cpu")

@@ -125,6 +125,20 @@ def test_a_killed_process_0_releases_the_others(tmp_path: Path) -> None:
     assert ended.results[1]["error"].startswith("DecodingError: process 0 of 2 has ended without a word")
 
 
+def test_a_killed_follower_shows_in_process_0(tmp_path: Path) -> None:
+    ended = run("kill_a_follower", tmp_path)
+    assert ended.codes == [0, 9], ended.stderr
+    assert ended.results[0]["error"].startswith("DecodingError: a forward pass has failed in some of 2 processes")
+    assert "nothing was heard from process 1: was it killed, or does it not call" in ended.results[0]["error"]
+
+
+def test_signals_are_for_process_0(tmp_path: Path) -> None:
+    ended = run("terminate_a_follower", tmp_path)
+    assert ended.codes == [0, 0], ended.stderr
+    assert [result["error"] for result in ended.results] == ["none", "none"]
+    assert ended.results[0]["another"].startswith("ConfigError: these processes hold a split model already")
+
+
 def test_a_closed_model_releases_the_others(tmp_path: Path) -> None:
     ended = run("close_and_go_on", tmp_path)
     assert ended.codes == [0, 0], ended.stderr
@@ -132,21 +146,28 @@ def test_a_closed_model_releases_the_others(tmp_path: Path) -> None:
     assert ended.results[1]["error"] == "none"
 
 
-def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
-    """`nest ask` in two processes: the first answers, once, and the second only follows."""
-    (tmp_path / "neptune.md").write_text("# Neptune\n\nNeptune is the eighth planet from the Sun.\n")
+def torchrun(*arguments: str) -> str:
+    """Run `nest` in two processes; return what both wrote to stdout."""
     nest = "from nest_engine.cli import main; main()"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    ask = ["ask", QUESTION.question, "--docs", str(tmp_path), "--max-new-tokens", "8", "--json"]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
     ended = subprocess.run(
-        [*torchrun, sys.executable, "-c", nest, *ask],
+        [*start, sys.executable, "-c", nest, *arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         timeout=_SECONDS,
     )
     assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["stats"]["completion_tokens"] > 0
+    return ended.stdout
+
+
+def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
+    """The first process builds and answers, once; the second follows, or leaves where there is nothing to follow."""
+    (tmp_path / "neptune.md").write_text("# Neptune\n\nNeptune is the eighth planet from the Sun.\n")
+    index = str(tmp_path / "notes.index")
+    assert torchrun("index", "build", str(tmp_path / "neptune.md"), "--out", index).count("passages: 1") == 1
+    answered = torchrun("ask", QUESTION.question, "--docs", index, "--max-new-tokens", "8", "--json")
+    assert json.loads(answered)["stats"]["completion_tokens"] > 0
 
 
 @pytest.mark.parametrize("make", [NestEngine.from_pretrained, TensorParallelLanguageModel.from_pretrained])

@@ -34,6 +34,7 @@ def test_round_trip_through_a_document():
     [
         (Document(id="own", page_content="x", metadata={"id": "other"}), "own"),
         (Document(page_content="x", metadata={"id": 17}), "17"),
+        (Document(page_content="x", metadata={"pk": "milvus"}), "milvus"),
     ],
 )
 def test_identity_of_a_document(document: Document, identity: str):
