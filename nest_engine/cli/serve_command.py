@@ -67,7 +67,5 @@ def serve(
         remark("ready", f"{url_of(listening, host)}v1 ({about}; Ctrl-C ends it)", style="bold green")
         try:
             serve_app(app, listening)
-        except KeyboardInterrupt:
-            return  # the way to end it
         finally:
             scheduler.close(drain=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -208,7 +209,8 @@ def serve(app: Starlette, listening: socket.socket) -> None:
         app: the application.
         listening: where to serve it.
     """
-    api_server(app).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # the way to end it
+        api_server(app).run(sockets=[listening])
 
 
 async def _until_cancelled(chunks: AsyncIterator[tuple[int, NestChunk]]) -> AsyncIterator[tuple[int, NestChunk]]:
