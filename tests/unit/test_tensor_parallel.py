@@ -132,18 +132,13 @@ def test_a_killed_follower_shows_in_process_0(tmp_path: Path) -> None:
     assert "nothing was heard from process 1: was it killed, or does it not call" in ended.results[0]["error"]
 
 
-def test_signals_are_for_process_0(tmp_path: Path) -> None:
-    ended = run("terminate_a_follower", tmp_path)
-    assert ended.codes == [0, 0], ended.stderr
-    assert [result["error"] for result in ended.results] == ["none", "none"]
-    assert ended.results[0]["another"].startswith("ConfigError: these processes hold a split model already")
-
-
-def test_a_closed_model_releases_the_others(tmp_path: Path) -> None:
+def test_signals_are_for_process_0_and_a_closed_model_releases_the_others(tmp_path: Path) -> None:
     ended = run("close_and_go_on", tmp_path)
     assert ended.codes == [0, 0], ended.stderr
-    assert ended.results[0]["error"].startswith("DecodingError: the other 1 processes of the model do not follow")
-    assert ended.results[1]["error"] == "none"
+    first, second = ended.results
+    assert (first["after signals"], second["error"]) == ("none", "none")
+    assert first["another"].startswith("ConfigError: these processes hold a split model already")
+    assert first["closed"].startswith("DecodingError: the other 1 processes of the model do not follow")
 
 
 def torchrun(*arguments: str) -> str:
