@@ -7,6 +7,10 @@ The logits are forced along the reference, so every way of drafting is verified 
 the reference: at every step it copies the longest piece that stands in the passages, 64 tokens at most, and takes one
 forward for it, or two as the published schedule does. ``lossless`` drafts as much as pays on this device, or always 64
 tokens, which costs more time for fewer forwards.
+
+Would a tree of several drafts pay, verified in one forward? "Suffix match" drafts from where the text so far stood
+before, and from nowhere else; the best of several such places, chosen with hindsight, is what a tree of them could save
+at most.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,7 @@ from nest_engine import NestEngine, Passage
 from nest_engine.errors import InputError
 from nest_engine.retrieval import BM25Retriever
 from nest_engine.run import Run
+from nest_engine.suffix_match import SEPARATOR, SUFFIX_TOKENS, SuffixMatcher
 
 LONGEST = 64
 _FORCED = 1e4  # logit above all others
@@ -135,6 +141,34 @@ def oracle(engine: NestEngine, reference: Reference) -> Forced:
     return Forced(len(answer), forwards, spans, 0)
 
 
+def suffix_match(engine: NestEngine, reference: Reference, num_places: int) -> Forced:
+    """Draft from places where the text so far stood before; the best of ``num_places`` stands, chosen with hindsight.
+
+    Places count once for each token that follows there: a tree has a branch for each.
+    """
+    lm: Any = engine.language_model
+    answer = answer_ids(engine, reference)
+    passages = [lm.tokenizer.encode_passage(passage).token_ids for passage in reversed(reference.passages)]
+    matcher = SuffixMatcher(token for passage in passages for token in (*passage, SEPARATOR))
+    matcher.extend(lm.tokenizer.encode_prompt(reference.prompt).token_ids)
+    position = forwards = spans = rejected = 0
+    while position < len(answer):
+        token, rest = answer[position], answer[position + 1 :]
+        matches = sorted(matcher.matches([*matcher.tokens[-SUFFIX_TOKENS:], token]), key=lambda match: -match.length)
+        drafts: dict[int, list[int]] = {}
+        for match in matches:
+            draft = list(takewhile(SEPARATOR.__ne__, matcher.continuation(match.position, token, LONGEST - 1)))
+            if draft and len(drafts) < num_places:
+                drafts.setdefault(draft[0], draft)
+        longest = max((_common(rest, draft) for draft in drafts.values()), default=0)
+        rejected += sum(map(len, drafts.values())) - longest
+        spans += longest > 0
+        forwards += 1
+        matcher.extend(answer[position : position + 1 + longest])
+        position += 1 + longest
+    return Forced(len(answer), forwards, spans, rejected)
+
+
 def answer_ids(engine: NestEngine, reference: Reference) -> list[int]:
     """Return the reference as the tokens that follow the prompt."""
     encode = engine.language_model.tokenizer.encode_prompt
@@ -200,6 +234,9 @@ def main() -> None:
         "lossless, always 64 tokens": lambda reference: ours(engine, reference, adaptive_draft=False),
         "lossless, passages in prompt": lambda reference: ours(engine, reference, in_prompt=True),
         "prompt lookup, passages in prompt": lambda reference: prompt_lookup(engine, reference),
+        "suffix match": lambda reference: suffix_match(engine, reference, 1),
+        "suffix match, best of 2": lambda reference: suffix_match(engine, reference, 2),
+        "suffix match, best of 4": lambda reference: suffix_match(engine, reference, 4),
     }
     results: dict[str, list[Forced]] = {name: [] for name in ways}
     for reference in track(references, "decoding", console=Console(stderr=True)):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 SUFFIX_TOKENS = 8  # longer agreement says little more about how the text goes on
@@ -47,14 +48,14 @@ class SuffixMatcher:
 
     def longest(self, text: Sequence[int]) -> SuffixMatch | None:
         """Return the longest match of the end of ``text``, the latest of equals; None below two tokens."""
+        return max(self.matches(text), key=attrgetter("length"), default=None)
+
+    def matches(self, text: Sequence[int]) -> Iterator[SuffixMatch]:
+        """Yield the matches of the end of ``text`` that have two tokens or more, the latest first."""
         if len(text) < 2:
-            return None
-        best: SuffixMatch | None = None
+            return
         for position in reversed(self._positions.get((text[-2], text[-1]), [])[-_MOST_CANDIDATES:]):
-            length = self._match_length(text, position)
-            if best is None or length > best.length:
-                best = SuffixMatch(position, length)
-        return best
+            yield SuffixMatch(position, self._match_length(text, position))
 
     def continuation(self, position: int, token: int, limit: int) -> list[int]:
         """Return what the text goes on with if it repeats what stands behind ``position``.
