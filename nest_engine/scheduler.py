@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from nest_engine.config import NestConfig
 from nest_engine.datastore import read_ahead
-from nest_engine.errors import ConfigError, DecodingError, QueueFullError, SchedulerClosedError
+from nest_engine.errors import DecodingError, QueueFullError, SchedulerClosedError
 from nest_engine.run import Decoding, Run
-from nest_engine.types import DecodeStats, NestChunk, NestOutput, Passage
+from nest_engine.types import DecodeStats, NestChunk, NestOutput, Passage, require_count
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -166,13 +166,9 @@ class Scheduler:
     def __init__(
         self, engine: NestEngine, *, max_running: int = 8, max_waiting: int = 64, max_searching: int = 4
     ) -> None:
-        for name, value, least in (
-            ("max_running", max_running, 1),
-            ("max_waiting", max_waiting, 0),
-            ("max_searching", max_searching, 1),
-        ):
-            if value < least:
-                raise ConfigError(f"{name}={value!r} is not valid: expected a whole number of at least {least}")
+        require_count("max_running", max_running)
+        require_count("max_waiting", max_waiting, 0)
+        require_count("max_searching", max_searching)
         self.engine = engine
         self.max_running = max_running
         self.max_waiting = max_waiting

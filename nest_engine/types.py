@@ -16,13 +16,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from nest_engine.errors import InputError
+from nest_engine.errors import ConfigError, InputError
 
 if TYPE_CHECKING:  # records need no torch: reading and showing citations stays light
     from torch import Tensor
 
 FinishReason = Literal["eos", "stop", "length", "cancelled"]
 TokenStatus = Literal["picked", "accepted", "rejected"]
+
+
+def require_count(name: str, value: object, least: int = 1) -> None:
+    """Raise ``ConfigError`` unless ``value`` is a whole number that is large enough."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name}={value!r} is not valid: expected a whole number of at least {least}")
 
 
 def require_text(what: str, text: object) -> None:

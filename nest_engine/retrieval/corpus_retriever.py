@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nest_engine.errors import ConfigError, InputError
+from nest_engine.errors import InputError
 from nest_engine.retrieval.ranking import Ranking
-from nest_engine.types import Passage
+from nest_engine.types import Passage, require_count
 
 
 class CorpusRetriever(ABC):
@@ -54,8 +54,7 @@ class CorpusRetriever(ABC):
 
 
 def _check(queries: Sequence[str], k: int) -> None:
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise ConfigError(f"k={k!r} is not valid: expected a whole number of at least 1")
+    require_count("k", k)
     if isinstance(queries, str):
         raise InputError(f"queries must be a list of strings, got the string {queries[:40]!r}; wrap it in a list")
     for query in queries:

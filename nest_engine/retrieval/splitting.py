@@ -7,9 +7,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from nest_engine.errors import ConfigError
 from nest_engine.retrieval.document import Document
-from nest_engine.types import Passage
+from nest_engine.types import Passage, require_count
 
 CountTokens = Callable[[str], int]
 
@@ -70,8 +69,7 @@ def split_document(
 
 def check_max_tokens(max_tokens: int) -> None:
     """Raise `ConfigError` unless a passage of fewer than ``max_tokens`` tokens can hold one."""
-    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 2:
-        raise ConfigError(f"max_tokens={max_tokens!r} is not valid: expected a whole number of at least 2")
+    require_count("max_tokens", max_tokens, 2)
 
 
 def _passage(document: Document, start: int, end: int) -> Passage:

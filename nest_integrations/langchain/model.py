@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, SecretStr, model_validator
 from typing_extensions import Self
 
 from nest_engine import ConfigError, NestChunk, NestConfig, NestEngine, NestOutput, Passage, __version__
+from nest_engine.types import require_count
 from nest_integrations.langchain.documents import passages_of_each
 from nest_integrations.langchain.identity import name_of
 from nest_integrations.langchain.retrievers import as_retriever
@@ -279,9 +280,8 @@ def number_of_answers(settings: dict[str, Any], default: int) -> int:
         ConfigError: if it is not a whole number of at least 1.
     """
     n = settings.pop("n", default)
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise ConfigError(f"n={n!r} is not valid: expected a whole number of at least 1")
-    return n
+    require_count("n", n)
+    return int(n)
 
 
 def _handed_over(call: Call) -> list[Found]:

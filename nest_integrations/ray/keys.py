@@ -13,8 +13,8 @@ import ray
 
 from nest_engine import IndexMismatchError, KeyStore, Passage
 from nest_engine.key_store import KeyFormat, encode_passages, require_key_format
-from nest_engine.types import PassageKeys
-from nest_integrations.ray.loading import LoadEngine, loaded, require_loader, require_workers
+from nest_engine.types import PassageKeys, require_count
+from nest_integrations.ray.loading import LoadEngine, loaded, require_loader
 
 _AHEAD = 2  # batches that a worker has: one that it reads, and the next
 _RESTARTS = 3  # of a worker that died; what it was reading is read again
@@ -55,7 +55,7 @@ def build_keys(
         ray.exceptions.RayError: if a worker cannot load its engine, or dies more than three times.
     """
     require_loader(load_engine)
-    require_workers(num_workers)
+    require_count("num_workers", num_workers)
     require_key_format(key_format)
     options = {"num_cpus": 1, "max_restarts": _RESTARTS, "max_task_retries": _RESTARTS} | dict(ray_actor_options or {})
     worker: Any = ray.remote(_Reader).options(**options)

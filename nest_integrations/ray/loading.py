@@ -20,12 +20,6 @@ def require_loader(load_engine: LoadEngine) -> None:
         )
 
 
-def require_workers(num_workers: int) -> None:
-    """Raise ``ConfigError`` unless there is a worker."""
-    if num_workers < 1:
-        raise ConfigError(f"num_workers={num_workers!r} is not valid: expected a whole number of at least 1")
-
-
 def loaded(load_engine: LoadEngine) -> NestEngine:
     """Return the engine of this worker.
 

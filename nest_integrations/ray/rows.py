@@ -10,7 +10,8 @@ import pyarrow as pa
 from ray.data import ActorPoolStrategy, Dataset
 
 from nest_engine import Citation, ConfigError, DecodeStats, InputError, NestConfig, NestOutput, Passage
-from nest_integrations.ray.loading import LoadEngine, loaded, require_loader, require_workers
+from nest_engine.types import require_count
+from nest_integrations.ray.loading import LoadEngine, loaded, require_loader
 
 # Types that do not depend on which rows a batch has: an answer may have no citation, and a failed row has no answer.
 _CITATION = Citation(0, 0, "", 0, 0, "", uri="", score=0.0, license="").to_dict() | {"metadata": ""}
@@ -59,9 +60,8 @@ def generate_rows(
             read.
     """
     require_loader(load_engine)
-    require_workers(num_workers)
-    if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size!r} is not valid: expected a whole number of at least 1")
+    require_count("num_workers", num_workers)
+    require_count("batch_size", batch_size)
     (config or NestConfig()).replace(**settings)  # what is wrong with the settings shows here, not in every row
     return dataset.map_batches(
         _Answerer,

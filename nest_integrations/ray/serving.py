@@ -8,9 +8,9 @@ from typing import Any, Literal
 from ray import serve
 from ray.serve import Application
 
-from nest_engine import ConfigError
 from nest_engine.server import Limits
 from nest_engine.server.app import SECONDS_TO_CLOSE
+from nest_engine.types import require_count
 from nest_integrations.ray.ingress import Ingress
 from nest_integrations.ray.loading import LoadEngine, require_loader
 from nest_integrations.ray.replica import Replica
@@ -66,8 +66,8 @@ def serve_app(
         ValueError: if Ray does not take an option.
     """
     require_loader(load_engine)
-    if max_running < 1 or max_waiting < 0:  # replicas would say so, but only after Ray has started many of them
-        raise ConfigError(f"max_running={max_running!r}, max_waiting={max_waiting!r}: expected at least 1 and 0")
+    require_count("max_running", max_running)  # replicas would say so, but only after Ray has started many of them
+    require_count("max_waiting", max_waiting, 0)
     limits = limits or Limits()
     if max_ongoing_requests is None:
         max_ongoing_requests = 2 * (max_running + max_waiting)

@@ -252,7 +252,7 @@ def test_a_replica_is_healthy_until_its_scheduler_is_closed() -> None:
 
 
 def test_what_is_wrong_is_said_before_replicas_start() -> None:
-    with pytest.raises(ConfigError, match="max_running=0, max_waiting=64: expected at least 1 and 0"):
+    with pytest.raises(ConfigError, match="max_running=0 is not valid: expected a whole number of at least 1"):
         serve_app(load_demo, model=MODEL, max_running=0)
     with pytest.raises(ConfigError, match="load_engine is a str; give a function without arguments"):
         serve_app("some/model", model=MODEL)  # type: ignore[arg-type]
