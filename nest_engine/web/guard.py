@@ -60,16 +60,18 @@ class Guard:
         return None
 
     def _is_ours(self, host: str) -> bool:
-        name = _without_port(host.lower())
+        name = host_name(host)
         if name in ("localhost", self._host):
             return True
         try:
-            ipaddress.ip_address(name[1:-1] if name.startswith("[") and name.endswith("]") else name)
+            ipaddress.ip_address(name)
         except ValueError:
             return False
         return True
 
 
-def _without_port(host: str) -> str:
-    name, _, port = host.rpartition(":")
-    return name if port.isdigit() else host
+def host_name(host: str) -> str:
+    """Return what a ``Host`` header names, without its port and an address' brackets, in small letters."""
+    name, _, port = host.lower().rpartition(":")
+    name = name if port.isdigit() else host.lower()
+    return name[1:-1] if name.startswith("[") and name.endswith("]") else name

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nest_engine.server.errors import error_response
+from nest_engine.web.guard import host_name
 
 
 class ThisMachineOnly:
@@ -30,23 +30,15 @@ class ThisMachineOnly:
         if scope["type"] == "http":
             client = (scope.get("client") or ("",))[0]
             hosts = Headers(scope=scope).getlist("host")
-            if not (_is_loopback(client) and all(_is_loopback(_name(host)) for host in hosts)):
+            if not (_is_loopback(client) and all(_is_loopback(host_name(host)) for host in hosts)):
                 app = error_response(
                     403, "without a key, only the machine itself may ask; give serve_app an api_key, or ask localhost"
                 )
         await app(scope, receive, send)
 
 
-def _name(host: str) -> str:
-    """Return a host without its port and brackets."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
-
-
 def _is_loopback(name: str) -> bool:
-    if name.lower() == "localhost":
+    if name == "localhost":
         return True
     try:
         return ipaddress.ip_address(name).is_loopback
