@@ -122,7 +122,7 @@ class KeyStore:
 
         Raises:
             ConfigError: if the format is unknown.
-            InputError: if a key does not fit the format, or the disk is too small.
+            InputError: if there are no passages, a key does not fit the format, or the disk is too small.
             PassageIndexError: if another process is building here.
         """
 
@@ -154,10 +154,12 @@ class KeyStore:
 
         Raises:
             ConfigError: as for :meth:`build`; so are the others.
-            InputError: if a key does not fit the format, or the disk is too small.
+            InputError: if there are no passages, a key does not fit the format, or the disk is too small.
             PassageIndexError: if another process is building here.
         """
         require_key_format(key_format)
+        if not passages:
+            raise InputError("there are no passages; give those whose keys shall be kept")
         root = Path(folder)
         root.mkdir(parents=True, exist_ok=True)
         with hold(root / ".lock", f"the keys in {root}"):

@@ -28,14 +28,15 @@ class RequireKey:
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app
-        self._expected = f"Bearer {key}".encode()
+        self._expected = key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         app = self._app
         if scope["type"] == "http" and path_below(scope) not in OPEN:
-            given = Headers(scope=scope).get("authorization", "").encode("latin-1")
-            if not hmac.compare_digest(given, self._expected):
+            scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+            has_key = hmac.compare_digest(given.strip().encode("latin-1"), self._expected)
+            if not (has_key and scheme.lower() == "bearer"):
                 reason = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
                 refusal = error_response(401, reason, code="invalid_api_key")
                 refusal.headers["WWW-Authenticate"] = "Bearer"

@@ -132,9 +132,9 @@ class _Api:
         """Show the figures for Prometheus."""
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    async def openapi(self, _: Request) -> Response:
+    async def openapi(self, request: Request) -> Response:
         """Describe the API."""
-        return JSONResponse(description(__version__, self._model))
+        return JSONResponse(description(__version__, self._model, request.scope.get("root_path", "")))
 
     async def _answer(
         self,

@@ -84,9 +84,10 @@ async def on_error(request: Request, error: Exception) -> Response:
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Answer a request for a path or method that does not exist."""
     status = getattr(error, "status_code", 500)
+    told = f"{request.scope.get('root_path', '')}/openapi.json says what"
     message = {
-        404: f"{request.url.path} does not exist; /openapi.json says what does",
-        405: f"{request.url.path} does not take {request.method}; /openapi.json says what it takes",
+        404: f"{request.url.path} does not exist; {told} does",
+        405: f"{request.url.path} does not take {request.method}; {told} it takes",
     }.get(status, str(getattr(error, "detail", error)))
     response = error_response(status, message)
     response.headers.update(getattr(error, "headers", None) or {})

@@ -23,12 +23,13 @@ _REFUSALS = {
 }
 
 
-def description(version: str, model: str) -> dict[str, Any]:
+def description(version: str, model: str, root: str = "") -> dict[str, Any]:
     """Return the OpenAPI description of the API.
 
     Args:
         version: of this package.
         model: the name that requests have to give.
+        root: path that the API is mounted at.
     """
     requests: list[type[BaseModel]] = [ChatRequest, ResponsesRequest]
     answers: list[type[BaseModel]] = [
@@ -48,6 +49,7 @@ def description(version: str, model: str) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "nest-engine", "version": version},
+        "servers": [{"url": root or "/"}],
         "components": {
             "schemas": schemas["$defs"],
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},

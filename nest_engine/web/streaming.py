@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
@@ -47,8 +47,15 @@ async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
             raise ClientDisconnect
         return working.result()
     finally:
+        working.add_done_callback(_say_nothing)
         working.cancel()
         leaving.cancel()
+
+
+def _say_nothing(work: asyncio.Future[Any]) -> None:
+    """Take note of how work ended that nobody waits for any more; asyncio would complain that nobody did."""
+    if not work.cancelled():
+        work.exception()
 
 
 async def _disconnected(request: Request) -> None:

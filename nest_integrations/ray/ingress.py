@@ -1,7 +1,7 @@
-"""What stands between Ray's proxies and the replicas, so that a client hears of a replica that dies.
+"""What stands between Ray's proxies and the replicas, so that a client is told of a replica that dies.
 
-Ray's proxy ends the body of a response whose replica has died as if it were complete. Here the replicas are called
-through a handle, which tells.
+Ray's proxy breaks off the response of a replica that has died, or answers in words of its own. Here the replicas are
+called through a handle, and the client gets an error in the shape that the API has for them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message
 
 from nest_engine import DecodingError, NestError, QueueFullError, SchedulerClosedError
+from nest_engine.server.access import RequireKey
 from nest_engine.server.errors import on_error, on_http_error
 from nest_engine.server.events import told
 from nest_engine.web.reading import whole_body
 from nest_engine.web.streaming import ClosingStream, unless_disconnected
+from nest_integrations.ray.access import ThisMachineOnly
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # What ASGI says of a request; servers and Starlette add what concerns their own process only.
@@ -40,17 +43,20 @@ class Ingress:
 
     Args:
         replicas: the deployment of ``Replica``.
+        api_key: what clients have to send, if anything; asked for before anything is read.
         body_bytes: length of the longest body that is read.
     """
 
-    def __init__(self, replicas: DeploymentHandle[Any], *, body_bytes: int) -> None:
+    def __init__(self, replicas: DeploymentHandle[Any], *, api_key: str | None, body_bytes: int) -> None:
         self._replicas = replicas.options(stream=True)
+        self._door = Middleware(RequireKey, key=api_key) if api_key else Middleware(ThisMachineOnly)
         self._body_bytes = body_bytes
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return what answers HTTP: Ray asks for it once."""
         return Starlette(
             routes=[Route("/{path:path}", self._forward, methods=list(_METHODS))],
+            middleware=[self._door],
             exception_handlers={
                 HTTPException: on_http_error,
                 **dict.fromkeys((NestError, ClientDisconnect, Exception), on_error),

@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import cycle
 from typing import Any
 
 import ray
@@ -39,7 +38,7 @@ def build_keys(
         folder: of the keys: ``INDEX/keys`` for an index of ``nest index build``; made if need be.
         load_engine: returns the engine whose model computes the keys; called once in each worker.
         passages: the passages.
-        num_workers: number of workers; each holds the model.
+        num_workers: number of workers; each holds the model. Those that the cluster has no room for do not start.
         key_format: ``fp16`` or ``int8``.
         progress: told how many passages are done, and of how many.
         ray_actor_options: what each worker needs, such as ``{"num_gpus": 1}``; one CPU when left out.
@@ -48,11 +47,12 @@ def build_keys(
         the keys, opened.
 
     Raises:
-        ConfigError: if an argument is not valid, or ``load_engine`` returns no engine.
+        ConfigError: if an argument is not valid.
         IndexMismatchError: if the workers have loaded different models.
-        InputError: if a key does not fit the format, or the disk is too small.
+        InputError: if there are no passages, a key does not fit the format, or the disk is too small.
         PassageIndexError: if another process is building here.
-        ray.exceptions.RayError: if a worker cannot load its engine, or dies more than three times.
+        ray.exceptions.RayError: if a worker cannot load its engine, loads something else, or dies more than three
+            times.
     """
     require_loader(load_engine)
     require_count("num_workers", num_workers)
@@ -61,10 +61,12 @@ def build_keys(
     worker: Any = ray.remote(_Reader).options(**options)
     readers: list[Any] = [worker.remote(load_engine) for _ in range(num_workers)]
     try:
-        fingerprint: str = ray.get(readers[0].fingerprint.remote())
+        starting = {reader.fingerprint.remote(): reader for reader in readers}
+        first, _ = ray.wait(list(starting))
+        fingerprint: str = ray.get(first[0])
 
         def encode(batches: Iterator[Sequence[Passage]]) -> Iterator[Sequence[PassageKeys]]:
-            return (_of_one_model(fingerprint, *read) for read in _in_turns(readers, batches))
+            return (_of_one_model(fingerprint, *read) for read in _shared_out(starting, batches))
 
         return KeyStore.write(folder, fingerprint, encode, passages, key_format=key_format, progress=progress)
     finally:
@@ -92,16 +94,40 @@ class _Reader:
         return self._model.fingerprint, [replace(key, keys_TD=key.keys_TD.cpu()) for key in keys]
 
 
-def _in_turns(readers: Sequence[Any], batches: Iterator[Sequence[Passage]]) -> Iterator[tuple[str, list[PassageKeys]]]:
-    """Let workers read batches in turns; return their results in order."""
-    turns = cycle(readers)
-    reading: deque[Any] = deque()
+def _shared_out(
+    starting: dict[Any, Any], batches: Iterator[Sequence[Passage]]
+) -> Iterator[tuple[str, list[PassageKeys]]]:
+    """Let workers read batches, each from when it has started on; return their results in order.
+
+    Args:
+        starting: workers by what they answer once they have started; one has. Where the cluster has no room, or none
+            yet, a worker may never start.
+        batches: what to read.
+    """
+    started: dict[Any, int] = {}  # how many batches each has
+    reading: deque[tuple[Any, Any]] = deque()
+
+    def greet() -> None:
+        ready, _ = ray.wait(list(starting), num_returns=len(starting), timeout=0) if starting else ([], None)
+        for answer in ready:
+            started[starting.pop(answer)] = 0
+
+    def finished() -> tuple[str, list[PassageKeys]]:
+        result, worker = reading.popleft()
+        read: tuple[str, list[PassageKeys]] = ray.get(result)
+        started[worker] -= 1
+        return read
+
     for batch in batches:
-        reading.append(next(turns).keys.remote(batch))
-        if len(reading) == _AHEAD * len(readers):
-            yield ray.get(reading.popleft())
+        greet()
+        while min(started.values()) == _AHEAD:
+            yield finished()
+            greet()
+        worker = min(started, key=started.__getitem__)
+        reading.append((worker.keys.remote(batch), worker))
+        started[worker] += 1
     while reading:
-        yield ray.get(reading.popleft())
+        yield finished()
 
 
 def _of_one_model(expected: str, fingerprint: str, keys: Sequence[PassageKeys]) -> Sequence[PassageKeys]:

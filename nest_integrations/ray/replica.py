@@ -9,7 +9,6 @@ from starlette.types import ASGIApp, Message, Scope
 
 from nest_engine import Scheduler, SchedulerClosedError
 from nest_engine.server import Limits, create_app
-from nest_integrations.ray.access import ThisMachineOnly
 from nest_integrations.ray.loading import LoadEngine, loaded
 
 
@@ -38,8 +37,7 @@ class Replica:
         max_waiting: int,
     ) -> None:
         self._scheduler = Scheduler(loaded(load_engine), max_running=max_running, max_waiting=max_waiting)
-        app = create_app(self._scheduler, model=model, limits=limits, api_key=api_key)
-        self._api: ASGIApp = app if api_key else ThisMachineOnly(app)
+        self._api: ASGIApp = create_app(self._scheduler, model=model, limits=limits, api_key=api_key)
 
     async def answer(self, scope: Scope, body: bytes) -> AsyncIterator[Message]:
         """Answer an HTTP request.

@@ -135,7 +135,12 @@ def _passages(given: Sequence[Mapping[str, Any]] | None) -> list[Passage] | None
     """Return the passages of a row; Arrow gives every mapping all fields that any has, as None."""
     if given is None:
         return None
-    return [Passage(**{name: value for name, value in each.items() if value is not None}) for each in given]
+    passages = [_without_none(each) for each in given]
+    return [Passage(**each | {"metadata": _without_none(each.get("metadata", {}))}) for each in passages]
+
+
+def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _columns(answer: NestOutput | Exception) -> dict[str, Any]:

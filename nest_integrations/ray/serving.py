@@ -79,8 +79,8 @@ def serve_app(
     }
     if num_replicas is not None:
         options["num_replicas"] = num_replicas
-    if autoscaling_config is not None:
-        options["autoscaling_config"] = {"target_ongoing_requests": max_running} | dict(autoscaling_config)
+    if autoscaling_config is not None or num_replicas == "auto":
+        options["autoscaling_config"] = {"target_ongoing_requests": max_running} | dict(autoscaling_config or {})
     if max_queued_requests is not None:
         options["max_queued_requests"] = max_queued_requests
     replicas = serve.deployment(**options)(Replica).bind(
@@ -98,4 +98,4 @@ def serve_app(
         graceful_shutdown_timeout_s=SECONDS_TO_CLOSE,
         ray_actor_options={"num_cpus": 0},  # it waits and passes on
     )(serve.ingress()(Ingress))
-    return ingress.bind(replicas, body_bytes=limits.body_bytes)
+    return ingress.bind(replicas, api_key=api_key or None, body_bytes=limits.body_bytes)

@@ -15,7 +15,7 @@ import ray
 from pyarrow import parquet
 
 import nest_demo
-from nest_engine import ConfigError, NestEngine, NestOutput
+from nest_engine import ConfigError, NestEngine, NestOutput, Passage
 from nest_engine.testing import ScriptedLanguageModel
 from nest_integrations.ray import generate_rows
 from nest_integrations.ray.rows import _COLUMNS, _Answerer
@@ -23,6 +23,8 @@ from tests.integrations.ray.support import load_demo, load_down_for_helium
 
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.allow_hosts(["127.0.0.1"])]
 
+HELIUM: dict[str, Any] = {"text": "Helium is a gas.", "title": "Helium", "metadata": {"page": 1}}
+NEON: dict[str, Any] = {"text": "Neon is a gas.", "title": "Neon", "metadata": {"year": 1898}}
 QUESTIONS = [shipped.question for shipped in nest_demo.load_questions()[:6]]
 
 
@@ -49,7 +51,7 @@ def test_answers_are_the_engines_and_failing_rows_keep_theirs(tmp_path: Path, sh
     rows = [
         *({"number": number, "question": question} for number, question in enumerate(QUESTIONS)),
         {"number": 6, "prompt": "The sea", "query": "tides of the sea"},
-        {"number": 7, "question": "What?", "passages": [{"text": "Helium is a gas.", "title": "Helium"}]},
+        {"number": 7, "question": "What?", "passages": [HELIUM, NEON]},
         {"number": 8, "question": "Tell me about helium."},  # the search fails
         {"number": 9, "question": " "},
         {"number": 10, "prompt": ""},
@@ -70,6 +72,8 @@ def test_answers_are_the_engines_and_failing_rows_keep_theirs(tmp_path: Path, sh
     for number, question in enumerate(QUESTIONS):
         assert found[number]["question"] == question
         assert_is(found[number], shipped.ask(question, **settings))
+    given = [Passage(**HELIUM), Passage(**NEON)]
+    assert_is(found[7], shipped.ask("What?", passages=given, **settings))
     assert any(found[number]["citations"] for number in range(6))
     assert_is(found[6], shipped.generate("The sea", query="tides of the sea", **settings))
 

@@ -120,9 +120,11 @@ def test_what_is_wrong_with_a_request_is_said(
 
 
 def test_a_body_that_is_too_long_is_not_read_on(serving: str, chat: str) -> None:
-    status, reply = ask(serving, chat, b"x" * (Limits().body_bytes + 1), **KEY)
+    too_long = b"x" * (Limits().body_bytes + 1)
+    status, reply = ask(serving, chat, too_long, **KEY)
     assert status == 413
     assert "send a shorter one" in reply["error"]["message"]
+    assert ask(serving, chat, b"x", Authorization="Bearer wrong")[0] == 401  # before anything is read
 
 
 def test_health_needs_no_key_and_everything_else_does(serving: str, chat: str) -> None:
@@ -261,11 +263,14 @@ def test_what_is_wrong_is_said_before_replicas_start() -> None:
 
 
 def test_autoscaling_aims_at_what_a_replica_decodes_together() -> None:
-    application = serve_app(load_demo, model=MODEL, max_running=6, autoscaling_config={"max_replicas": 3})
-    ingress = application._bound_deployment
-    deployment = ingress.init_args[0]._bound_deployment
-    assert deployment._deployment_config.autoscaling_config.target_ongoing_requests == 6
-    assert deployment._deployment_config.autoscaling_config.max_replicas == 3
+    def autoscaling(**options: Any) -> Any:
+        application = serve_app(load_demo, model=MODEL, max_running=6, **options)
+        [replicas] = application._bound_deployment.init_args
+        return replicas._bound_deployment._deployment_config.autoscaling_config
+
+    assert autoscaling(autoscaling_config={"max_replicas": 3}).target_ongoing_requests == 6
+    assert autoscaling(autoscaling_config={"max_replicas": 3}).max_replicas == 3
+    assert autoscaling(num_replicas="auto").target_ongoing_requests == 6
     with pytest.raises(ValueError, match="num_replicas"):
         serve_app(load_demo, model=MODEL, num_replicas=2, autoscaling_config={"max_replicas": 3})
 
