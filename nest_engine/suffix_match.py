@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import NamedTuple
+
+import numpy as np
 
 SUFFIX_TOKENS = 8  # longer agreement says little more about how the text goes on
 _MOST_CANDIDATES = 64  # latest places of a pair that are compared
@@ -28,7 +29,8 @@ class SuffixMatch(NamedTuple):
 class SuffixMatcher:
     """A growing sequence of tokens, searched by how a text ends.
 
-    Every pair of tokens knows where it stands; from there the match is extended backwards.
+    The last two tokens are looked for everywhere, which takes microseconds for thousands of tokens and no preparation;
+    from where they stand the match is extended backwards.
 
     Args:
         tokens: the first tokens; ``SEPARATOR`` never matches.
@@ -36,15 +38,19 @@ class SuffixMatcher:
 
     def __init__(self, tokens: Iterable[int] = ()) -> None:
         self.tokens: list[int] = []
-        self._positions: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        self._buffer_N = np.empty(0, np.int64)  # the same, and room for more
         self.extend(tokens)
 
     def extend(self, tokens: Iterable[int]) -> None:
         """Append tokens."""
-        for token in tokens:
-            if self.tokens and token != SEPARATOR and self.tokens[-1] != SEPARATOR:
-                self._positions[self.tokens[-1], token].append(len(self.tokens))
-            self.tokens.append(token)
+        start = len(self.tokens)
+        self.tokens += tokens
+        end = len(self.tokens)
+        if end > len(self._buffer_N):
+            grown_N = np.empty(2 * end, np.int64)
+            grown_N[:start] = self._buffer_N[:start]
+            self._buffer_N = grown_N
+        self._buffer_N[start:end] = self.tokens[start:]
 
     def longest(self, text: Sequence[int]) -> SuffixMatch | None:
         """Return the longest match of the end of ``text``, the latest of equals; None below two tokens."""
@@ -52,9 +58,11 @@ class SuffixMatcher:
 
     def matches(self, text: Sequence[int]) -> Iterator[SuffixMatch]:
         """Yield the matches of the end of ``text`` that have two tokens or more, the latest first."""
-        if len(text) < 2:
+        if len(text) < 2 or SEPARATOR in text[-2:]:
             return
-        for position in reversed(self._positions.get((text[-2], text[-1]), [])[-_MOST_CANDIDATES:]):
+        tokens_N = self._buffer_N[: len(self.tokens)]
+        positions = 1 + np.flatnonzero((tokens_N[1:] == text[-1]) & (tokens_N[:-1] == text[-2]))
+        for position in positions[: -_MOST_CANDIDATES - 1 : -1].tolist():
             yield SuffixMatch(position, self._match_length(text, position))
 
     def continuation(self, position: int, token: int, limit: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -37,19 +38,20 @@ class TokenIndex:
     ) -> None:
         self.mask_copied = mask_copied
         self._values: list[int] = []
-        self._provenance: list[Provenance] = []
         self._passage_ends: list[int] = []  # for each entry: one past the last entry of its passage
-        keys = []
+        self._last: dict[int, Provenance] = {}  # where the last token of a passage stands, by the end of its entries
+        keys, numbers = [], []
         for number, passage in enumerate(passages):
             if passage is None or passage.keys_TD.shape[0] == 0:
                 continue
             token_ids = passage.tokens.token_ids
-            positions = range(passage.first, len(token_ids))
-            end = len(self._values) + len(positions)
+            num_entries = len(token_ids) - passage.first
+            end = len(self._values) + num_entries
             self._values += token_ids[passage.first :]
-            self._provenance += [Provenance(number, position) for position in positions]
-            self._passage_ends += [end] * len(positions)
+            self._passage_ends += [end] * num_entries
+            self._last[end] = Provenance(number, len(token_ids) - 1)
             keys.append(passage.keys_TD)
+            numbers += [number] * num_entries
         self._copyable = [value not in forbidden for value in self._values]
         self._num_copyable = sum(self._copyable)
         if keys:
@@ -59,7 +61,7 @@ class TokenIndex:
             self._mask_N = ~torch.tensor(self._copyable, device=self._keys_ND.device)
             self._relevance_N = None
             if any(value < 1 for value in relevance):
-                of_entries = [relevance[each.passage] for each in self._provenance]
+                of_entries = [relevance[number] for number in numbers]
                 self._relevance_N = torch.tensor(of_entries, device=self._keys_ND.device)
 
     def __len__(self) -> int:
@@ -126,8 +128,8 @@ class TokenIndex:
         """
         tokens: list[int] = []
         entries: list[int] = []
-        for end in sorted(set(self._passage_ends), reverse=True):
-            start = self._passage_ends.index(end)
+        ends = sorted(set(self._passage_ends), reverse=True)
+        for end, start in pairwise([*ends, 0]):
             tokens += [SEPARATOR, *(self._values[i] if self._copyable[i] else SEPARATOR for i in range(start, end))]
             entries += [SEPARATOR, *range(start, end)]
         return SuffixMatcher(tokens), entries
@@ -138,7 +140,9 @@ class TokenIndex:
 
     def provenance(self, entry: int) -> Provenance:
         """Return where the token of an entry stands."""
-        return self._provenance[entry]
+        end = self._passage_ends[entry]
+        last = self._last[end]
+        return Provenance(last.passage, last.position - (end - 1 - entry))
 
     def mark_copied(self, entries: Sequence[int]) -> None:
         """Take copied entries out of the index, so that no sentence is copied again and again."""
