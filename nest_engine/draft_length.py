@@ -49,14 +49,14 @@ class AdaptiveDraftLength:
 
     Drafts are of two kinds: most of those begun at a new place fail at once, and what stands there at first goes on for
     long. So two rates are learnt: ``a`` of the first token tested at a new place, and ``b`` of every later one. A draft
-    of ``n`` tokens yields ``1 + a (1 + b + ... + b^(n-2))``, its first token being decided, and costs ``1 + c (n - 1)``
-    forwards of one token; one that goes on where the last one ended has ``b`` for ``a``. What a device computes beside
+    of ``n`` tokens yields ``1 + a (1 + b + ... + b^(n-2))``, its first token being decided, and costs ``1 + c (n - 2)``
+    forwards of two tokens; one that goes on where the last one ended has ``b`` for ``a``. What a device computes beside
     one token almost for free (small ``c``) is drafted freely; where a forward grows with its width, drafts stay as
     long as they have proved to be.
 
     Args:
         longest: longest draft ever.
-        marginal_cost: ``c``, time of one more token in a forward relative to a forward of one token.
+        marginal_cost: ``c``, time of one more token in a forward relative to a forward of two tokens.
     """
 
     def __init__(self, longest: int, marginal_cost: float) -> None:
@@ -71,7 +71,7 @@ class AdaptiveDraftLength:
         expected, best_rate, length = 1.0, 0.0, 1
         while length < self._longest:  # from two on the rate has one maximum, so its first fall ends the search
             expected += stands * self._later.value ** (length - 1)
-            rate = expected / (1 + self._marginal_cost * length)
+            rate = expected / (1 + self._marginal_cost * (length - 1))
             if rate < best_rate:
                 break
             best_rate, length = rate, length + 1

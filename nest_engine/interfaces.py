@@ -152,7 +152,7 @@ class LanguageModel(Protocol):
 
     @property
     def marginal_token_cost(self) -> float:
-        """Time of one more token in a forward pass, relative to a forward pass over one token."""
+        """Time of one more token in a forward pass, relative to a forward pass over two tokens."""
         ...
 
     def encode(self, passages: Sequence[TokenizedPassage]) -> list[Tensor]:

@@ -179,13 +179,14 @@ class HuggingFaceLanguageModel:
 
     @cached_property
     def marginal_token_cost(self) -> float:
-        """Time of one more token in a forward pass relative to a forward over one token, measured once.
+        """Time of one more token in a forward pass relative to a forward over two tokens, measured once.
 
-        A line through the medians at both ends is enough: choosing a draft length needs no better, and a noisy
-        machine offers no better. The result is kept between a GPU's and a slow CPU's.
+        Two, the shortest draft: the second token costs a CPU far more than those after it, and every draft has it. A
+        line through the medians at both ends is enough: choosing a draft length needs no better, and a noisy machine
+        offers no better. The result is kept between a GPU's and a slow CPU's.
         """
-        one, wide = self._forward_seconds(1), self._forward_seconds(_WIDE_FORWARD)
-        return min(max((wide / one - 1) / (_WIDE_FORWARD - 1), 0.001), 0.2)
+        two, wide = self._forward_seconds(2), self._forward_seconds(_WIDE_FORWARD)
+        return min(max((wide / two - 1) / (_WIDE_FORWARD - 2), 0.001), 0.2)
 
     @property
     def tuned(self) -> dict[str, Any]:

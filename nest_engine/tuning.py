@@ -102,7 +102,7 @@ class Tuning:
         drafting: for each range of lambda, the number of drafts that could begin there and the share whose next token
             was right.
         acceptance: for each gamma, the shares of right and of wrong tokens that are accepted.
-        draft_yield: for each draft length, expected tokens for the time of a forward over one token.
+        draft_yield: for each draft length, expected tokens for the time of a forward over two tokens.
     """
 
     method: str
@@ -375,9 +375,9 @@ def _share_above(ratios: Sequence[float], threshold: float) -> float:
 
 
 def _draft_yield(copies: Sequence[Copy], marginal_cost: float) -> list[dict[str, float]]:
-    """Return, for each draft length, the tokens that it brings for the time of a forward over one token."""
+    """Return, for each draft length, the tokens that it brings for the time of a forward over two tokens."""
     rows = []
     for length in DRAFT_LENGTHS:
         tokens = sum(min(copy.right, length) for copy in copies) / max(len(copies), 1)
-        rows.append({"length": length, "tokens": tokens / (1 + marginal_cost * (length - 1))})
+        rows.append({"length": length, "tokens": tokens / (1 + marginal_cost * (length - 2))})
     return rows

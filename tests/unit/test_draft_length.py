@@ -11,8 +11,8 @@ from tests.tiny_models import tiny_model, tiny_tokenizer
 
 
 def rate(length: int, first: float, later: float, cost: float) -> float:
-    """Return expected tokens for the time of a forward over one token."""
-    return (1 + first * sum(later**i for i in range(length - 1))) / (1 + cost * (length - 1))
+    """Return expected tokens for the time of a forward over two tokens."""
+    return (1 + first * sum(later**i for i in range(length - 1))) / (1 + cost * (length - 2))
 
 
 @pytest.mark.parametrize("cost", [0.001, 0.02, 0.1, 0.2])

@@ -162,8 +162,8 @@ def test_gamma_refuses_what_is_wrong_unless_that_ends_copies() -> None:
 
 def test_draft_yield_weighs_tokens_against_width() -> None:
     rows = {row["length"]: row["tokens"] for row in _draft_yield([copy(0.1, 20), copy(0.1, 4)], 0.1)}
-    assert rows[8] == pytest.approx((8 + 4) / 2 / 1.7)
-    assert rows[32] == pytest.approx((20 + 4) / 2 / 4.1)
+    assert rows[8] == pytest.approx((8 + 4) / 2 / 1.6)
+    assert rows[32] == pytest.approx((20 + 4) / 2 / 4.0)
 
 
 def test_recommended_settings_predict_better_and_are_settings(engine: NestEngine, samples: list[Sample]) -> None:
