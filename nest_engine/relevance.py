@@ -192,8 +192,11 @@ class _Words:
 
     def __init__(self, forms: tuple[str, ...]) -> None:
         self._forms = forms
-        self._pairs = set(pairwise(forms))
         self._words = set(forms)
+
+    @cached_property
+    def _pairs(self) -> set[tuple[str, str]]:
+        return set(pairwise(self._forms))
 
     @cached_property
     def _stems(self) -> set[str]:
@@ -201,9 +204,13 @@ class _Words:
 
     def hold(self, words: tuple[str, ...]) -> bool:
         """Return whether words stand here in a row."""
-        if not self._words.issuperset(words) or not self._pairs.issuperset(pairwise(words)):
+        if not self._words.issuperset(words):
             return False
-        if len(words) <= 2:
+        if len(words) < 2:
+            return True
+        if not self._pairs.issuperset(pairwise(words)):
+            return False
+        if len(words) == 2:
             return True
         starts = range(len(self._forms) - len(words) + 1)
         return any(self._forms[start : start + len(words)] == words for start in starts)
@@ -251,7 +258,7 @@ def _is_abbreviated(text: str, end: int) -> bool:
 
 
 def _forms(text: str) -> tuple[str, ...]:
-    return tuple(_form(match.group()) for match in _WORD.finditer(text))
+    return tuple([_form(word) for word in _WORD.findall(text)])  # a list first: for whole passages that is faster
 
 
 def _form(word: str) -> str:

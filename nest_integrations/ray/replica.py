@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from nest_engine import Scheduler, SchedulerClosedError
 from nest_engine.server import Limits, create_app
+from nest_engine.server.app import spare_what_is_loaded
 from nest_integrations.ray.loading import LoadEngine, loaded
 
 
@@ -37,6 +38,7 @@ class Replica:
         max_waiting: int,
     ) -> None:
         self._scheduler = Scheduler(loaded(load_engine), max_running=max_running, max_waiting=max_waiting)
+        spare_what_is_loaded()
         self._api: ASGIApp = create_app(self._scheduler, model=model, limits=limits, api_key=api_key)
 
     async def answer(self, scope: Scope, body: bytes) -> AsyncIterator[Message]:
