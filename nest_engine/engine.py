@@ -78,8 +78,8 @@ class NestEngine:
             key_cache: as for the class.
             background: as for the class.
             model_kwargs: ``revision``, ``dtype``, ``device``, ``device_map``, ``tp_plan``, ``quantization_config``,
-                ``attn_implementation``, ``trust_remote_code`` and whatever else transformers takes; see
-                ``HuggingFaceLanguageModel.from_pretrained``. With ``tp_plan`` the engine's ``language_model`` is a
+                ``attn_implementation``, ``trust_remote_code``, ``static_cache`` and whatever else transformers takes;
+                see ``HuggingFaceLanguageModel.from_pretrained``. With ``tp_plan`` the engine's ``language_model`` is a
                 ``TensorParallelLanguageModel``: all processes but the first call its ``follow()``.
 
         Returns:

@@ -133,8 +133,8 @@ class HuggingFaceLanguageModel:
         chosen = [f"{name}={value!r}" for name, value in placement.items() if value is not None]
         if len(chosen) > 1:
             raise ConfigError(f"{' and '.join(chosen)} exclude each other; give one")
-        if static_cache and tp_plan is not None:
-            raise ConfigError(f"static_cache=True and tp_plan={tp_plan!r} exclude each other; leave one out")
+        if static_cache and (tp_plan is not None or model_kwargs.get("distributed_config") is not None):
+            raise ConfigError("static_cache=True needs the whole model in one process; leave it or the splitting out")
         if model_id.startswith((".", "/", "~")) and not Path(model_id).is_dir():
             raise ModelLoadError(f"the model folder {model_id} does not exist; give a folder or a hub id")
         shared = {"revision": revision, "trust_remote_code": trust_remote_code}

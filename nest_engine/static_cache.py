@@ -132,10 +132,12 @@ class StaticCache(RowCache):
         )
 
     def keep(self, rows: Sequence[int], slots: int) -> None:
-        """Drop the other rows; buffers stay as they are."""
+        """Drop the other rows; the buffers stay, and what lies in them beyond ``slots``."""
         kept = torch.tensor(list(rows), dtype=torch.long, device=self._device)
+        first = slice(len(rows))
         for layer in self._initialized():
-            layer.keys[: len(rows)], layer.values[: len(rows)] = layer.keys[kept], layer.values[kept]
+            layer.keys[first, :, :slots] = layer.keys[kept, :, :slots]
+            layer.values[first, :, :slots] = layer.values[kept, :, :slots]
         self._num_rows = len(rows)
 
     def join(self, other: RowCache) -> None:

@@ -185,5 +185,6 @@ def test_models_in_several_places_are_refused() -> None:
     model = tiny_model("llama").to("meta")
     with pytest.raises(ConfigError, match="static_cache=True needs the whole model on one device; it is on meta"):
         module._require_one_device(model)
-    with pytest.raises(ConfigError, match="static_cache=True and tp_plan='auto' exclude each other"):
-        HuggingFaceLanguageModel.from_pretrained("any", tp_plan="auto", static_cache=True)
+    for split in ({"tp_plan": "auto"}, {"distributed_config": object()}):
+        with pytest.raises(ConfigError, match="static_cache=True needs the whole model in one process"):
+            HuggingFaceLanguageModel.from_pretrained("any", static_cache=True, **split)
