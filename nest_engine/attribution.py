@@ -14,6 +14,7 @@ from nest_engine.types import Citation, Passage, Provenance
 
 # Scripts that do not separate words by spaces: every character may start or end a quotation.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+_APOSTROPHES = "'\N{RIGHT SINGLE QUOTATION MARK}"
 _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 
@@ -57,8 +58,8 @@ class Attributor:
     ) -> list[Citation]:
         """Return the citations that have become final.
 
-        A run is final when a token that does not continue it has followed, and the character behind it is known:
-        it decides whether the run ends within a word.
+        A run is final when a token that does not continue it has followed, and the character behind it is known (two,
+        if that is an apostrophe): it decides whether the run ends within a word.
 
         Args:
             text: the answer so far, as far as it cannot change any more.
@@ -75,7 +76,8 @@ class Attributor:
         while self._next < num_tokens:
             end = _run_end(provenance, self._next, num_tokens)
             if provenance[self._next] is not None:
-                if not is_final and (end == num_tokens or ends[end - 1] >= len(text)):
+                behind = text[ends[end - 1] : ends[end - 1] + 2]
+                if not is_final and (end == num_tokens or behind in ("", *_APOSTROPHES)):
                     break
                 citations += self._cite(_Run(text, starts, ends, provenance, self._next, end))
             self._next = end
@@ -226,7 +228,14 @@ def _is_inside_word(text: str, index: int) -> bool:
         return True
     if _is_flag_half(before) and _is_flag_half(after):
         return True
-    return _is_letter(before) and _is_letter(after)
+    return _belongs_to_word(text, index - 1) and _belongs_to_word(text, index)
+
+
+def _belongs_to_word(text: str, index: int) -> bool:
+    """Return whether the character is a letter, or an apostrophe between two: Halley's, l'eau, O’Brien."""
+    if text[index] in _APOSTROPHES:
+        return 0 < index < len(text) - 1 and _is_letter(text[index - 1]) and _is_letter(text[index + 1])
+    return _is_letter(text[index])
 
 
 def _is_letter(char: str) -> bool:

@@ -15,7 +15,7 @@ from nest_engine.tokenization import Detokenizer
 BYTES = ByteTokenizer()
 FAMILY = "👨\u200d👩\u200d👧"
 PIECES = [
-    *("a", "b", " ", "  ", ".", "_", "7", "\n", "\r\n", "\r", "\0", "\ufffd", "\u200d", "\u0301", "\ufe0f"),
+    *("a", "b", " ", "  ", ".", "'", "’", "_", "7", "\n", "\r\n", "\r", "\0", "\ufffd", "\u200d", "\u0301", "\ufe0f"),
     *("é", "e\u0301", "ß", "سلام", "ם", "日本", "か", "語", "ไทย", "हि", "한"),
     *("🌙", FAMILY, "👍🏽", "🇫🇷", "🇫🇷🇩🇪", "1\ufe0f\u20e3", "❤\ufe0f"),
 ]
@@ -107,6 +107,10 @@ def test_a_run_becomes_a_citation_with_every_field():
         ("", "one two three", (3, 4), "", []),
         ("", "(one) two", (0, 5), "x", ["(one)"]),
         ("", "snake_case x", (0, 5), "", []),
+        ("Halley", "Halley's Comet is", (6, 17), "", ["Comet is"]),  # the name was the model's own
+        ("", "seen by Halley's crew", (0, 14), " dog", ["seen by"]),
+        ("", "the dogs’ tails", (0, 11), " x", ["the dogs’"]),  # an apostrophe at the end of a word
+        ("", "say 'yes' now", (4, 9), " x", ["'yes'"]),
         ("", "日本語です", (3, 9), "", ["本語"]),  # scripts without spaces are cut between characters
         ("", "日本語です", (3, 11), "", ["本語"]),  # the last character is not complete
         ("", "naïve idea", (0, 3), "", []),
@@ -187,6 +191,20 @@ def test_a_citation_is_final_once_the_character_behind_it_is_known():
     assert attributor.settle("one", *offsets, [*provenance, None], is_final=False) == []
     assert [c.cited_text for c in attributor.settle("one.", *offsets, [*provenance, None], is_final=False)] == ["one"]
     assert attributor.settle("one.", *offsets, [*provenance, None], is_final=True) == []
+
+
+def test_an_apostrophe_behind_a_citation_may_go_on_with_its_word():
+    def cited(*answers: str) -> list[list[str]]:
+        attributor = Attributor([Source(Passage("one two"), range(7), range(1, 8))], min_tokens=1)
+        found = []
+        for answer in answers:
+            provenance = [*(Provenance(0, i) for i in range(7)), *[None] * (len(answer) - 7)]
+            offsets = range(len(answer)), range(1, len(answer) + 1)
+            found.append([c.cited_text for c in attributor.settle(answer, *offsets, provenance, is_final=False)])
+        return found
+
+    assert cited("one two'", "one two's") == [[], ["one"]]
+    assert cited("one two'", "one two' ") == [[], ["one two"]]
 
 
 class Counted(list):
