@@ -357,6 +357,11 @@ class Decoder:
             self._session = session
         self._answers += answers
 
+    def close(self) -> None:
+        """Give up the answers."""
+        self._answers = []
+        self._session.keep([])
+
     @torch.inference_mode()
     def step(self) -> None:
         """Advance every unfinished answer by the accepted part of one draft.

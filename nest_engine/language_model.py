@@ -84,7 +84,7 @@ class HuggingFaceLanguageModel:
         self._forwarding: AbstractContextManager[Any] = threading.RLock() if is_offloaded else nullcontext()
         if static_cache:
             _require_one_device(model)
-            capture = CudaGraphs().capture if self.device.type == "cuda" else as_it_is
+            capture = CudaGraphs(self.device).capture if self.device.type == "cuda" else as_it_is
             self._static_cache = StaticCache(self._forward, self.device, capture)
         self._check_exactness()
 

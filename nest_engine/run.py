@@ -166,11 +166,20 @@ class Run:
         """
         if cancel is not None and not callable(cancel):
             raise InputError(f"cancel must be callable, got {type(cancel).__name__}; of an Event, give its is_set")
-        while self._decodings:
-            if cancel is not None and cancel():
-                for decoding in self._decodings:
-                    decoding.cancel()
-            yield self.step()
+        try:
+            while self._decodings:
+                if cancel is not None and cancel():
+                    for decoding in self._decodings:
+                        decoding.cancel()
+                yield self.step()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give up the answers in the making: what the model holds of them is free, whoever still refers to them."""
+        if self._decoder is not None:
+            self._decoder.close()
+        self._decoder, self._decodings = None, []
 
     def _decoding(self, request: Request, prefill: Prefill, datastore: Datastore) -> Decoding:
         lm = self._language_model

@@ -303,6 +303,8 @@ class Scheduler:
                 except Exception as error:  # nobody knows what the session holds now
                     _logger.error("decoding failed: %s: %s", type(error).__name__, error, exc_info=error)
                     self._fail_running(error)
+                    with contextlib.suppress(Exception):  # a model that has failed may fail again
+                        run.close()
                     run = self._new_run()
                 self._hand_out()
         finally:  # whatever happens, nobody is left waiting

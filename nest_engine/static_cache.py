@@ -2,7 +2,7 @@
 
 An accelerator computes a small forward sooner than Python can ask for its kernels. Captured once as a CUDA graph, they
 are launched together; but a graph has fixed shapes and addresses. So one session at a time borrows one cache that all
-share, and its drafts are padded to the next power of two. Kernels and numbers are those of the plain forward.
+share, and its drafts are padded to the next power of two. The numbers are those of the plain forward, up to rounding.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, cuda
 
 from nest_engine.errors import UnsupportedModelError
 from nest_engine.row_cache import RowCache, RowCacheLayer
@@ -24,6 +24,8 @@ Run = Callable[[], tuple[Tensor, Tensor]]
 Forward = Callable[[Tensor, Tensor, int, RowCache], tuple[Tensor, Tensor]]
 """Token ids ``[R, W]``, the cache slots they are written to ``[R, W]``, how many slots there are to attend to, and the
 cache, to logits and hidden states."""
+
+_capturing = threading.Lock()  # CUDA allows one capture in a process
 
 _FEWEST_SLOTS = 1024  # of a forward: fewer would save a large model nothing, and cost a shape
 _WIDEST_SHAPE = 128  # wider drafts and prompts compute long enough without
@@ -51,7 +53,7 @@ class StaticCache(RowCache):
     Args:
         forward: runs the model.
         device: where tokens are read.
-        capture: turns a function into one that does the same again; ``CudaGraphs().capture``, or :func:`as_it_is`.
+        capture: turns a function into one that does the same again: ``CudaGraphs(device).capture``, :func:`as_it_is`.
     """
 
     def __init__(self, forward: Forward, device: torch.device, capture: Callable[[Run], Run]) -> None:
@@ -60,6 +62,7 @@ class StaticCache(RowCache):
         self._device = device
         self._capture = capture
         self._captured: dict[Shape, tuple[Tensor, Run]] = {}  # inputs, and what computes with them
+        self._outputs: tuple[Tensor, Tensor] | None = None  # flat: where all captured forwards leave what they compute
         self._num_rows = 0
         self._capacity = Shape(0, 0, 0)
         self._borrower: Callable[[], object | None] = lambda: None
@@ -116,16 +119,19 @@ class StaticCache(RowCache):
         rows = [[start, *draft] + [0] * (num_tokens - len(draft)) for start, draft in zip(lengths, drafts, strict=True)]
         rows += [[0] * (1 + num_tokens)] * (shape.rows - len(rows))
         given = torch.tensor(rows)
-        if width > _WIDEST_SHAPE:
-            logits_RWV, hidden_RWD = self._run(given.to(self._device), shape)
-        else:
-            if shape not in self._captured:
-                inputs = given.to(self._device)
-                self._captured[shape] = inputs, self._capture(lambda: self._run(inputs, shape))
+        if shape in self._captured:
             inputs, run = self._captured[shape]
             inputs.copy_(given)
             logits_RWV, hidden_RWD = run()
-        # Copies: the next forward of this shape writes to the same place.
+        else:
+            inputs = given.to(self._device)
+            logits_RWV, hidden_RWD = self._run(inputs, shape)
+            if width <= _WIDEST_SHAPE:  # from the next time on
+                self._captured[shape] = (
+                    inputs,
+                    self._capture(self._leaving_outputs(inputs, shape, logits_RWV, hidden_RWD)),
+                )
+        # Copies: the next forward writes to the same place.
         return (
             logits_RWV[: len(drafts), :width].to(torch.float32, copy=True),
             hidden_RWD[: len(drafts), :width].clone(),
@@ -149,7 +155,9 @@ class StaticCache(RowCache):
         self._reserve(self._num_rows + rows, slots)
         new = slice(self._num_rows, self._num_rows + rows)
         for layer, (keys, values) in zip(self._initialized(), theirs, strict=True):
-            layer.keys[new, :, :slots], layer.values[new, :, :slots] = keys, values
+            for mine, its in ((layer.keys, keys), (layer.values, values)):
+                mine[new, :, :slots] = its
+                mine[new, :, slots:] = 0  # what is masked still counts where it is no number: an earlier row's overflow
         self._num_rows += rows
 
     def rows(self) -> list[tuple[Tensor, Tensor]]:
@@ -161,6 +169,32 @@ class StaticCache(RowCache):
         self.slots_RW = starts_R[:, None] + torch.arange(shape.width, device=inputs.device)
         self.num_slots = shape.slots
         return self._forward(token_ids_RW, self.slots_RW, shape.slots, self)
+
+    def _leaving_outputs(self, inputs: Tensor, shape: Shape, logits_RWV: Tensor, hidden_RWD: Tensor) -> Run:
+        """Return the forward of a shape, as it leaves its outputs where all leave theirs: graphs keep what they return.
+
+        Args:
+            inputs: where its inputs lie.
+            shape: the shape.
+            logits_RWV: logits as it has computed them.
+            hidden_RWD: hidden states, likewise.
+        """
+        if self._outputs is None:
+            most = self._capacity.rows * _WIDEST_SHAPE
+            self._outputs = (
+                logits_RWV.new_empty(most * logits_RWV.shape[-1]),
+                hidden_RWD.new_empty(most * hidden_RWD.shape[-1]),
+            )
+        places = [
+            flat[: like.numel()].view(like.shape)
+            for flat, like in zip(self._outputs, (logits_RWV, hidden_RWD), strict=True)
+        ]
+
+        def run() -> tuple[Tensor, Tensor]:
+            logits, hidden = self._run(inputs, shape)
+            return places[0].copy_(logits), places[1].copy_(hidden)
+
+        return run
 
     def _new_layer(self) -> RowCacheLayer:
         return _StaticLayer(self)
@@ -175,6 +209,7 @@ class StaticCache(RowCache):
         layers = self._initialized()
         grown = [(_grown(layer.keys, wanted), _grown(layer.values, wanted)) for layer in layers]
         self._captured.clear()
+        self._outputs = None
         for layer, (keys, values) in zip(layers, grown, strict=True):
             layer.keys, layer.values = keys, values
         self._capacity = wanted
@@ -197,34 +232,50 @@ class _StaticLayer(RowCacheLayer):
 
 
 class CudaGraphs:
-    """CUDA graphs that share their memory: one of them runs at a time."""
+    """CUDA graphs that share their memory: one of them runs at a time.
 
-    def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
+    Args:
+        device: the device that they run on.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool = cuda.graph_pool_handle()
+        self._stream: Any = cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own for captures is one for the whole process
+        # Kept: a pool whose graphs have all gone cannot be captured into again. And what a first capture sets up must
+        # not belong to inference mode, or no later one outside could use it.
+        with torch.inference_mode(False):
+            self._first = self.capture(lambda: (torch.zeros(1, device=device), torch.zeros(1, device=device)))
 
     def capture(self, run: Run) -> Run:
         """Capture the kernels of a function; return one that launches them and returns the same tensors, written anew.
 
         Raises:
             UnsupportedModelError: if CUDA cannot capture them, as where the model waits for a number from the device.
+            torch.OutOfMemoryError: if there is no memory for them.
         """
-        graph = torch.cuda.CUDAGraph()
-        try:
-            # Libraries set themselves up in their first calls, which must not be captured. Running twice changes
-            # nothing: the same tokens are written to the same slots.
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                for _ in range(2):
+        with _capturing, cuda.device(self._device):
+            before = cuda.current_stream(self._device)
+            graph = cuda.CUDAGraph()
+            try:
+                # Libraries set themselves up in their first calls, which must not be captured. Running twice changes
+                # nothing: the same tokens are written to the same slots.
+                warming: Any = cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+                warming.wait_stream(before)
+                with cuda.stream(warming):
                     run()
-            torch.cuda.current_stream().wait_stream(stream)
-            # Other threads may read passages meanwhile: what they allocate is none of this graph's business.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                outputs = run()
-        except RuntimeError as error:
-            raise UnsupportedModelError(
-                f"the model's forward cannot be captured as a CUDA graph ({error}); load it without static_cache"
-            ) from error
+                before.wait_stream(warming)
+                # Other threads may read passages meanwhile: what they allocate is none of this graph's business.
+                with cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                    outputs = run()
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise UnsupportedModelError(
+                    f"the model's forward cannot be captured as a CUDA graph ({error}); load it without static_cache"
+                ) from error
+            finally:
+                cuda.set_stream(before)  # a capture that fails may leave its own behind
 
         def replay() -> tuple[Tensor, Tensor]:
             graph.replay()

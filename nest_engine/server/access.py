@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nest_engine.server.errors import error_response
 
+_SPACE = " \t"  # around a header's value, as HTTP has it; more would cut letters that are not ASCII
 OPEN = frozenset({"/health"})  # paths that ask for no key
 
 
@@ -28,14 +29,14 @@ class RequireKey:
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app
-        self._expected = key.encode()
+        self._expected = key.strip(_SPACE).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         app = self._app
         if scope["type"] == "http" and path_below(scope) not in OPEN:
             scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-            has_key = hmac.compare_digest(given.strip().encode("latin-1"), self._expected)
+            has_key = hmac.compare_digest(given.strip(_SPACE).encode("latin-1"), self._expected)
             if not (has_key and scheme.lower() == "bearer"):
                 reason = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
                 refusal = error_response(401, reason, code="invalid_api_key")

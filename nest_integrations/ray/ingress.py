@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message
 
 from nest_engine import DecodingError, NestError, QueueFullError, SchedulerClosedError
-from nest_engine.server.access import RequireKey
+from nest_engine.server.access import OPEN, RequireKey, path_below
 from nest_engine.server.errors import on_error, on_http_error
 from nest_engine.server.events import told
 from nest_engine.web.reading import whole_body
@@ -33,7 +33,7 @@ from nest_integrations.ray.access import ThisMachineOnly
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # What ASGI says of a request; servers and Starlette add what concerns their own process only.
 _SCOPE = (
-    *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path"),
+    *("type", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path"),
     *("headers", "client", "server"),
 )
 
@@ -64,7 +64,7 @@ class Ingress:
         )
 
     async def _forward(self, request: Request) -> Response:
-        body = await whole_body(request, self._body_bytes)
+        body = b"" if path_below(request.scope) in OPEN else await whole_body(request, self._body_bytes)
         scope = {name: request.scope[name] for name in _SCOPE if name in request.scope}
         response: Any = self._replicas.answer.remote(scope, body)  # a generator, as the handle's options say
         try:

@@ -68,6 +68,7 @@ class Replica:
         async def run() -> None:
             await self._api(scope, receive, send)
 
+        scope = {**scope, "asgi": {"version": "3.0", "spec_version": "2.3"}}  # who leaves shows in what is received
         answering = asyncio.create_task(run())
         answering.add_done_callback(lambda _: messages.put_nowait(None))
         try:

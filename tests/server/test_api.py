@@ -345,6 +345,8 @@ def test_a_key_is_asked_for_everywhere_but_at_the_health_check() -> None:
                 assert (status, reply["error"]["code"]) == (401, "invalid_api_key")
         assert ask(address, CHAT, ASKED, Authorization="Bearer sesame")[0] == 200
         assert ask(address, CHAT, ASKED, Authorization="bearer  sesame", Host="nest.example")[0] == 200
+    with served(faithful_engine(), api_key="voilà ") as address:
+        assert ask(address, CHAT, ASKED, Authorization="Bearer voilà".encode().decode("latin-1"))[0] == 200
 
 
 def test_without_a_key_other_sites_may_not_ask(address: str) -> None:

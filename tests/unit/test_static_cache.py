@@ -6,15 +6,17 @@ with nothing of Python left between them, and an error where a number would have
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from nest_engine import ConfigError, NestConfig, NestEngine, Passage, UnsupportedModelError
+from nest_engine import ConfigError, NestConfig, NestEngine, Passage, UnsupportedModelError, static_cache
 from nest_engine import language_model as module
 from nest_engine.language_model import HuggingFaceLanguageModel
 from nest_engine.static_cache import Run, StaticCache
@@ -179,6 +181,121 @@ def test_a_model_that_cannot_be_captured_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "as_it_is", refuse)
     with pytest.raises(UnsupportedModelError, match="cannot be captured"):
         HuggingFaceLanguageModel(tiny_model("llama"), tiny_tokenizer(), static_cache=True)
+
+
+class FakeCuda:
+    """Streams and graphs that only remember what happened on them."""
+
+    def __init__(self) -> None:
+        self.on, self.events = "default", []
+
+    graph_pool_handle = staticmethod(object)
+    device = staticmethod(lambda _: contextlib.nullcontext())
+
+    class CUDAGraph:
+        replays = 0
+
+        def replay(self) -> None:
+            self.replays += 1
+
+    def Stream(self, _: Any) -> Any:  # noqa: N802
+        return SimpleNamespace(wait_stream=lambda other: self.events.append("wait"), name=len(self.events))
+
+    def current_stream(self, _: Any) -> Any:
+        return SimpleNamespace(wait_stream=lambda other: self.events.append("wait"), name="default")
+
+    def set_stream(self, stream: Any) -> None:
+        self.on = stream.name
+
+    @contextlib.contextmanager
+    def stream(self, stream: Any) -> Iterator[None]:
+        self.on = "warming"
+        yield
+        self.on = "default"
+
+    @contextlib.contextmanager
+    def graph(self, graph: Any, **_: Any) -> Iterator[None]:
+        self.on = "capturing"
+        yield  # an error leaves it as it is, as torch does
+        self.on = "default"
+
+
+def test_a_graph_is_captured_behind_a_first_run_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCuda()
+    monkeypatch.setattr(static_cache, "cuda", fake)
+    ran: list[str] = []
+    outputs = torch.zeros(1), torch.ones(1)
+
+    def run() -> tuple[torch.Tensor, torch.Tensor]:
+        ran.append(fake.on)
+        return outputs
+
+    graphs = static_cache.CudaGraphs(torch.device("cpu"))
+    replay = graphs.capture(run)
+    assert ran == ["warming", "capturing"]
+    assert replay() is outputs
+    assert ran == ["warming", "capturing"], "Python has no part in it any more"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (RuntimeError("operation not permitted when stream is capturing"), UnsupportedModelError),
+        (torch.OutOfMemoryError("no room"), torch.OutOfMemoryError),
+    ],
+)
+def test_a_capture_that_fails_leaves_the_stream(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception]
+) -> None:
+    fake = FakeCuda()
+    monkeypatch.setattr(static_cache, "cuda", fake)
+    graphs = static_cache.CudaGraphs(torch.device("cpu"))
+
+    def run() -> tuple[torch.Tensor, torch.Tensor]:
+        if fake.on == "capturing":
+            raise error
+        return torch.zeros(1), torch.zeros(1)
+
+    with pytest.raises(raised, match=str(error)):
+        graphs.capture(run)
+    assert fake.on == "default"
+    graphs.capture(lambda: (torch.zeros(1), torch.zeros(1)))  # the next one is not waited for
+
+
+def test_an_interrupted_answer_gives_the_cache_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while somebody holds the traceback, and with it the session."""
+    static, _ = pair()
+    engine = NestEngine(static, config=NestConfig(method="lm", max_new_tokens=8))
+    read, reads = StaticCache.read, []
+
+    def interrupted(self: StaticCache, *arguments: Any) -> Any:
+        reads.append(arguments)
+        if len(reads) == 2:
+            raise KeyboardInterrupt
+        return read(self, *arguments)
+
+    monkeypatch.setattr(StaticCache, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt) as held:
+        engine.generate("A planet")
+    session, _ = static.prefill([[5, 6]])
+    session.extend([[7]])
+    assert is_static(session)
+    del held
+
+
+def test_an_overflow_does_not_reach_the_next_answer() -> None:
+    static, plain = pair()
+    first, _ = static.prefill([[5] * 60])
+    first.extend([[6]])
+    with torch.inference_mode():
+        for layer in static._static_cache.layers:
+            layer.keys.fill_(float("nan"))
+            layer.values.fill_(float("nan"))
+    first.keep([])
+    second, _ = static.prefill([[7, 8, 9]])
+    [outputs] = second.extend([[10]])
+    expected = plain.prefill([[7, 8, 9, 10]])[1][0].frontier
+    torch.testing.assert_close(outputs.logits_TV[0], expected.logits_V, rtol=1e-4, atol=1e-4)
 
 
 def test_models_in_several_places_are_refused() -> None:
