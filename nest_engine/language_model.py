@@ -152,7 +152,10 @@ class HuggingFaceLanguageModel:
         except (OSError, ValueError, ImportError, TypeError, RuntimeError) as error:
             raise ModelLoadError(f"the model {model_id!r} cannot be loaded: {error}") from error
         if device is not None:
-            model = model.to(device)
+            try:
+                model = model.to(device)
+            except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
+                raise ModelLoadError(f"the model {model_id!r} cannot be put on {device!r}: {error}") from error
         return cls(model, tokenizer, key_layer=key_layer, **({"static_cache": True} if static_cache else {}))
 
     @property

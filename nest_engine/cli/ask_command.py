@@ -13,6 +13,7 @@ from nest_engine.cli.options import (
     EmbedderOption,
     Format,
     Json,
+    Load,
     Method,
     Model,
     SearchOption,
@@ -37,6 +38,7 @@ def ask(
         typer.Option("--docs", help="Folder or file to quote from, repeatable; or an index of `nest index build`."),
     ],
     model: Model = None,
+    load: Load = None,
     method: Method = None,
     search: SearchOption = None,
     embedder: EmbedderOption = None,
@@ -66,7 +68,8 @@ def ask(
         raise InputError("the question is empty")
     loading.require_docs(docs)
     defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
-    engine = loading.load_engine(model)  # before reading: a wrong name shows at once, and reading may take long
+    # Before reading: a wrong name shows at once, and reading may take long.
+    engine = loading.load_engine(model, load=load)
     if defaults is not None:
         engine.config = defaults
     engine.retriever = loading.open_retriever(docs, search, embedder)

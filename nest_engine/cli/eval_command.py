@@ -13,7 +13,16 @@ import typer
 from nest_engine.citation_formats import json_ready
 from nest_engine.cli import loading
 from nest_engine.cli.console import progress_bar, remark, reports_errors
-from nest_engine.cli.options import EmbedderOption, Json, Model, SearchOption, Settings, parse_setting, parse_settings
+from nest_engine.cli.options import (
+    EmbedderOption,
+    Json,
+    Load,
+    Model,
+    SearchOption,
+    Settings,
+    parse_setting,
+    parse_settings,
+)
 from nest_engine.cli.tune_command import read_tuned
 from nest_engine.config import METHODS, NestConfig
 from nest_engine.errors import ConfigError
@@ -33,6 +42,7 @@ def evaluate(
         str, typer.Option("--methods", help="What to compare, by commas; nest+gamma=0.05 is nest with another setting.")
     ] = ",".join(METHODS),
     model: Model = None,
+    load: Load = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of results; what is there is not measured again.")] = Path(
         "evaluation"
     ),
@@ -72,7 +82,7 @@ def evaluate(
         raise ConfigError(f"--task {task!r} is not valid: expected one of {', '.join(evaluation.TASKS)}")
     evaluation.require_libraries()
     data_set = evaluation.read_examples(data)
-    engine = loading.load_engine(model)
+    engine = loading.load_engine(model, load=load)
     retriever = loading.open_retriever(docs, search, embedder)
     engine.retriever = retriever
     limit = max_new_tokens or evaluation.TASKS[task].max_new_tokens

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from nest_engine.cli import loading
 from nest_engine.cli.console import STDOUT, progress_bar, remark, reports_errors
-from nest_engine.cli.options import EmbedderOption, Keys, SearchOption
+from nest_engine.cli.options import EmbedderOption, Keys, Load, SearchOption
 from nest_engine.errors import ConfigError
 from nest_engine.rendering import printable
 from nest_engine.types import Passage
@@ -38,19 +38,21 @@ def index_build(
         Keys | None, typer.Option("--keys", help="Also store the passages' keys for a model; go on after a kill.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="The model of --keys. Default: the demo model.")] = None,
+    load: Load = None,
 ) -> None:
     """Read documents and write an index of their passages."""
     from nest_engine.key_store import KeyStore, keys_folder
     from nest_engine.retrieval import PassageIndex
 
-    if model is not None and keys is None:
-        raise ConfigError(f"--model {model} is only used with --keys fp16 or --keys int8: add one of them")
+    if (model is not None or load) and keys is None:
+        unused = f"--model {model}" if model is not None else f"--load {load[0]}" if load else ""
+        raise ConfigError(f"{unused} is only used with --keys fp16 or --keys int8: add one of them")
     if exact is not None and not (dense or embedder):
         raise ConfigError(f"--{'exact' if exact else 'approximate'} is about vectors: add --dense or --embedder")
     vectors = loading.load_embedder(embedder) if dense or embedder else None
     if keys is None:
         loading.leave_to_first_process()
-    engine = loading.load_engine(model) if keys else None
+    engine = loading.load_engine(model, load=load) if keys else None
     passages = loading.read(docs)
     with progress_bar("building the index") as progress:
         index = PassageIndex.build(passages, out, embedder=vectors, exact=exact, progress=progress)

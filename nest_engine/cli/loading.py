@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from nest_engine.cli.console import STDERR, progress_bar, remark
-from nest_engine.cli.options import DEFAULT_EMBEDDER, Search
+from nest_engine.cli.options import DEFAULT_EMBEDDER, Search, parse_setting
 from nest_engine.errors import InputError, PassageIndexError
 
 if TYPE_CHECKING:
@@ -25,11 +25,19 @@ if TYPE_CHECKING:
 _MOST_REMARKS = 20  # skipped files that are named one by one
 
 
-def load_engine(model: str | None, retriever: PassageRetriever | None = None) -> NestEngine:
+def load_engine(
+    model: str | None, retriever: PassageRetriever | None = None, load: Sequence[str] | None = None
+) -> NestEngine:
     """Load a model, the demo model by default; split over the processes that torchrun has started.
 
     Only the first of them returns. The others follow it, and exit when it ends.
+
+    Args:
+        model: hub id or folder.
+        retriever: first-stage search.
+        load: the values of ``--load``.
     """
+    given = dict(parse_setting(pair, "--load") for pair in load or ())
     with STDERR.status("loading the model"):
         import nest_demo
 
@@ -38,27 +46,36 @@ def load_engine(model: str | None, retriever: PassageRetriever | None = None) ->
         options: dict[str, Any] = {"dtype": "float32"} if model == shipped else {}  # faster on CPUs than its bfloat16
         if _num_processes() > 1:
             options["tp_plan"] = "auto"
+        options |= given
         if Path(model).is_dir():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # there is nothing to download
         from nest_engine.engine import NestEngine
 
         engine = NestEngine.from_pretrained(model, retriever=retriever, **options)
+    if model != shipped and not given and _num_processes() == 1 and _has_gpu():
+        remark("note", "the model is on the CPU; --load device=cuda puts it on the GPU")
     if _is_follower():
         cast("TensorParallelLanguageModel", engine.language_model).follow()
         raise typer.Exit
     return engine
 
 
-def follow_first_process(model: str | None) -> None:
+def follow_first_process(model: str | None, load: Sequence[str] | None) -> None:
     """Follow the first process and exit, unless this is it: for commands that listen before they load a model."""
     if _is_follower():
-        load_engine(model)
+        load_engine(model, load=load)
 
 
 def leave_to_first_process() -> None:
     """Exit, unless this is the first process: for commands that need no model, and do nothing twice."""
     if _is_follower():
         raise typer.Exit
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _num_processes() -> int:

@@ -49,6 +49,15 @@ EmbedderOption = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 Model = Annotated[str | None, typer.Option("--model", help="Hub id or folder. Default: the demo model.")]
+Load = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--load",
+        metavar="NAME=VALUE",
+        help="How to load the model, repeatable: device=cuda, dtype=bfloat16, device_map=auto, static_cache=true, and "
+        "whatever else NestEngine.from_pretrained takes.",
+    ),
+]
 Tuned = Annotated[
     Path | None, typer.Option("--tuned", help="Settings that `nest tune` wrote, as the model's defaults.")
 ]
@@ -65,11 +74,11 @@ def parse_settings(pairs: Sequence[str] | None = None, **options: Any) -> dict[s
     return settings
 
 
-def parse_setting(pair: str) -> tuple[str, Any]:
-    """Read ``name=value``, the value as JSON or in Python's spelling, else as text."""
+def parse_setting(pair: str, option: str = "--set") -> tuple[str, Any]:
+    """Read ``name=value`` of an option, the value as JSON or in Python's spelling, else as text."""
     name, equals, value = pair.partition("=")
     if not equals:
-        raise typer.BadParameter(f"{pair!r} is not of the form name=value", param_hint="--set")
+        raise typer.BadParameter(f"{pair!r} is not of the form name=value", param_hint=option)
     try:
         return name.strip(), json.loads(_WORDS.get(value.strip().lower(), value))
     except ValueError:

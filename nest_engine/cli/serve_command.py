@@ -9,7 +9,7 @@ import typer
 
 from nest_engine.cli import loading
 from nest_engine.cli.console import remark, reports_errors
-from nest_engine.cli.options import EmbedderOption, Model, SearchOption, Settings, Tuned, parse_settings
+from nest_engine.cli.options import EmbedderOption, Load, Model, SearchOption, Settings, Tuned, parse_settings
 from nest_engine.cli.tune_command import read_tuned
 from nest_engine.config import NestConfig
 from nest_engine.errors import ConfigError
@@ -24,6 +24,7 @@ def serve(
         typer.Option("--docs", help="Folder or file to quote from, repeatable; or an index. Default: the demo corpus."),
     ] = None,
     model: Model = None,
+    load: Load = None,
     name: Annotated[
         str | None, typer.Option("--name", help="What clients call the model. Default: the last part of --model.")
     ] = None,
@@ -53,9 +54,9 @@ def serve(
     loading.require_docs(docs or [])
     settings = parse_settings(pairs)
     defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
-    loading.follow_first_process(model)
+    loading.follow_first_process(model, load)
     with listen(host, port) as listening:
-        engine = loading.load_engine(model)
+        engine = loading.load_engine(model, load=load)
         engine.config = (defaults or engine.config).replace(**settings)
         retriever = loading.open_retriever(docs, search, embedder) if docs else loading.open_demo_corpus()
         engine.retriever = retriever

@@ -11,7 +11,7 @@ import typer
 
 from nest_engine.cli import loading
 from nest_engine.cli.console import STDERR, STDOUT, progress_bar, reports_errors, show_rows
-from nest_engine.cli.options import EmbedderOption, Model, SearchOption
+from nest_engine.cli.options import EmbedderOption, Load, Model, SearchOption
 from nest_engine.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _PERPLEXITIES_SHOWN = 10
 def tune(
     docs: Annotated[list[Path], typer.Option("--docs", help="Folder or file to tune on, repeatable; or an index.")],
     model: Model = None,
+    load: Load = None,
     method: Annotated[str, typer.Option("--method", help=f"What to tune: {' or '.join(TUNABLE)}.")] = "nest",
     documents: Annotated[int, typer.Option("--documents", min=1, help="Documents to read.")] = 40,
     seed: Annotated[int, typer.Option("--seed", help="Draws other documents.")] = 0,
@@ -42,7 +43,7 @@ def tune(
         raise ConfigError(f"--method {method!r} has nothing to tune: expected {' or '.join(TUNABLE)}")
     config_file = _config_file(model) if store else None
     saved = read_tuned(out) if out.exists() else {}
-    engine = loading.load_engine(model)
+    engine = loading.load_engine(model, load=load)
     retriever = loading.open_retriever(docs, search, embedder)
     engine.retriever = retriever
     engine.config = engine.config.replace(method=method)

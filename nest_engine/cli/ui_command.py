@@ -12,7 +12,7 @@ import typer
 
 from nest_engine.cli import loading
 from nest_engine.cli.console import remark, reports_errors
-from nest_engine.cli.options import EmbedderOption, Model, SearchOption, Tuned
+from nest_engine.cli.options import EmbedderOption, Load, Model, SearchOption, Tuned
 from nest_engine.cli.tune_command import read_tuned
 from nest_engine.config import NestConfig
 
@@ -27,6 +27,7 @@ def ui(
         typer.Option("--docs", help="Folder or file to quote from, repeatable; or an index. Default: the demo corpus."),
     ] = None,
     model: Model = None,
+    load: Load = None,
     search: SearchOption = None,
     embedder: EmbedderOption = None,
     tuned: Tuned = None,
@@ -44,11 +45,11 @@ def ui(
 
     loading.require_docs(docs or [])
     defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
-    loading.follow_first_process(model)
+    loading.follow_first_process(model, load)
     with listen(host, port) as listening:
         if host not in LOOPBACK:
             remark("note", f"whoever reaches {host} can ask, and read the passages that answers quote")
-        engine = loading.load_engine(model)
+        engine = loading.load_engine(model, load=load)
         if defaults is not None:
             engine.config = defaults
         retriever = loading.open_retriever(docs, search, embedder) if docs else loading.open_demo_corpus()

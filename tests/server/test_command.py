@@ -33,14 +33,14 @@ def nest_serve(*arguments: object, **environment: str) -> Result:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Applications that the command would have served, of a scripted model."""
     served: list[Any] = []
-    monkeypatch.setattr(loading, "load_engine", lambda model: scripted_engine())
+    monkeypatch.setattr(loading, "load_engine", lambda model, **_: scripted_engine())
     monkeypatch.setattr(nest_engine.server, "serve", lambda app, _: served.append(app))
     return served
 
 
 def test_others_may_only_ask_with_a_key(monkeypatch: pytest.MonkeyPatch, served: list[Any]) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(loading, "load_engine", lambda *_: pytest.fail("loaded a model first"))
+        patched.setattr(loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first"))
         result = nest_serve("--host", "0.0.0.0", "--port", 0)
     assert (result.exit_code, served) == (1, [])
     assert "whoever reaches 0.0.0.0 could ask; give an --api-key (or NEST_API_KEY)" in result.stderr
@@ -61,14 +61,14 @@ def test_others_may_only_ask_with_a_key(monkeypatch: pytest.MonkeyPatch, served:
 def test_what_is_wrong_is_told_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
-    monkeypatch.setattr(loading, "load_engine", lambda *_: pytest.fail("loaded a model first"))
+    monkeypatch.setattr(loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first"))
     result = nest_serve("--port", 0, *arguments)
     assert result.exit_code == 1
     assert message in result.stderr
 
 
 def test_a_taken_port_is_named_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "load_engine", lambda *_: pytest.fail("loaded a model first"))
+    monkeypatch.setattr(loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first"))
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         assert f"port {port} of 127.0.0.1 is taken" in nest_serve("--port", port).stderr

@@ -43,7 +43,7 @@ def assert_fails_on_one_line(result: Result, message: str) -> None:
 
 
 def test_a_taken_port_is_named_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "load_engine", lambda *_: pytest.fail("loaded a model first"))
+    monkeypatch.setattr(loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first"))
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         result = nest_ui("--port", port, "--no-open")
@@ -54,7 +54,7 @@ def test_a_taken_port_is_named_before_a_model_is_loaded(monkeypatch: pytest.Monk
 
 
 def test_a_missing_folder_is_named_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(loading, "load_engine", lambda *_: pytest.fail("loaded a model first"))
+    monkeypatch.setattr(loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first"))
 
     assert_fails_on_one_line(nest_ui("--docs", tmp_path / "nowhere", "--port", 0), "nowhere does not exist")
 
@@ -91,7 +91,7 @@ def test_it_shows_the_users_documents_and_opens_a_browser_on_request(
     opened: list[str] = []
     served: list[Any] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
-    monkeypatch.setattr(loading, "load_engine", lambda model: scripted_engine())
+    monkeypatch.setattr(loading, "load_engine", lambda model, **_: scripted_engine())
     monkeypatch.setattr(nest_engine.ui, "serve", lambda app, _: served.append(app))
 
     result = nest_ui("--docs", tmp_path, "--model", "some/model", "--port", 0, option, "--host", "localhost")
@@ -104,7 +104,7 @@ def test_it_shows_the_users_documents_and_opens_a_browser_on_request(
 
 
 def test_listening_to_others_is_remarked_upon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "load_engine", lambda model: scripted_engine())
+    monkeypatch.setattr(loading, "load_engine", lambda model, **_: scripted_engine())
     monkeypatch.setattr(nest_engine.ui, "serve", lambda *_: None)
 
     assert "note: whoever reaches 0.0.0.0 can ask" in nest_ui("--host", "0.0.0.0", "--port", 0, "--no-open").stderr

@@ -39,7 +39,7 @@ BARE = (
 def one_model(monkeypatch: pytest.MonkeyPatch, demo_engine: NestEngine) -> None:
     """Load the demo model once for all tests; everything else is as in real life."""
 
-    def load_engine(model: str | None, retriever: Any = None) -> NestEngine:
+    def load_engine(model: str | None, retriever: Any = None, load: Any = None) -> NestEngine:
         assert model is None
         return NestEngine(demo_engine.language_model, retriever=retriever)
 
@@ -506,6 +506,27 @@ def test_the_engine_is_loaded_as_users_load_it(monkeypatch: pytest.MonkeyPatch) 
     for loaded in (engine, by_path):
         assert loaded.generate(loaded.format_question(QUESTION), max_new_tokens=1).stats.completion_tokens == 1
     assert engine.language_model.fingerprint == by_path.language_model.fingerprint  # of the same numbers
+
+
+def test_a_model_is_loaded_as_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, docs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(loading, "_has_gpu", lambda: True)
+    model: Any = loading.load_engine(None, Nothing(), ["dtype=bfloat16", "static_cache=true"]).language_model
+    assert str(model.model.dtype) == "torch.bfloat16"
+    assert model._static_cache is not None
+    assert "GPU" not in capsys.readouterr().err
+
+    (tmp_path / "own").symlink_to(nest_demo.model_path())
+    loading.load_engine(str(tmp_path / "own"), Nothing())
+    assert "the model is on the CPU; --load device=cuda puts it on the GPU" in capsys.readouterr().err
+
+    assert_fails_on_one_line(ask(docs, "--load", "device=nowhere"), "cannot be put on 'nowhere'")
+    assert_fails_on_one_line(ask(docs, "--load", "colour=red"), "colour")
+    assert "'dtype' is not of the form name=value" in ask(docs, "--load", "dtype").stderr
+    built = nest("index", "build", docs, "--out", tmp_path / "i", "--load", "dtype=float16")
+    assert_fails_on_one_line(built, "--load dtype=float16 is only used with --keys")
 
 
 def test_a_model_that_does_not_exist_is_one_line(monkeypatch: pytest.MonkeyPatch, docs: Path) -> None:

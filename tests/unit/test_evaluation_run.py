@@ -412,7 +412,7 @@ def test_evaluating_needs_a_search(tmp_path: Path) -> None:
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "load_engine", lambda model: make_engine())
+    monkeypatch.setattr(loading, "load_engine", lambda model, **_: make_engine())
 
 
 @pytest.fixture
