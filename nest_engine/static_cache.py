@@ -225,7 +225,6 @@ class _StaticLayer(RowCacheLayer):
         return self._written(self.keys, key_states), self._written(self.values, value_states)
 
     def _written(self, buffer: Tensor, states: Tensor) -> Tensor:
-        """Write each row at its slots; return what there is to attend to."""
         slots_RW = self._cache.slots_RW
         seen = buffer[: len(slots_RW), :, : self._cache.num_slots]
         return seen.scatter_(2, slots_RW[:, None, :, None].expand_as(states), states)
@@ -241,7 +240,8 @@ class CudaGraphs:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool = cuda.graph_pool_handle()
-        self._stream: Any = cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own for captures is one for the whole process
+        # Its own: torch's stream for captures is one for the whole process.
+        self._stream: Any = cuda.Stream(device)  # type: ignore[no-untyped-call]
         # Kept: a pool whose graphs have all gone cannot be captured into again. And what a first capture sets up must
         # not belong to inference mode, or no later one outside could use it.
         with torch.inference_mode(False):
