@@ -103,21 +103,27 @@ class RowCacheLayer(CacheLayerMixin):
     get_max_cache_shape = get_max_length  # its name in the first releases of transformers 5
 
 
+def enlarged(buffer: Tensor, rows: int, slots: int) -> Tensor:
+    """Return a buffer of so many rows and slots, the old contents in front.
+
+    The rest is zeros: unset memory may hold what is no number, and that counts where it is masked, too.
+    """
+    old_rows, heads, old_slots, width = buffer.shape
+    larger = buffer.new_zeros(rows, heads, slots, width)
+    larger[:old_rows, :, :old_slots] = buffer
+    return larger
+
+
 def _grown(buffer: Tensor, length: int) -> Tensor:
     """Return a buffer of at least ``length`` slots, with the old contents."""
-    slots = buffer.shape[2]
-    if length <= slots:
-        return buffer
-    grown = buffer.new_zeros(*buffer.shape[:2], max(length, 2 * slots, 256), buffer.shape[3])
-    grown[:, :, :slots] = buffer
-    return grown
+    rows, _, slots, _ = buffer.shape
+    return buffer if length <= slots else enlarged(buffer, rows, max(length, 2 * slots, 256))
 
 
 def _stacked(buffer: Tensor, other: Tensor) -> Tensor:
     """Return the rows of both buffers in one, as wide as the wider."""
-    rows, slots = buffer.shape[0], max(buffer.shape[2], other.shape[2])
-    stacked = buffer.new_zeros(rows + other.shape[0], buffer.shape[1], slots, buffer.shape[3])
-    stacked[:rows, :, : buffer.shape[2]] = buffer
+    rows = buffer.shape[0]
+    stacked = enlarged(buffer, rows + other.shape[0], max(buffer.shape[2], other.shape[2]))
     stacked[rows:, :, : other.shape[2]] = other
     return stacked
 

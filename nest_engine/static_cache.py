@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, cuda
 
 from nest_engine.errors import UnsupportedModelError
-from nest_engine.row_cache import RowCache, RowCacheLayer
+from nest_engine.row_cache import RowCache, RowCacheLayer, enlarged
 
 Run = Callable[[], tuple[Tensor, Tensor]]
 """Computes logits ``[R, W, V]`` and hidden states ``[R, W, D]`` from inputs that lie at fixed addresses."""
@@ -64,7 +64,7 @@ class StaticCache(RowCache):
         self._captured: dict[Shape, tuple[Tensor, Run]] = {}  # inputs, and what computes with them
         self._outputs: tuple[Tensor, Tensor] | None = None  # flat: where all captured forwards leave what they compute
         self._num_rows = 0
-        self._capacity = Shape(0, 0, 0)
+        self._capacity = (0, 0)  # rows and slots of the buffers
         self._borrower: Callable[[], object | None] = lambda: None
         self._borrowing = threading.Lock()
         self.slots_RW = torch.empty(0)  # where the forward that runs writes
@@ -180,7 +180,7 @@ class StaticCache(RowCache):
             hidden_RWD: hidden states, likewise.
         """
         if self._outputs is None:
-            most = self._capacity.rows * _WIDEST_SHAPE
+            most = self._capacity[0] * _WIDEST_SHAPE
             self._outputs = (
                 logits_RWV.new_empty(most * logits_RWV.shape[-1]),
                 hidden_RWD.new_empty(most * hidden_RWD.shape[-1]),
@@ -201,13 +201,12 @@ class StaticCache(RowCache):
 
     def _reserve(self, rows: int, slots: int) -> None:
         """Make room, and forget the forwards that were captured for the old place."""
-        wanted = Shape(
-            max(self._capacity.rows, _power_of_two(rows)), 0, max(self._capacity.slots, _power_of_two(slots))
-        )
+        old_rows, old_slots = self._capacity
+        wanted = max(old_rows, _power_of_two(rows)), max(old_slots, _power_of_two(slots))
         if wanted == self._capacity:
             return
         layers = self._initialized()
-        grown = [(_grown(layer.keys, wanted), _grown(layer.values, wanted)) for layer in layers]
+        grown = [(enlarged(layer.keys, *wanted), enlarged(layer.values, *wanted)) for layer in layers]
         self._captured.clear()
         self._outputs = None
         for layer, (keys, values) in zip(layers, grown, strict=True):
@@ -287,14 +286,6 @@ class CudaGraphs:
 def as_it_is(run: Run) -> Run:
     """Return a function that just runs again: what there is to do without CUDA."""
     return run
-
-
-def _grown(buffer: Tensor, capacity: Shape) -> Tensor:
-    """Return a buffer of a capacity, with the old contents and zeros: unset memory may hold what is no number."""
-    rows, heads, slots, width = buffer.shape
-    grown = buffer.new_zeros(capacity.rows, heads, capacity.slots, width)
-    grown[:rows, :, :slots] = buffer
-    return grown
 
 
 def _power_of_two(number: int) -> int:

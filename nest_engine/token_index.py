@@ -40,7 +40,7 @@ class TokenIndex:
         self._values: list[int] = []
         self._passage_ends: list[int] = []  # for each entry: one past the last entry of its passage
         self._last: dict[int, Provenance] = {}  # where the last token of a passage stands, by the end of its entries
-        keys, numbers = [], []
+        keys = []
         for number, passage in enumerate(passages):
             if passage is None or passage.keys_TD.shape[0] == 0:
                 continue
@@ -51,7 +51,6 @@ class TokenIndex:
             self._passage_ends += [end] * num_entries
             self._last[end] = Provenance(number, len(token_ids) - 1)
             keys.append(passage.keys_TD)
-            numbers += [number] * num_entries
         self._copyable = [value not in forbidden for value in self._values]
         self._num_copyable = sum(self._copyable)
         if keys:
@@ -61,7 +60,8 @@ class TokenIndex:
             self._mask_N = ~torch.tensor(self._copyable, device=self._keys_ND.device)
             self._relevance_N = None
             if any(value < 1 for value in relevance):
-                of_entries = [relevance[number] for number in numbers]
+                of_passages = [relevance[last.passage] for last in self._last.values()]
+                of_entries = [value for value, of in zip(of_passages, keys, strict=True) for _ in range(len(of))]
                 self._relevance_N = torch.tensor(of_entries, device=self._keys_ND.device)
 
     def __len__(self) -> int:
@@ -128,8 +128,7 @@ class TokenIndex:
         """
         tokens: list[int] = []
         entries: list[int] = []
-        ends = sorted(set(self._passage_ends), reverse=True)
-        for end, start in pairwise([*ends, 0]):
+        for end, start in pairwise([*reversed(self._last), 0]):
             tokens += [SEPARATOR, *(self._values[i] if self._copyable[i] else SEPARATOR for i in range(start, end))]
             entries += [SEPARATOR, *range(start, end)]
         return SuffixMatcher(tokens), entries

@@ -44,9 +44,9 @@ def index_build(
     from nest_engine.key_store import KeyStore, keys_folder
     from nest_engine.retrieval import PassageIndex
 
-    if (model is not None or load) and keys is None:
-        unused = f"--model {model}" if model is not None else f"--load {load[0]}" if load else ""
-        raise ConfigError(f"{unused} is only used with --keys fp16 or --keys int8: add one of them")
+    about_model = [f"--model {model}"] * (model is not None) + [f"--load {pair}" for pair in load or ()]
+    if about_model and keys is None:
+        raise ConfigError(f"{about_model[0]} is only used with --keys fp16 or --keys int8: add one of them")
     if exact is not None and not (dense or embedder):
         raise ConfigError(f"--{'exact' if exact else 'approximate'} is about vectors: add --dense or --embedder")
     vectors = loading.load_embedder(embedder) if dense or embedder else None

@@ -65,10 +65,7 @@ def ui(
         remark("ready", f"{address} (Ctrl-C ends it)", style="bold green")
         if _has_browser() if open_browser is None else open_browser:
             webbrowser.open(address)
-        try:
-            serve(create_app(engine, about, host=host), listening)
-        except KeyboardInterrupt:
-            return  # the way to end it
+        serve(create_app(engine, about, host=host), listening)
 
 
 def _has_browser() -> bool:

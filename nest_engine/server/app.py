@@ -6,25 +6,22 @@ import gc
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from nest_engine import __version__
 from nest_engine.config import NestConfig
-from nest_engine.errors import NestError, SchedulerClosedError
+from nest_engine.errors import SchedulerClosedError
 from nest_engine.scheduler import PendingAnswer, Scheduler
 from nest_engine.server import replies
 from nest_engine.server.access import RequireKey
 from nest_engine.server.chat import ChatFormat
-from nest_engine.server.errors import UnknownModelError, error_response, on_error, on_http_error
+from nest_engine.server.errors import HANDLERS, UnknownModelError, error_response
 from nest_engine.server.events import put_back, side_by_side, told
 from nest_engine.server.limits import Limits
 from nest_engine.server.metrics import Measured, Metrics
@@ -78,10 +75,7 @@ def create_app(
     return Starlette(
         routes=routes,
         middleware=[Middleware(Measured, metrics=api.metrics, routes=paths), door],
-        exception_handlers={
-            HTTPException: on_http_error,
-            **dict.fromkeys((NestError, ValidationError, ClientDisconnect, Exception), on_error),
-        },
+        exception_handlers=HANDLERS,
     )
 
 
@@ -211,8 +205,7 @@ def serve(app: Starlette, listening: socket.socket) -> None:
         listening: where to serve it.
     """
     spare_what_is_loaded()
-    with suppress(KeyboardInterrupt):  # the way to end it
-        api_server(app).run(sockets=[listening])
+    api_server(app).run(sockets=[listening])
 
 
 def spare_what_is_loaded() -> None:

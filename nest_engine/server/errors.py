@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
@@ -92,3 +93,10 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     response = error_response(status, message)
     response.headers.update(getattr(error, "headers", None) or {})
     return response
+
+
+HANDLERS: dict[Any, Any] = {
+    HTTPException: on_http_error,
+    **dict.fromkeys((NestError, ValidationError, ClientDisconnect, Exception), on_error),
+}
+"""What Starlette calls for each kind of exception."""

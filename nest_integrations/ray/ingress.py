@@ -15,16 +15,15 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message
 
-from nest_engine import DecodingError, NestError, QueueFullError, SchedulerClosedError
+from nest_engine import DecodingError, QueueFullError, SchedulerClosedError
 from nest_engine.server.access import OPEN, RequireKey, path_below
-from nest_engine.server.errors import on_error, on_http_error
+from nest_engine.server.errors import HANDLERS
 from nest_engine.server.events import told
 from nest_engine.web.reading import whole_body
 from nest_engine.web.streaming import ClosingStream, unless_disconnected
@@ -57,10 +56,7 @@ class Ingress:
         return Starlette(
             routes=[Route("/{path:path}", self._forward, methods=list(_METHODS))],
             middleware=[self._door],
-            exception_handlers={
-                HTTPException: on_http_error,
-                **dict.fromkeys((NestError, ClientDisconnect, Exception), on_error),
-            },
+            exception_handlers=HANDLERS,
         )
 
     async def _forward(self, request: Request) -> Response:
