@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PACKAGES := nest_engine nest_integrations nest_demo
+PROCESSES ?= 2
+PYTEST_ARGS ?=
+PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) $(PYTEST_ARGS)
 
-.PHONY: demo ui test check format cookbooks bench screenshot clean
+.PHONY: demo ui test test-all check format cookbooks bench screenshot clean
 
 demo: $(VENV)/.demo ## Answer questions offline with the shipped model, and show what was copied from where
 	$(BIN)/nest demo
@@ -13,8 +15,11 @@ demo: $(VENV)/.demo ## Answer questions offline with the shipped model, and show
 ui: $(VENV)/.ui ## Ask the shipped model on a page in the browser
 	$(BIN)/nest ui
 
-test: $(VENV)/.dev ## Run every test
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev ## Run the tests of every change, in a few minutes
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/.dev ## Run every test: those of Ray, notebooks, split models, PostgreSQL and the page, too
+	$(PYTEST)
 
 check: $(VENV)/.dev ## Lint, types, import directions
 	$(BIN)/ruff check .

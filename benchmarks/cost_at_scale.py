@@ -1,11 +1,12 @@
-"""What a large model over millions of passages costs: latency, memory, money; computed, and written to docs/scale.md.
+r"""Compute what a large model over millions of passages costs, and write docs/scale.md.
 
     python -m benchmarks.cost_at_scale
-    python -m benchmarks.cost_at_scale --parameters 7.2e9 --layers 32 --width 4096 --devices 1 --passages 1e6
+    python -m benchmarks.cost_at_scale --parameters 7.2e9 --layers 32 --width 4096 --devices 1 \
+        --passages 1e6
 
-What can be measured on a small machine is taken from `benchmarks/results/`: bytes of a key, latency and size of an
-index by number of passages. What cannot is an assumption with a name and an option: the devices, how much of them is
-reached, tokens per forward, prices. The page shows both, apart.
+Whatever can be measured on a small machine is taken from `benchmarks/results/`: bytes of a key,
+latency and size of an index by number of passages. The rest are assumptions, each with an option:
+the devices, how much of them is reached, tokens per forward, prices. The page keeps the two apart.
 """
 
 from __future__ import annotations
@@ -85,25 +86,32 @@ class Setting:
     def check(self) -> None:
         """Raise ``InputError`` if a number makes no sense."""
         for name, value in vars(self).items():
-            least = 0 if name in ("all_reduce", "known_passages") or name.endswith("_price") else 1e-9
+            least = (
+                0 if name in ("all_reduce", "known_passages") or name.endswith("_price") else 1e-9
+            )
             if not least <= value < math.inf:
-                raise InputError(f"--{_option(name)} {value:g} must be {'positive' if least else 'at least 0'}")
+                raise InputError(
+                    f"--{_option(name)} {value:g} must be {'positive' if least else 'at least 0'}"
+                )
         for name in ("reached_bandwidth", "reached_flops", "known_passages"):
             if getattr(self, name) > 1:
                 raise InputError(f"--{_option(name)} {getattr(self, name):g} is a share: at most 1")
         if self.answer_tokens >= self.context:
             raise InputError(
-                f"--answer-tokens {self.answer_tokens} leaves no room for a prompt in --context {self.context}"
+                f"--answer-tokens {self.answer_tokens} leaves no room for a prompt in --context "
+                f"{self.context}"
             )
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What `benchmarks/results/` holds.
+    """Figures from `benchmarks/results/`.
 
     Args:
-        key_overhead: bytes of a token beside the numbers of its key, by format: scale, token, offsets.
-        latency: p95 in milliseconds of a search over the largest measured number of passages, by kind of search.
+        key_overhead: bytes of a token apart from the numbers of its key, by format: scale, token,
+            offsets.
+        latency: p95 in milliseconds of a search over the largest measured number of passages, by
+            kind of search.
         largest: that number.
         index_bytes: bytes of an index for each passage, vectors included.
     """
@@ -115,12 +123,15 @@ class Measured:
 
 
 def forward_seconds(setting: Setting, tokens: float) -> float:
-    """Return the time of a forward over ``tokens`` tokens: weights are read once, each token is computed.
+    """Return the seconds of a forward over ``tokens`` tokens.
 
-    The larger of both counts (a roofline), and two all-reduces for each layer are added. Attention to the context is
-    left out: at a few thousand tokens it is small beside the weights.
+    The larger of two times counts (a roofline): reading the weights once, and computing each token.
+    Two all-reduces for each layer are added. Attention to the context is left out: at a few
+    thousand tokens it is small compared with the weights.
     """
-    read = setting.parameters * setting.weight_bytes / (setting.bandwidth * setting.reached_bandwidth)
+    read = (
+        setting.parameters * setting.weight_bytes / (setting.bandwidth * setting.reached_bandwidth)
+    )
     computed = 2 * setting.parameters * tokens / (setting.flops * setting.reached_flops)
     shared = 2 * setting.layers * setting.all_reduce if setting.devices > 1 else 0
     return max(read, computed) / setting.devices + shared
@@ -128,14 +139,16 @@ def forward_seconds(setting: Setting, tokens: float) -> float:
 
 def key_bytes(setting: Setting, measured: Measured, key_format: str) -> float:
     """Return the bytes of the keys of one passage."""
-    return setting.passage_tokens * (setting.width * NUMBER_BYTES[key_format] + measured.key_overhead[key_format])
+    return setting.passage_tokens * (
+        setting.width * NUMBER_BYTES[key_format] + measured.key_overhead[key_format]
+    )
 
 
 def batch_seconds(setting: Setting, rows: int, draft: int) -> float:
-    """Return the time of ``rows`` answers that are decoded together, from the first prompt to the last token.
+    """Return the seconds of ``rows`` answers decoded together, from first prompt to last token.
 
-    Prompts are read one after the other, with the passages whose keys are not known. Then every forward yields a token
-    of every row, or with drafts ``tokens_per_forward``.
+    Prompts are read one after the other, with the passages whose keys are not known. Then every
+    forward yields one token of every row, or ``tokens_per_forward`` with drafts.
 
     Args:
         setting: the model, the machine and the load.
@@ -150,79 +163,88 @@ def batch_seconds(setting: Setting, rows: int, draft: int) -> float:
 
 
 def unknown_tokens(setting: Setting) -> float:
-    """Return the tokens of one request's passages that the model has to read because their keys are not known."""
+    """Return the number of tokens in passages of one request whose keys are not known."""
     return setting.request_passages * (1 - setting.known_passages) * setting.passage_tokens
 
 
 def page(setting: Setting, measured: Measured, command: str) -> str:
     """Return the page."""
-    billions, millions = f"{setting.parameters / 1e9:.0f} billion", f"{setting.passages / 1e6:g} million"
+    billions, millions = (
+        f"{setting.parameters / 1e9:.0f} billion",
+        f"{setting.passages / 1e6:g} million",
+    )
     prompt, read = setting.context - setting.answer_tokens, unknown_tokens(setting)
-    searched = setting.request_passages * setting.passage_tokens * setting.width * 4  # float32 while it is searched
+    # float32 while it is searched
+    searched = setting.request_passages * setting.passage_tokens * setting.width * 4
     searching = 1000 * searched / (setting.bandwidth * setting.reached_bandwidth)
     reading = 1000 * forward_seconds(setting, read)
     index, of_index = setting.passages * measured.index_bytes, measured.index_bytes
     index_price = index / 1e9 * setting.memory_price
-    of_request = setting.known_passages * setting.request_passages * key_bytes(setting, measured, "int8")
+    of_request = (
+        setting.known_passages * setting.request_passages * key_bytes(setting, measured, "int8")
+    )
     return f"""# At scale
-
-What a model of {billions} parameters on {setting.devices} devices costs over {millions} passages. **Computed, not
-measured: no such machine was at hand.** Written by
+ What a model of {billions} parameters on {setting.devices} devices costs over {millions} passages.
+**Computed, not measured: no such machine was at hand.** Written by
 
 ```
 {command}
 ```
 
-Every number follows from what was measured and what is assumed, both below; every assumption is an option of the
-command. Prices are in the currency of the assumed ones.
+Every number follows from what was measured and what is assumed, both below; every assumption is an
+option of the command. Prices are in the currency of the assumed ones.
 
 ## One forward
 
 {_table(_forwards(setting))}
-As long as the weights take longer to read than the tokens to compute, drafted tokens are free. Beyond, a draft must
-yield what it costs.
+As long as the weights take longer to read than the tokens to compute, drafted tokens are free.
+Beyond, a draft must yield what it costs.
 
 ## Answers
 
-{prompt:,} tokens of prompt, {setting.answer_tokens} of answer; with drafts {setting.tokens_per_forward:g} tokens per
-forward, and {setting.known_passages:.0%} of the passages' keys known:
+{prompt:,} tokens of prompt, {setting.answer_tokens} of answer; with drafts
+{setting.tokens_per_forward:g} tokens per forward, and {setting.known_passages:.0%} of the passages'
+keys known:
 
 {_table(_answers(setting))}
-Reading the other passages, {read:,.0f} tokens for each request, takes {reading:.0f} ms. The token search reads
-{_size(searched)} of keys, {searching:.2f} ms on one device. With many rows short drafts are the better ones:
-`adaptive_draft` chooses by what a wide forward costs.
+Reading the other passages, {read:,.0f} tokens for each request, takes {reading:.0f} ms. The token
+search reads {_size(searched)} of keys, {searching:.2f} ms on one device. With many rows short
+drafts are the better ones: `adaptive_draft` chooses by what a wide forward costs.
 
 ## Memory
 
 {_table(_memory(setting, searched))}
-The passage index (text, keywords, vectors) takes {_size(index)}; all of it in main memory would cost {index_price:.2f}
-an hour, beside {setting.devices * setting.device_price:.2f} for the devices. It is memory-mapped and need not be there
-as a whole.
+The passage index (text, keywords, vectors) takes {_size(index)}; all of it in main memory would
+cost {index_price:.2f} an hour, beside {setting.devices * setting.device_price:.2f} for the devices.
+It is memory-mapped and need not be there as a whole.
 
 ## Keys on disk
 
 {_table(_keys(setting, measured))}
-One request reads {_size(of_request)} of `int8` keys, where they are known. What is asked about often is worth storing;
-the rest is read by the model when it is first found, and kept in memory.
+One request reads {_size(of_request)} of `int8` keys, where they are known. What is asked about
+often is worth storing; the rest is read by the model when it is first found, and kept in memory.
 
 ## First-stage search
 
 {_table(_searches(setting, measured))}
-In proportion is the worst case: between 25,000 and {measured.largest:,} passages keyword search grew by less, and
-clustered vectors are searched in a share of their clusters ([retrieval.md](retrieval.md)). Exact vectors do grow in
-proportion: so many of them want clusters, or a vector store on machines of its own ([stores.md](stores.md)).
+In proportion is the worst case: between 25,000 and {measured.largest:,} passages keyword search
+grew by less, and clustered vectors are searched in a share of their clusters
+([retrieval.md](retrieval.md)). Exact vectors do grow in proportion: so many of them want clusters,
+or a vector store on machines of its own ([stores.md](stores.md)).
 
 ## Measured
 
-`benchmarks/results/scale.json`, `key_precision.json`: p95 of searches over {measured.largest:,} passages on two cores;
-{of_index:,.0f} bytes of index for a passage, with vectors of 384 dimensions; beside its numbers a key takes
-{measured.key_overhead["fp16"]:.0f} bytes in `fp16` and {measured.key_overhead["int8"]:.0f} in `int8`.
+`benchmarks/results/scale.json`, `key_precision.json`: p95 of searches over {measured.largest:,}
+passages on two cores; {of_index:,.0f} bytes of index for a passage, with vectors of 384 dimensions;
+beside its numbers a key takes {measured.key_overhead["fp16"]:.0f} bytes in `fp16` and
+{measured.key_overhead["int8"]:.0f} in `int8`.
 
 ## Assumed
 
-{_table([{"option": f"`--{_option(name)}`", "value": f"{value:,g}"} for name, value in vars(setting).items()])}
-Tokens per forward decide, and belong to model, passages and settings: `python -m benchmarks.speed --model M` measures
-them. The paper reports 1.8 times the speed of the model alone for 70 billion parameters on biographies.
+{_table(_assumptions(setting))}
+Tokens per forward decide, and belong to model, passages and settings:
+`python -m benchmarks.speed --model M` measures them. The paper reports 1.8 times the speed of the
+model alone for 70 billion parameters on biographies.
 """
 
 
@@ -253,7 +275,14 @@ def _answers(setting: Setting) -> list[dict[str, Any]]:
 
 def _memory(setting: Setting, searched: float) -> list[dict[str, Any]]:
     weights = setting.parameters * setting.weight_bytes
-    cache = 2 * setting.layers * setting.kv_width * setting.weight_bytes * setting.context * setting.rows
+    cache = (
+        2
+        * setting.layers
+        * setting.kv_width
+        * setting.weight_bytes
+        * setting.context
+        * setting.rows
+    )
     keys = setting.rows * searched
     parts = {
         "weights": weights,
@@ -289,6 +318,13 @@ def _searches(setting: Setting, measured: Measured) -> list[dict[str, Any]]:
     ]
 
 
+def _assumptions(setting: Setting) -> list[dict[str, Any]]:
+    return [
+        {"option": f"`--{_option(name)}`", "value": f"{value:,g}"}
+        for name, value in vars(setting).items()
+    ]
+
+
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     return report.markdown(rows, list(rows[0]))
 
@@ -305,7 +341,7 @@ def _size(num_bytes: float) -> str:
 
 
 def read_measured(folder: Path) -> Measured:
-    """Read what the other benchmarks have measured.
+    """Read the results of the other benchmarks.
 
     Raises:
         InputError: if a result is missing; the message names the command that measures it.
@@ -327,23 +363,33 @@ def read_measured(folder: Path) -> Measured:
 def _read(folder: Path, name: str) -> list[dict[str, Any]]:
     path = folder / f"{name}.json"
     if not path.is_file():
-        raise InputError(f"{path.name} is not in {folder.name}: python -m benchmarks.{name} measures it")
+        raise InputError(
+            f"{path.name} is not in {folder.name}: python -m benchmarks.{name} measures it"
+        )
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
     return rows
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compute, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, value in vars(Setting()).items():
-        parser.add_argument(f"--{_option(name)}", type=type(value), default=value, help=f"default: {value:g}")
-    parser.add_argument("--results", type=Path, default=report.RESULTS, help="folder of measured results")
+        parser.add_argument(
+            f"--{_option(name)}", type=type(value), default=value, help=f"default: {value:g}"
+        )
+    parser.add_argument(
+        "--results", type=Path, default=report.RESULTS, help="folder of measured results"
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args(argv)
     setting = Setting(**{name: getattr(arguments, name) for name in vars(Setting())})
     setting.check()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(page(setting, read_measured(arguments.results), report.command()), encoding="utf-8")
+    arguments.out.write_text(
+        page(setting, read_measured(arguments.results), report.command()), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

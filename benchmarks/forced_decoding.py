@@ -1,16 +1,16 @@
-"""Tokens per forward when the answer is given: the copying machinery alone, whatever the model would have said.
+"""Measure tokens per forward when the answer is given: drafting alone, whatever the model says.
 
-    python -m benchmarks.forced_decoding                              # answers to questions of the shipped corpus
-    python -m benchmarks.forced_decoding --references FILE.jsonl      # {"prompt", "passages", "reference"} a line
+    python -m benchmarks.forced_decoding                          # questions on the shipped corpus
+    python -m benchmarks.forced_decoding --references FILE.jsonl  # prompt, passages, reference
 
-The logits are forced along the reference, so every way of drafting is verified against the same text. The oracle knows
-the reference: at every step it copies the longest piece that stands in the passages, 64 tokens at most, and takes one
-forward for it, or two as the published schedule does. ``lossless`` drafts as much as pays on this device, or always 64
-tokens, which costs more time for fewer forwards.
+The logits are forced along the reference, so every way of drafting is verified against the same
+text. The oracle knows the reference: at every step it copies the longest span that stands in the
+passages, at most 64 tokens, in one forward, or in two as the published schedule does. ``lossless``
+drafts as much as pays on this device, or always 64 tokens, which takes more time in fewer forwards.
 
-Would a tree of several drafts pay, verified in one forward? "Suffix match" drafts from where the text so far stood
-before, and from nowhere else; the best of several such places, chosen with hindsight, is what a tree of them could save
-at most.
+Would a tree of several drafts, verified in one forward, pay? "Suffix match" drafts only from places
+where the end of the text so far occurred before. The best of several such places, chosen with
+hindsight, bounds what a tree of them could save.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ from transformers import LogitsProcessor, LogitsProcessorList
 import nest_demo
 from benchmarks import report, rivals
 from nest_engine import NestEngine, Passage
+from nest_engine.decoding.suffix_match import SEPARATOR, SUFFIX_TOKENS, SuffixMatcher
 from nest_engine.errors import InputError
+from nest_engine.generation.request import prepare
+from nest_engine.generation.run import Run
 from nest_engine.retrieval import BM25Retriever
-from nest_engine.run import Run
-from nest_engine.suffix_match import SEPARATOR, SUFFIX_TOKENS, SuffixMatcher
 
 LONGEST = 64
 _FORCED = 1e4  # logit above all others
@@ -61,7 +62,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Forced:
-    """What it took to decode an answer: tokens, forwards after the prompt's, spans, tokens drafted in vain."""
+    """What it took to decode an answer; ``forwards`` come after the prompt's.
+
+    ``rejected`` counts the drafted tokens that verification rejected.
+    """
 
     tokens: int
     forwards: int
@@ -70,7 +74,7 @@ class Forced:
 
 
 class _Force:
-    """Turns any logits into certainty about the next token of the reference."""
+    """Replaces any logits by certainty about the next token of the reference."""
 
     def __init__(self, num_prompt: int, answer: Sequence[int]) -> None:
         self._num_prompt, self._answer = num_prompt, answer
@@ -87,16 +91,22 @@ class _ForceRows(LogitsProcessor):
         self._force = force
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        return torch.stack([self._force(row.tolist(), row_V) for row, row_V in zip(input_ids, scores, strict=True)])
+        return torch.stack(
+            [self._force(row.tolist(), row_V) for row, row_V in zip(input_ids, scores, strict=True)]
+        )
 
 
-def ours(engine: NestEngine, reference: Reference, *, in_prompt: bool = False, **settings: Any) -> Forced:
-    """Decode by ``lossless``: drafts from passages and text, verified against the reference alone."""
+def ours(
+    engine: NestEngine, reference: Reference, *, in_prompt: bool = False, **settings: Any
+) -> Forced:
+    """Decode by ``lossless``: drafts from passages and text, verified against the reference."""
     answer = answer_ids(engine, reference)
     config = engine.config.replace(method="lossless", max_new_tokens=len(answer), **settings)
     prompt = reference.prompt_with_passages if in_prompt else reference.prompt
-    [request] = engine.prepare([prompt], [reference.passages], [None], config)
-    request = dataclasses.replace(request, process_logits=_Force(len(request.tokens.token_ids), answer))
+    [request] = prepare(engine, [prompt], [reference.passages], [None], config)
+    request = dataclasses.replace(
+        request, process_logits=_Force(len(request.tokens.token_ids), answer)
+    )
     run = Run(engine.language_model, engine.key_cache, eos_ids=frozenset())
     [decoding] = run.enter([request])
     for _ in run.steps():
@@ -105,7 +115,9 @@ def ours(engine: NestEngine, reference: Reference, *, in_prompt: bool = False, *
         raise AssertionError("the decoded answer is not the reference")
     decoded = decoding.answer
     stats = decoded.stats()
-    return Forced(len(answer), stats.steps, len(decoded.spans), stats.drafted_tokens - stats.accepted_tokens)
+    return Forced(
+        len(answer), stats.steps, len(decoded.spans), stats.drafted_tokens - stats.accepted_tokens
+    )
 
 
 def prompt_lookup(engine: NestEngine, reference: Reference) -> Forced:
@@ -126,14 +138,16 @@ def prompt_lookup(engine: NestEngine, reference: Reference) -> Forced:
 
 
 def oracle(engine: NestEngine, reference: Reference) -> Forced:
-    """Copy the longest piece at every step: what no way of drafting can beat."""
+    """Copy the longest span at every step: no way of drafting can do better."""
     answer = answer_ids(engine, reference)
     encode = engine.language_model.tokenizer.encode_passage
     passages = [encode(passage).token_ids for passage in reference.passages]
     position = forwards = spans = 0
     while position < len(answer):
         longest = max(
-            _common(answer[position:], passage[start:]) for passage in passages for start in range(len(passage))
+            _common(answer[position:], passage[start:])
+            for passage in passages
+            for start in range(len(passage))
         )
         spans += longest > 1
         position += max(longest, 1)
@@ -142,22 +156,32 @@ def oracle(engine: NestEngine, reference: Reference) -> Forced:
 
 
 def suffix_match(engine: NestEngine, reference: Reference, num_places: int) -> Forced:
-    """Draft from places where the text so far stood before; the best of ``num_places`` stands, chosen with hindsight.
+    """Draft from places where the end of the text occurred before.
 
-    Places count once for each token that follows there: a tree has a branch for each.
+    The best of ``num_places`` is chosen with hindsight. Places with the same next token count once,
+    because a tree has one branch for them.
     """
     lm: Any = engine.language_model
     answer = answer_ids(engine, reference)
-    passages = [lm.tokenizer.encode_passage(passage).token_ids for passage in reversed(reference.passages)]
+    passages = [
+        lm.tokenizer.encode_passage(passage).token_ids for passage in reversed(reference.passages)
+    ]
     matcher = SuffixMatcher(token for passage in passages for token in (*passage, SEPARATOR))
     matcher.extend(lm.tokenizer.encode_prompt(reference.prompt).token_ids)
     position = forwards = spans = rejected = 0
     while position < len(answer):
         token, rest = answer[position], answer[position + 1 :]
-        matches = sorted(matcher.matches([*matcher.tokens[-SUFFIX_TOKENS:], token]), key=lambda match: -match.length)
+        matches = sorted(
+            matcher.matches([*matcher.tokens[-SUFFIX_TOKENS:], token]),
+            key=lambda match: -match.length,
+        )
         drafts: dict[int, list[int]] = {}
         for match in matches:
-            draft = list(takewhile(SEPARATOR.__ne__, matcher.continuation(match.position, token, LONGEST - 1)))
+            draft = list(
+                takewhile(
+                    SEPARATOR.__ne__, matcher.continuation(match.position, token, LONGEST - 1)
+                )
+            )
             if draft and len(drafts) < num_places:
                 drafts.setdefault(draft[0], draft)
         longest = max((_common(rest, draft) for draft in drafts.values()), default=0)
@@ -170,29 +194,43 @@ def suffix_match(engine: NestEngine, reference: Reference, num_places: int) -> F
 
 
 def answer_ids(engine: NestEngine, reference: Reference) -> list[int]:
-    """Return the reference as the tokens that follow the prompt."""
+    """Return the tokens of the reference, as they follow the prompt."""
     encode = engine.language_model.tokenizer.encode_prompt
-    return list(encode(reference.prompt + reference.text).token_ids[len(encode(reference.prompt).token_ids) :])
+    return list(
+        encode(reference.prompt + reference.text).token_ids[
+            len(encode(reference.prompt).token_ids) :
+        ]
+    )
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:
     pairs = zip(left[:LONGEST], right, strict=False)
-    return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right), LONGEST))
+    return next(
+        (number for number, (a, b) in enumerate(pairs) if a != b),
+        min(len(left), len(right), LONGEST),
+    )
 
 
 def read_references(path: Path | None, engine: NestEngine, num_passages: int) -> list[Reference]:
     """Read references; without a file, those about the shipped corpus.
 
     Raises:
-        InputError: if a line is no reference.
+        InputError: if a line is not a reference.
     """
     if path is None:
         retriever = BM25Retriever(nest_demo.load_passages())
-        lines = (Path(__file__).parent / "references.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (
+            (Path(__file__).parent / "references.jsonl").read_text(encoding="utf-8").splitlines()
+        )
         records = [json.loads(line) for line in lines]
         found = retriever.retrieve([record["question"] for record in records], num_passages)
         return [
-            _reference(engine, engine.format_question(record["question"]), passages, " " + record["reference"])
+            _reference(
+                engine,
+                engine.format_question(record["question"]),
+                passages,
+                " " + record["reference"],
+            )
             for record, passages in zip(records, found, strict=True)
         ]
     references = []
@@ -207,31 +245,45 @@ def read_references(path: Path | None, engine: NestEngine, num_passages: int) ->
             ]
             references.append(_reference(engine, record["prompt"], passages, record["reference"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: expected prompt, passages and reference ({error!r})") from error
+            raise InputError(
+                f"{path}, line {number}: expected prompt, passages and reference ({error!r})"
+            ) from error
     return references
 
 
-def _reference(engine: NestEngine, prompt: str, passages: Sequence[Passage], text: str) -> Reference:
-    [request] = engine.prepare([prompt], [passages], [prompt], engine.config.replace(method="ra"))
+def _reference(
+    engine: NestEngine, prompt: str, passages: Sequence[Passage], text: str
+) -> Reference:
+    [request] = prepare(engine, [prompt], [passages], [prompt], engine.config.replace(method="ra"))
     return Reference(prompt, request.prompt, passages, text)
 
 
 def main() -> None:
     """Decode every reference in every way, print the table, write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--references", type=Path, help="JSONL of prompt, passages, reference")
     parser.add_argument("--model", help="hub id or folder; default: the shipped model")
-    parser.add_argument("--passages", type=int, default=10, help="passages for each shipped question (default: 10)")
-    parser.add_argument("--out", type=Path, default=report.RESULTS, help="folder for forced_decoding.json")
+    parser.add_argument(
+        "--passages", type=int, default=10, help="passages for each shipped question (default: 10)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=report.RESULTS, help="folder for forced_decoding.json"
+    )
     arguments = parser.parse_args()
     engine = (
-        NestEngine.from_pretrained(arguments.model, dtype=torch.float32) if arguments.model else nest_demo.load_engine()
+        NestEngine.from_pretrained(arguments.model, dtype=torch.float32)
+        if arguments.model
+        else nest_demo.load_engine()
     )
     references = read_references(arguments.references, engine, arguments.passages)
     ways: dict[str, Callable[[Reference], Forced]] = {
         "oracle": lambda reference: oracle(engine, reference),
         "lossless": lambda reference: ours(engine, reference),
-        "lossless, always 64 tokens": lambda reference: ours(engine, reference, adaptive_draft=False),
+        "lossless, always 64 tokens": lambda reference: ours(
+            engine, reference, adaptive_draft=False
+        ),
         "lossless, passages in prompt": lambda reference: ours(engine, reference, in_prompt=True),
         "prompt lookup, passages in prompt": lambda reference: prompt_lookup(engine, reference),
         "suffix match": lambda reference: suffix_match(engine, reference, 1),
@@ -247,7 +299,9 @@ def main() -> None:
     for name, forced in results.items():
         rows.append(_row(name, forced, _per_forward(forced), best))
         if name in ("oracle", "lossless"):
-            twice = sum(each.tokens for each in forced) / sum(each.forwards + each.spans for each in forced)
+            twice = sum(each.tokens for each in forced) / sum(
+                each.forwards + each.spans for each in forced
+            )
             rows.append(_row(f"{name}, two forwards per span", forced, twice, best))
     report.show(f"Forced decoding of {len(references)} references", rows, list(rows[0]))
     setting = {"references": str(arguments.references or "shipped"), "passages": arguments.passages}

@@ -1,12 +1,13 @@
-"""Milliseconds of a forward by its width: plain, over a static cache, and as fast as the memory could give the weights.
+"""Measure forwards by their width: plain, over a static cache, and the bound set by the memory.
 
-    python -m benchmarks.forward_time                    # a model of 7 billion random weights, bfloat16, on a GPU
+    python -m benchmarks.forward_time         # 7 billion random weights, bfloat16, on a GPU
     python -m benchmarks.forward_time --shape small --device cpu --dtype float32
 
-A draft of a few tokens costs a large model hardly more than one token, because every weight has to be read once
-either way: the bound is the bytes of the weights and of the context's keys and values over the memory's bandwidth,
-which is measured by copying unless it is given. transformers' `generate`, plain and (on a GPU) compiled, is there as
-milliseconds per token. All take turns, and medians are shown.
+A draft of a few tokens costs a large model hardly more than one token, because every weight has to
+be read once either way. The bound is the size of the weights and of the context's keys and values,
+divided by the memory's bandwidth, which is measured by copying unless it is given. The table also
+gives transformers' `generate`, plain and (on a GPU) compiled, in milliseconds per token. All take
+turns, and the figures are medians.
 """
 
 from __future__ import annotations
@@ -27,9 +28,16 @@ import nest_demo
 from benchmarks import report
 from nest_engine import NestError
 from nest_engine.errors import InputError
-from nest_engine.language_model import HuggingFaceLanguageModel
+from nest_engine.models.huggingface import HuggingFaceLanguageModel
 
-COLUMNS = ("tokens", "plain, ms", "static cache, ms", "bound, ms", "static / bound", "plain / static")
+COLUMNS = (
+    "tokens",
+    "plain, ms",
+    "static cache, ms",
+    "bound, ms",
+    "static / bound",
+    "plain / static",
+)
 GENERATE = ("generate", "generate, compiled")
 SHAPES = {
     "7b": {
@@ -53,27 +61,35 @@ _COPIED = 2**28  # bytes, for measuring the bandwidth: more than any cache holds
 
 
 def random_model(shape: str, dtype: str, device: str, context: int) -> PreTrainedModel:
-    """Return a model of random weights, made where it stays."""
+    """Return a model with random weights, created on its device."""
     config = MistralConfig(
-        **SHAPES[shape], sliding_window=None, max_position_embeddings=max(4096, 2 * context), eos_token_id=None
+        **SHAPES[shape],
+        sliding_window=None,
+        max_position_embeddings=max(4096, 2 * context),
+        eos_token_id=None,
     )
     with torch.device(device):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=getattr(torch, dtype)
+        )
     return model.eval()
 
 
 def bytes_of_a_forward(model: PreTrainedModel, context: int) -> int:
-    """Return what every forward has to read: the weights, but of the input embeddings a row, and the context."""
+    """Return the bytes that every forward reads: weights, without embeddings, and context."""
     config: Any = model.config
     embeddings: Any = model.get_input_embeddings()
     weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     weights -= embeddings.weight.numel() * embeddings.weight.element_size()
     kv_width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
-    return int(weights + 2 * config.num_hidden_layers * kv_width * context * embeddings.weight.element_size())
+    return int(
+        weights
+        + 2 * config.num_hidden_layers * kv_width * context * embeddings.weight.element_size()
+    )
 
 
 def measured_bandwidth(device: str) -> float:
-    """Return the memory's bandwidth in bytes/s: what copying reaches, each byte read and written."""
+    """Return the memory's bandwidth in bytes/s, reading and writing, as copying reaches it."""
     source = torch.empty(_COPIED, dtype=torch.uint8, device=device).zero_()
     target = torch.empty_like(source)
     seconds = []
@@ -87,9 +103,18 @@ def measured_bandwidth(device: str) -> float:
 
 
 def measure(
-    model: PreTrainedModel, widths: Sequence[int], *, context: int, generated: int, repeats: int, device: str
+    model: PreTrainedModel,
+    widths: Sequence[int],
+    *,
+    context: int,
+    generated: int,
+    repeats: int,
+    device: str,
 ) -> dict[tuple[str, int], float]:
-    """Return the median seconds of a forward by kind and width, and of a generated token by kind (width 1)."""
+    """Return the median seconds of a forward, by kind and width.
+
+    For ``generate`` it is the time of one token, at width 1.
+    """
     tokenizer = AutoTokenizer.from_pretrained(nest_demo.model_path())
     kinds = {
         "plain": HuggingFaceLanguageModel(model, tokenizer),
@@ -101,7 +126,8 @@ def measure(
     def forward(kind: str, width: int) -> float:
         session = sessions[kind]
         session.truncate([context])
-        float(session.extend([[7] * width])[0].logits_TV[-1, 0])  # reading a number waits for the device
+        # Reading a number waits for the device.
+        float(session.extend([[7] * width])[0].logits_TV[-1, 0])
         return 1.0
 
     def generate(**options: Any) -> float:
@@ -126,9 +152,8 @@ def measure(
     if device == "cuda":  # elsewhere transformers does not compile
         runs["generate, compiled", 1] = lambda: generate(cache_implementation="static")
     seconds: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
-    for repeat in track(
-        range(-2, repeats), "Measuring"
-    ):  # the first two times graphs are captured and code is compiled
+    # The first two rounds capture graphs and compile code.
+    for repeat in track(range(-2, repeats), "Measuring"):
         for name, run in runs.items():
             start = time.perf_counter()
             units = run()
@@ -137,7 +162,9 @@ def measure(
     return {name: statistics.median(each) for name, each in seconds.items()}
 
 
-def table(seconds: dict[tuple[str, int], float], widths: Sequence[int], bound: float) -> list[dict[str, Any]]:
+def table(
+    seconds: dict[tuple[str, int], float], widths: Sequence[int], bound: float
+) -> list[dict[str, Any]]:
     """Return a row for each width, in milliseconds."""
     rows = []
     for width in widths:
@@ -157,15 +184,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--shape", choices=SHAPES, default="7b", help="of the model (default: 7b)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
-    parser.add_argument("--context", type=int, default=1024, help="tokens before the draft (default: 1024)")
-    parser.add_argument("--widest", type=int, default=64, help="tokens of the widest draft (default: 64)")
-    parser.add_argument("--generated", type=int, default=64, help="tokens for generate (default: 64)")
+    parser.add_argument(
+        "--context", type=int, default=1024, help="tokens before the draft (default: 1024)"
+    )
+    parser.add_argument(
+        "--widest", type=int, default=64, help="tokens of the widest draft (default: 64)"
+    )
+    parser.add_argument(
+        "--generated", type=int, default=64, help="tokens for generate (default: 64)"
+    )
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--bandwidth", type=float, help="of the memory, bytes/s; measured when left out")
-    parser.add_argument("--out", type=Path, default=report.RESULTS, help="folder for forward_time.json")
+    parser.add_argument(
+        "--bandwidth", type=float, help="of the memory, bytes/s; measured when left out"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=report.RESULTS, help="folder for forward_time.json"
+    )
     arguments = parser.parse_args(argv)
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("there is no CUDA device here; give --device cpu, and --shape small with it")
+        raise InputError(
+            "there is no CUDA device here; give --device cpu, and --shape small with it"
+        )
     for name in ("context", "widest", "generated", "repeats"):
         if getattr(arguments, name) < 1:
             raise InputError(f"--{name} is {getattr(arguments, name)}; give at least 1")
@@ -188,7 +227,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     report.show(f"A forward by its width; {title}", rows, COLUMNS)
     names = ("shape", "device", "dtype", "context", "generated", "repeats")
     setting = {name: getattr(arguments, name) for name in names} | {"bandwidth": bandwidth}
-    report.write("forward_time", setting | {f"{kind}, ms": ms for kind, ms in generate_ms.items()}, rows, arguments.out)
+    report.write(
+        "forward_time",
+        setting | {f"{kind}, ms": ms for kind, ms in generate_ms.items()},
+        rows,
+        arguments.out,
+    )
 
 
 def _wait(device: str) -> None:

@@ -1,11 +1,12 @@
-"""What the number format of stored keys changes: float32 in memory, fp16 and int8 on disk.
+"""Measure the effect of the number format of keys: float32 in memory, fp16 and int8 on disk.
 
-    python -m benchmarks.key_precision                                    # the shipped model, corpus and questions
+    python -m benchmarks.key_precision                       # the shipped model, corpus, questions
     python -m benchmarks.key_precision --articles wiki.jsonl.xz --model HuggingFaceTB/SmolLM2-360M
 
-The model is led along the beginnings of documents, with the document among the passages and without (as for
-`nest tune`), and p_M before each token is compared with p_M by float32 keys: their total-variation distance, half the
-sum of all differences, is the share of draws that could differ. Then questions are answered, greedily.
+The model predicts the beginnings of documents, with the document among the passages and without (as
+for `nest tune`). Before each token, p_M is compared with p_M by float32 keys. Their total-variation
+distance, half the sum of all differences, is the share of draws that could differ. Then questions
+are answered greedily.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from benchmarks import quality, report
 from benchmarks.speed import questions_about
 from nest_demo.training_data import read_articles
 from nest_engine import KeyCache, KeyStore, NestEngine, NestError, Passage
-from nest_engine.conditions import CONDITIONS
-from nest_engine.key_store import KEY_FORMATS, encode_passages
+from nest_engine.datastore.key_store import KEY_FORMATS
+from nest_engine.datastore.passage_keys import encode_passages
+from nest_engine.evaluation.conditions import CONDITIONS
+from nest_engine.evaluation.samples import Sample, make_samples
+from nest_engine.generation.request import prepare
+from nest_engine.generation.scoring import ForcedText
 from nest_engine.retrieval import BM25Retriever
-from nest_engine.scoring import ForcedText
-from nest_engine.tuning import Sample, make_samples
 
 FLOAT32 = "float32"
 COLUMNS = (
@@ -52,13 +55,17 @@ COLUMNS = (
 
 @dataclass
 class Predictions:
-    """What was predicted along texts by keys of one format."""
+    """The predictions along texts by keys of one format, compared with float32."""
 
     distances: list[Tensor] = field(default_factory=list)
     agreements: list[Tensor] = field(default_factory=list)
-    nlls: dict[str, list[Tensor]] = field(default_factory=lambda: {condition: [] for condition in CONDITIONS})
+    nlls: dict[str, list[Tensor]] = field(
+        default_factory=lambda: {condition: [] for condition in CONDITIONS}
+    )
 
-    def add(self, condition: str, probs_TV: Tensor, reference_TV: Tensor, targets: Sequence[int]) -> None:
+    def add(
+        self, condition: str, probs_TV: Tensor, reference_TV: Tensor, targets: Sequence[int]
+    ) -> None:
         """Compare p_M along a text with that of float32 keys."""
         self.distances.append(0.5 * (probs_TV - reference_TV).abs().sum(-1))
         self.agreements.append(probs_TV.argmax(-1) == reference_TV.argmax(-1))
@@ -68,7 +75,10 @@ class Predictions:
     def summary(self) -> dict[str, Any]:
         """Return the figures over all texts."""
         distances, agreements = torch.cat(self.distances), torch.cat(self.agreements)
-        perplexities = {f"perplexity, {c}": math.exp(float(torch.cat(nlls).mean())) for c, nlls in self.nlls.items()}
+        perplexities = {
+            f"perplexity, {c}": math.exp(float(torch.cat(nlls).mean()))
+            for c, nlls in self.nlls.items()
+        }
         return {
             "tokens": len(distances),
             "TV, mean": float(distances.mean()),
@@ -79,20 +89,24 @@ class Predictions:
 
 
 def hold_keys(engine: NestEngine, passages: Sequence[Passage], folder: Path) -> dict[str, KeyCache]:
-    """Compute the keys of passages and hold them in every format, float32 in memory, the others on disk."""
+    """Compute keys and hold them in every format: float32 in memory, the others on disk."""
     language_model, exact = engine.language_model, KeyCache(2**40)
     for passage in track(passages, "computing keys", console=Console(stderr=True)):
         [keys] = encode_passages(language_model, [passage])
         exact.put(language_model.fingerprint, passage, replace(keys, keys_TD=keys.keys_TD.float()))
     stores = {
-        key_format: KeyStore.build(folder / key_format, language_model, passages, key_format=key_format)
+        key_format: KeyStore.build(
+            folder / key_format, language_model, passages, key_format=key_format
+        )
         for key_format in KEY_FORMATS
     }
     return {FLOAT32: exact, **{name: KeyCache(0, store=store) for name, store in stores.items()}}
 
 
-def compare_keys(engine: NestEngine, passages: Sequence[Passage], exact: KeyCache, held: KeyCache) -> dict[str, float]:
-    """Return the size of keys and how far they are from those of float32, relative to their length."""
+def compare_keys(
+    engine: NestEngine, passages: Sequence[Passage], exact: KeyCache, held: KeyCache
+) -> dict[str, float]:
+    """Return the size of keys, and their distance from float32 keys, relative to their length."""
     model, errors, num_keys = engine.language_model.fingerprint, [], 0
     for passage in passages:
         wanted, found = exact.get(model, passage), held.get(model, passage)
@@ -110,12 +124,19 @@ def compare_keys(engine: NestEngine, passages: Sequence[Passage], exact: KeyCach
     }
 
 
-def predict(engine: NestEngine, samples: Sequence[Sample], held: dict[str, KeyCache]) -> dict[str, dict[str, float]]:
-    """Lead the model along texts by keys of every format; return the figures of each."""
+def predict(
+    engine: NestEngine, samples: Sequence[Sample], held: dict[str, KeyCache]
+) -> dict[str, dict[str, float]]:
+    """Predict texts by keys of every format; return the figures of each."""
     predictions = {name: Predictions() for name in held}
     for sample in track(samples, "predicting", console=Console(stderr=True)):
-        [request] = engine.prepare([sample.prompt], [sample.passages], [sample.query], engine.config)
-        forced = [ForcedText(engine.language_model, cache, request, sample.text) for cache in held.values()]
+        [request] = prepare(
+            engine, [sample.prompt], [sample.passages], [sample.query], engine.config
+        )
+        forced = [
+            ForcedText(engine.language_model, cache, request, sample.text)
+            for cache in held.values()
+        ]
         for pieces in zip(*(each.predict() for each in forced), strict=True):
             mixtures = [piece.mixture(engine.config).probs_QV for piece in pieces]
             for name, probs_TV in zip(held, mixtures, strict=True):
@@ -130,7 +151,7 @@ def answer(
     held: dict[str, KeyCache],
     max_new_tokens: int,
 ) -> dict[str, float]:
-    """Return, for keys of each format, the share of answers whose text and citations are those of float32."""
+    """Return, for each format, the share of answers identical to those by float32 keys."""
     same: dict[str, list[bool]] = {name: [] for name in held}
     for question, passages in track(
         list(zip(questions, found, strict=True)), "answering", console=Console(stderr=True)
@@ -139,41 +160,68 @@ def answer(
         for name, cache in held.items():
             by = NestEngine(engine.language_model, config=engine.config, key_cache=cache)
             prompt = by.format_question(question)
-            outputs.append(by.generate(prompt, passages=passages, query=question, max_new_tokens=max_new_tokens))
-            same[name].append((outputs[-1].text, outputs[-1].citations) == (outputs[0].text, outputs[0].citations))
+            outputs.append(
+                by.generate(
+                    prompt, passages=passages, query=question, max_new_tokens=max_new_tokens
+                )
+            )
+            same[name].append(
+                (outputs[-1].text, outputs[-1].citations) == (outputs[0].text, outputs[0].citations)
+            )
     return {name: statistics.mean(each) for name, each in same.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare the formats, print the table, write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--articles", type=Path, nargs="+", help='lines of {"title", "text"}, .xz and .gz too; default: shipped corpus'
+        "--articles",
+        type=Path,
+        nargs="+",
+        help='lines of {"title", "text"}, .xz and .gz too; default: shipped corpus',
     )
     parser.add_argument("--model", help="hub id or folder; default: the shipped model")
-    parser.add_argument("--passages", type=int, default=5000, help="cut from --articles (default: 5000)")
-    parser.add_argument("--texts", type=int, default=100, help="documents to predict, each twice (default: 100)")
+    parser.add_argument(
+        "--passages", type=int, default=5000, help="cut from --articles (default: 5000)"
+    )
+    parser.add_argument(
+        "--texts", type=int, default=100, help="documents to predict, each twice (default: 100)"
+    )
     parser.add_argument("--questions", type=int, default=40, help="to answer (default: 40)")
     parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--out", type=Path, default=report.RESULTS, help="folder for key_precision.json")
+    parser.add_argument(
+        "--out", type=Path, default=report.RESULTS, help="folder for key_precision.json"
+    )
     arguments = parser.parse_args(argv)
 
     engine = (
-        NestEngine.from_pretrained(arguments.model, dtype=torch.float32) if arguments.model else nest_demo.load_engine()
+        NestEngine.from_pretrained(arguments.model, dtype=torch.float32)
+        if arguments.model
+        else nest_demo.load_engine()
     )
     engine.config = engine.config.replace(method="nest")
     if arguments.articles:
-        passages = quality.corpus(read_articles(arguments.articles), frozenset(), arguments.passages)
+        passages = quality.corpus(
+            read_articles(arguments.articles), frozenset(), arguments.passages
+        )
         questions = questions_about([passage.title for passage in passages], arguments.questions)
     else:
         passages = nest_demo.load_passages()
-        questions = [shipped.question for shipped in nest_demo.load_questions()[: arguments.questions]]
+        questions = [
+            shipped.question for shipped in nest_demo.load_questions()[: arguments.questions]
+        ]
     engine.retriever = BM25Retriever(passages)
     samples = [
-        sample for sample in make_samples(engine, passages, arguments.texts) if sample.condition in CONDITIONS
+        sample
+        for sample in make_samples(engine, passages, arguments.texts)
+        if sample.condition in CONDITIONS
     ]  # whether passages also stand in the prompt says nothing about keys
     found = engine.retriever.retrieve(questions, engine.config.passages_to_find)
-    searched = [each for group in (*(sample.passages for sample in samples), *found) for each in group]
+    searched = [
+        each for group in (*(sample.passages for sample in samples), *found) for each in group
+    ]
     needed = list({(each.title, each.text): each for each in searched}.values())
 
     with tempfile.TemporaryDirectory() as folder:

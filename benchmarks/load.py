@@ -1,11 +1,12 @@
-"""Many streaming clients at once on a server of `nest serve`: is every answer the one it would be alone, and how soon?
+"""Load `nest serve` with many streaming clients: is every answer right, and how fast is it?
 
     python -m benchmarks.load --clients 16 --seconds 60
     python -m benchmarks.load --clients 32 --seconds 300 --leaving 0.2 --failing 0.1
 
-Every request has a twin: the same prompt, settings and seed, answered by ``engine.generate`` before the load begins.
-An answer that differs from its twin, or cites a passage that its request did not have, is an error, and the exit code
-is 1. The server runs in a process of its own, whose memory is looked at every second.
+Every request has a twin: the same prompt, settings and seed, answered by ``engine.generate`` before
+the load begins. An answer that differs from its twin, or cites a passage that its request did not
+have, is an error, and the exit code is 1. The server runs in a process of its own, whose memory is
+read every second.
 """
 
 from __future__ import annotations
@@ -38,11 +39,19 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"method": "nest"},
     {"method": "ra-nest", "temperature": 0.8, "seed": 1},
     {"method": "lossless"},
-    # With drafts of an adaptive length, which samples a seed gives depends on the measured speed of the process.
+    # With an adaptive draft length, the samples of a seed depend on the measured speed.
     {"method": "lossless", "temperature": 1.0, "seed": 2, "adaptive_draft": False},
     {"method": "lm", "temperature": 1.0, "seed": 3},
 )
-OUTCOMES = ("answered", "left", "search failed", "refused", "different", "foreign citations", "errors")
+OUTCOMES = (
+    "answered",
+    "left",
+    "search failed",
+    "refused",
+    "different",
+    "foreign citations",
+    "errors",
+)
 
 
 class Unreliable:
@@ -67,7 +76,7 @@ class Unreliable:
 
 @dataclass(frozen=True)
 class Twin:
-    """A request, and its answer when nobody else asks."""
+    """A request, and its answer without load."""
 
     question: str
     settings: dict[str, Any]
@@ -76,10 +85,10 @@ class Twin:
 
 @dataclass
 class Tally:
-    """What all clients saw; they share it.
+    """The figures of all clients, which share it.
 
     Args:
-        outcomes: number of requests by what became of them.
+        outcomes: number of requests by outcome.
         first_seconds: seconds to the first text of each answer.
         token_seconds: seconds for each further token, of each answer.
         tokens: tokens of complete answers.
@@ -101,19 +110,25 @@ class Tally:
 
 
 class Client(threading.Thread):
-    """Asks one question after the other until time is up, and leaves some answers half-read.
+    """Asks one question after another until time is up, and leaves some answers half-read.
 
     Args:
         port: where the server listens.
         twins: what to ask.
-        options: the command's.
+        options: the options of the command.
         tally: where to count.
         seed: of this client's choices.
         deadline: when to ask no more.
     """
 
     def __init__(
-        self, port: int, twins: Sequence[Twin], options: argparse.Namespace, tally: Tally, seed: int, deadline: float
+        self,
+        port: int,
+        twins: Sequence[Twin],
+        options: argparse.Namespace,
+        tally: Tally,
+        seed: int,
+        deadline: float,
     ) -> None:
         super().__init__(name=f"client-{seed}", daemon=True)
         self._port = port
@@ -139,13 +154,18 @@ class Client(threading.Thread):
         connection = http.client.HTTPConnection(HOST, self._port, timeout=SECONDS_TO_ANSWER)
         start = time.perf_counter()
         connection.request(
-            "POST", "/v1/chat/completions", json.dumps(self._body(twin)), {"Content-Type": "application/json"}
+            "POST",
+            "/v1/chat/completions",
+            json.dumps(self._body(twin)),
+            {"Content-Type": "application/json"},
         )
         response = connection.getresponse()
         if response.status != 200:
             error = json.loads(response.read())["error"]
             connection.close()
-            outcome = {"queue_full": "refused", "passage_search_failed": "search failed"}.get(error["code"])
+            outcome = {"queue_full": "refused", "passage_search_failed": "search failed"}.get(
+                error["code"]
+            )
             if outcome is None:
                 raise RuntimeError(error["message"])
             self._tally.count(outcome)
@@ -167,7 +187,9 @@ class Client(threading.Thread):
                 raise RuntimeError(event["error"]["message"])
             [choice] = event["choices"]
             text += choice["delta"].get("content", "")
-            citations += [annotation["nest"] for annotation in choice["delta"].get("annotations", ())]
+            citations += [
+                annotation["nest"] for annotation in choice["delta"].get("annotations", ())
+            ]
             first = first or (time.perf_counter() if text else None)
             is_complete |= choice["finish_reason"] is not None
         connection.close()
@@ -177,10 +199,14 @@ class Client(threading.Thread):
             self._tally.tokens += num_tokens
             if first is not None:
                 self._tally.first_seconds.append(first - start)
-                self._tally.token_seconds.append((time.perf_counter() - first) / max(num_tokens - 1, 1))
+                self._tally.token_seconds.append(
+                    (time.perf_counter() - first) / max(num_tokens - 1, 1)
+                )
 
     def _body(self, twin: Twin) -> dict[str, Any]:
-        sampling = {name: value for name, value in twin.settings.items() if name in ("temperature", "seed")}
+        sampling = {
+            name: value for name, value in twin.settings.items() if name in ("temperature", "seed")
+        }
         nest = {name: value for name, value in twin.settings.items() if name not in sampling}
         return {
             "model": MODEL,
@@ -191,13 +217,18 @@ class Client(threading.Thread):
             **sampling,
         }
 
-    def _compare(self, twin: Twin, text: str, citations: list[dict[str, Any]], is_complete: bool) -> None:
-        """Count an answer by whether it is its twin's."""
+    def _compare(
+        self, twin: Twin, text: str, citations: list[dict[str, Any]], is_complete: bool
+    ) -> None:
+        """Compare an answer with its twin's, and count the outcome."""
         expected = [citation.to_dict() for citation in twin.output.citations]
         offered = {passage.id for passage in twin.output.passages}
         if any(citation["passage_id"] not in offered for citation in citations):
             self._tally.count("foreign citations")
-        elif not is_complete or (text, citations) != (twin.output.text, json.loads(json.dumps(expected))):
+        elif not is_complete or (text, citations) != (
+            twin.output.text,
+            json.loads(json.dumps(expected)),
+        ):
             print(f"{twin.settings}: {text!r} instead of {twin.output.text!r}", file=sys.stderr)
             self._tally.count("different")
         else:
@@ -205,19 +236,38 @@ class Client(threading.Thread):
 
 
 def main() -> None:
-    """Start a server, load it, print and write what became of the requests."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--docs", type=Path, help="files or a folder to search; default: the shipped corpus")
-    parser.add_argument("--model", help="hub id or folder, read in float32; default: the shipped model")
+    """Start a server, load it, print and write the outcomes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--docs", type=Path, help="files or a folder to search; default: the shipped corpus"
+    )
+    parser.add_argument(
+        "--model", help="hub id or folder, read in float32; default: the shipped model"
+    )
     parser.add_argument("--clients", type=int, default=16, help="clients at a time (default: 16)")
     parser.add_argument("--seconds", type=float, default=60, help="how long they ask (default: 60)")
     parser.add_argument("--questions", type=int, default=8, help="different questions (default: 8)")
-    parser.add_argument("--passages", type=int, default=5, help="passages for each question (default: 5)")
+    parser.add_argument(
+        "--passages", type=int, default=5, help="passages for each question (default: 5)"
+    )
     parser.add_argument("--max-new-tokens", type=int, default=48)
-    parser.add_argument("--max-running", type=int, default=8, help="answers decoded together (default: 8)")
-    parser.add_argument("--max-waiting", type=int, default=64, help="requests that wait beside them (default: 64)")
-    parser.add_argument("--leaving", type=float, default=0.0, help="share of clients that leave half-way (default: 0)")
-    parser.add_argument("--failing", type=float, default=0.0, help="share of searches that fail (default: 0)")
+    parser.add_argument(
+        "--max-running", type=int, default=8, help="answers decoded together (default: 8)"
+    )
+    parser.add_argument(
+        "--max-waiting", type=int, default=64, help="requests that wait beside them (default: 64)"
+    )
+    parser.add_argument(
+        "--leaving",
+        type=float,
+        default=0.0,
+        help="share of clients that leave half-way (default: 0)",
+    )
+    parser.add_argument(
+        "--failing", type=float, default=0.0, help="share of searches that fail (default: 0)"
+    )
     parser.add_argument("--out", type=Path, default=report.RESULTS, help="folder for load.json")
     options = parser.parse_args()
 
@@ -233,7 +283,9 @@ def main() -> None:
         port = ours.recv()
         start = time.monotonic()
         deadline = start + options.seconds
-        clients = [Client(port, twins, options, tally, seed, deadline) for seed in range(options.clients)]
+        clients = [
+            Client(port, twins, options, tally, seed, deadline) for seed in range(options.clients)
+        ]
         for client in clients:
             client.start()
         while any(client.is_alive() for client in clients):
@@ -245,9 +297,14 @@ def main() -> None:
         server.join()
     columns = [name for name in row if name != "memory"]
     report.show(f"{options.clients} clients for {options.seconds:g} s", [row], columns)
-    setting = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    setting = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in vars(options).items()
+    }
     report.write("load", setting, [row], options.out)
-    sys.exit(any(tally.outcomes[outcome] for outcome in ("different", "foreign citations", "errors")))
+    sys.exit(
+        any(tally.outcomes[outcome] for outcome in ("different", "foreign citations", "errors"))
+    )
 
 
 def _engine(options: argparse.Namespace) -> NestEngine:
@@ -259,7 +316,9 @@ def _engine(options: argparse.Namespace) -> NestEngine:
 def _twins(engine: NestEngine, options: argparse.Namespace) -> list[Twin]:
     questions = [shipped.question for shipped in nest_demo.load_questions()]
     if options.docs:
-        titles = dict.fromkeys(passage.title for passage in read_passages(options.docs).passages if passage.title)
+        titles = dict.fromkeys(
+            passage.title for passage in read_passages(options.docs).passages if passage.title
+        )
         questions = [f"Tell me about {title}." for title in titles]
     common = {"num_passages": options.passages, "max_new_tokens": options.max_new_tokens}
     return [
@@ -270,10 +329,10 @@ def _twins(engine: NestEngine, options: argparse.Namespace) -> list[Twin]:
 
 
 def _serve(started: Connection, options: argparse.Namespace) -> None:
-    """Serve in a process of its own until it is terminated; send the port when it listens."""
-    from nest_engine.scheduler import Scheduler
-    from nest_engine.server import create_app, serve
-    from nest_engine.web.listening import listen
+    """Serve until terminated; send the port once the server listens."""
+    from nest_engine.serving.scheduler import Scheduler
+    from nest_engine.serving.server import create_app, serve
+    from nest_engine.serving.web.listening import listen
 
     engine = _engine(options)
     assert engine.retriever is not None
@@ -301,11 +360,15 @@ def _row(tally: Tally, seconds: float) -> dict[str, Any]:
 
 
 def _percentile(values: Sequence[float], percent: int) -> float | None:
-    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else None
+    return (
+        statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+        if len(values) > 1
+        else None
+    )
 
 
 def _resident_megabytes(process: int | None) -> float:
-    """Return the resident memory of a process; 0 where the system does not tell."""
+    """Return the resident memory of a process; 0 if the system does not report it."""
     status = Path(f"/proc/{process}/status")
     try:
         [line] = [line for line in status.read_text().splitlines() if line.startswith("VmRSS:")]

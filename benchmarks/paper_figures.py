@@ -1,4 +1,4 @@
-"""What the paper reports for Llama-2-Chat 7B (Li et al., NeurIPS 2024, arXiv 2405.19325), as Markdown tables."""
+"""The paper's figures for Llama-2-Chat 7B (NeurIPS 2024, arXiv 2405.19325), in Markdown."""
 
 TABLE_1A = """\
 | Llama-2-Chat 7B | PPL | ROUGE-1 | ROUGE-2 | ROUGE-L | tokens |
@@ -39,11 +39,11 @@ TABLE_3 = """\
 """
 
 FIGURE_2 = (
-    "on biographies the mean span grows from 5 to 35 tokens as gamma falls from 5e-1 to 1e-5; FActScore is best near "
-    "5e-2; the 70B model answers 1.8 times as fast as by itself."
+    "on biographies the mean span grows from 5 to 35 tokens as gamma falls from 5e-1 to 1e-5; "
+    "FActScore is best near 5e-2; the 70B model answers 1.8 times as fast as by itself."
 )
 
 SENSITIVITY = (
-    "at 7B perplexity is best near tau 0.1 and alpha 0.4, and delta is best near 0.5; twice the passages lower "
-    "perplexity by 0.5 to 1.0."
+    "at 7B perplexity is best near tau 0.1 and alpha 0.4, and delta is best near 0.5; twice the "
+    "passages lower perplexity by 0.5 to 1.0."
 )

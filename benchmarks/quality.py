@@ -4,9 +4,10 @@ r"""Measure quality as the paper does, and write docs/results.md.
         --wikitext wiki.valid.tokens
     python -m benchmarks.quality ... --only table-3     # one table, printed
 
-Asked are articles that the shipped model was not trained on (one in a hundred, by title); the passages that may be
-copied are theirs, those of the questions' and of WikiText's articles, and of others up to `--passages`. Every answer is
-kept in `--work`: a run that was stopped goes on where it was, and more examples add to what is there.
+The examples are articles that the shipped model was not trained on (one in a hundred, by title).
+The passages that may be copied are theirs, those of the questions' and of WikiText's articles, and
+those of others up to `--passages`. Every answer is kept in `--work`: a stopped run resumes, and
+more examples add to what is there.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ import nest_demo
 from benchmarks import paper_figures
 from nest_demo.training_data import Article, is_held_out, read_articles
 from nest_engine import METHODS, NestConfig, NestEngine, NestError, Passage
-from nest_engine.conditions import CONDITIONS, request_for, title_key
 from nest_engine.evaluation import (
     TASKS,
     Articles,
@@ -47,6 +47,7 @@ from nest_engine.evaluation import (
     summarize,
     to_markdown,
 )
+from nest_engine.evaluation.conditions import CONDITIONS, request_for, title_key
 from nest_engine.retrieval import BM25Retriever, Document, split_document
 
 SHORTEST_ARTICLE = 3000  # characters: room for a prefix of 128 tokens and 256 more
@@ -64,15 +65,22 @@ LADDER = {  # the rungs of Table 3, by the variant that is measured
     "nest": "+ relaxed verification",
 }
 
-AS_PUBLISHED = "nest, as published"  # with nothing that is ours
-OURS: dict[str, dict[str, Any]] = {  # what is ours, each taken away alone
+AS_PUBLISHED = "nest, as published"  # without our additions
+OURS: dict[str, dict[str, Any]] = {  # our additions, each removed alone
     "nest": {},
     "every passage trusted": {"relevance": 0.0},
     "knn_temperature=1": {"knn_temperature": 1.0},
     "one plain token after a rejection": {"draft_after_rejection": False},
 }
 
-COPYING = ["attributed_share", "mean_span", "quote_precision", "off_topic", "article_found", "mean_lambda"]
+COPYING = [
+    "attributed_share",
+    "mean_span",
+    "quote_precision",
+    "off_topic",
+    "article_found",
+    "mean_lambda",
+]
 SPEED = ["tokens_per_forward", "tokens_per_second", "length"]
 TABLE_1A = ["perplexity", "rouge1", "rouge2", "rougeL", "factual_precision"]
 
@@ -100,13 +108,19 @@ class Benchmark:
     max_new_tokens: int | None = None
     picture: Path = Path("results_gamma.png")
 
-    def measure(self, name: str, variants: dict[str, NestConfig], *, sweep: bool = False) -> list[Record]:
+    def measure(
+        self, name: str, variants: dict[str, NestConfig], *, sweep: bool = False
+    ) -> list[Record]:
         """Return the results of variants on a data set, measuring what is missing."""
         data = self.data[name]
         limit = self.max_new_tokens or TASKS[data.task].max_new_tokens
-        variants = {variant: config.replace(max_new_tokens=limit) for variant, config in variants.items()}
+        variants = {
+            variant: config.replace(max_new_tokens=limit) for variant, config in variants.items()
+        }
         count = self.sweep_examples if sweep else self.examples
-        planned = plan(data.task, data.examples, variants, data.articles, conditions=CONDITIONS, limit=count)
+        planned = plan(
+            data.task, data.examples, variants, data.articles, conditions=CONDITIONS, limit=count
+        )
         settings = {variant: config.to_dict() for variant, config in variants.items()}
         self.engine.retriever = data.retriever
         results = Results(self.work / name, identity(planned, self.engine, data.articles), settings)
@@ -126,20 +140,26 @@ class Benchmark:
         return {name: self.engine.config.replace(method=name) for name in names or METHODS}
 
 
-# --- the tables -----------------------------------------------------------------------------------------------------
+# The tables
 
 
 def table_1a(bench: Benchmark) -> str:
     parts = []
-    for name, heading in (("articles", "Articles kept out of training"), ("wikitext", "WikiText-2")):
+    for name, heading in (
+        ("articles", "Articles kept out of training"),
+        ("wikitext", "WikiText-2"),
+    ):
         rows = summarize(bench.measure(name, bench.methods()))
         parts.append(f"### {heading}\n\n{_tables(rows, TABLE_1A)}")
-    return "\n".join([*parts, _WIKITEXT, f"### In the paper, on WikiText-103\n\n{paper_figures.TABLE_1A}"])
+    return "\n".join(
+        [*parts, _WIKITEXT, f"### In the paper, on WikiText-103\n\n{paper_figures.TABLE_1A}"]
+    )
 
 
 _WIKITEXT = """\
-In WikiText rare words are `<unk>`, often the very name of the subject. Nothing then tells what an article is about, and
-without it (no-gold) much more is copied off topic than from articles as they were written.
+In WikiText rare words are `<unk>`, often the very name of the subject. Nothing then tells what an
+article is about, and without it (no-gold) much more is copied off topic than from articles as they
+were written.
 """
 
 
@@ -160,9 +180,8 @@ def table_2(bench: Benchmark) -> str:
     parts = []
     for name in ("questions", "biographies"):
         rows = summarize(bench.measure(name, bench.methods("nest", "ra-nest", "lossless")))
-        parts.append(
-            f"### {name.capitalize()}\n\n{to_markdown(rows, ['attributed_share', 'mean_span', 'quote_precision'])}"
-        )
+        shown = to_markdown(rows, ["attributed_share", "mean_span", "quote_precision"])
+        parts.append(f"### {name.capitalize()}\n\n{shown}")
     return "\n".join([*parts, f"### In the paper\n\n{paper_figures.TABLE_2}"])
 
 
@@ -180,13 +199,18 @@ def table_3(bench: Benchmark) -> str:
         shown.append(f"**{condition}**\n\n" + "\n".join(lines) + "\n")
     gamma = bench.engine.config.gamma
     refused = (
-        f"At the model's own gamma, {gamma:g}, relaxed verification refuses what has less than {0.5 * gamma:g} of the\n"
+        f"At the model's own gamma, {gamma:g}, relaxed verification refuses what has less than "
+        f"{0.5 * gamma:g} of the\n"
         "probability of the likeliest token: of spans that are on their way hardly one.\n"
     )
     return "\n".join([*shown, refused, f"### In the paper\n\n{paper_figures.TABLE_3}"])
 
 
-_LADDER_COLUMNS = (("articles", "rouge1"), ("questions", "answer_recall"), ("biographies", "factual_precision"))
+_LADDER_COLUMNS = (
+    ("articles", "rouge1"),
+    ("questions", "answer_recall"),
+    ("biographies", "factual_precision"),
+)
 
 
 def _ladder(bench: Benchmark, name: str, metric: str) -> tuple[list[Row], str]:
@@ -194,9 +218,10 @@ def _ladder(bench: Benchmark, name: str, metric: str) -> tuple[list[Row], str]:
 
 
 def rungs(config: NestConfig) -> dict[str, NestConfig]:
-    """Return the rungs of Table 3: kNN-LM, its fixed lambda replaced, spans taken whole, spans verified.
+    """Return the rungs of Table 3: kNN-LM, lambda from confidence, whole spans, verified spans.
 
-    Without verification every drafted token is accepted (``gamma=0``); what is masked are the tokens of spans.
+    Without verification every drafted token is accepted (``gamma=0``). Only tokens of spans are
+    masked.
     """
     nest = config.replace(method="nest")
     settings = (
@@ -211,12 +236,24 @@ def rungs(config: NestConfig) -> dict[str, NestConfig]:
 def figure_2(bench: Benchmark) -> str:
     nest = bench.engine.config.replace(method="nest")
     rows = summarize(
-        bench.measure("biographies", {f"gamma={gamma:g}": nest.replace(gamma=gamma) for gamma in GAMMAS}, sweep=True)
+        bench.measure(
+            "biographies",
+            {f"gamma={gamma:g}": nest.replace(gamma=gamma) for gamma in GAMMAS},
+            sweep=True,
+        )
     )
     draw_gamma(rows, bench.picture)
-    shown = ["mean_span", "factual_precision", "rouge1", "off_topic", "tokens_per_forward", "tokens_per_second"]
+    shown = [
+        "mean_span",
+        "factual_precision",
+        "rouge1",
+        "off_topic",
+        "tokens_per_forward",
+        "tokens_per_second",
+    ]
     return (
-        f"![Span length, quality and speed by gamma]({bench.picture.name})\n\n{to_markdown(rows, shown)}\n"
+        f"![Span length, quality and speed by gamma]({bench.picture.name})\n\n"
+        f"{to_markdown(rows, shown)}\n"
         f"In the paper: {paper_figures.FIGURE_2}\n"
     )
 
@@ -239,9 +276,15 @@ def draw_gamma(rows: Sequence[Row], picture: Path) -> None:
             shown = [row for row in rows if row.condition == condition]
             gammas = [float(row.variant.partition("=")[2]) for row in shown]
             estimates = [row.estimates.get(metric, Estimate(nan, nan, nan, 0)) for row in shown]
-            axis.plot(gammas, [estimate.value for estimate in estimates], marker="o", label=condition)
-            axis.fill_between(gammas, [e.low for e in estimates], [e.high for e in estimates], alpha=0.15)
-        axis.set(xscale="log", xlim=(min(GAMMAS) / 2, max(GAMMAS) * 2), xlabel="gamma", ylabel=label)
+            axis.plot(
+                gammas, [estimate.value for estimate in estimates], marker="o", label=condition
+            )
+            axis.fill_between(
+                gammas, [e.low for e in estimates], [e.high for e in estimates], alpha=0.15
+            )
+        axis.set(
+            xscale="log", xlim=(min(GAMMAS) / 2, max(GAMMAS) * 2), xlabel="gamma", ylabel=label
+        )
     axes[0].legend()
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=120)
@@ -256,32 +299,37 @@ def sensitivity(bench: Benchmark) -> str:
         variants = {f"{setting}={value:g}": nest.replace(**{setting: value}) for value in values}
         rows = summarize(bench.measure("articles", variants, sweep=True))
         shown = ["perplexity", "rouge1", "off_topic", "mean_span", "tokens_per_forward"]
-        parts.append(f"### {setting} (the model's own: {own:g})\n\n{to_markdown(rows, shown, intervals=False)}")
+        table = to_markdown(rows, shown, intervals=False)
+        parts.append(f"### {setting} (the model's own: {own:g})\n\n{table}")
     return "\n".join([*parts, f"In the paper: {paper_figures.SENSITIVITY}\n"])
 
 
 _DID_NOT_HELP = """\
 Tried on held-out articles with the shipped model and left out; figures before and after.
 
-- **The draft's own passage position kept out of verification.** It is its own nearest neighbour, so that verification
-  confirms itself. 32 biographies, gold: ROUGE-1 56.4 to 59.6, tokens per forward 25.0 to 16.9, off topic (no-gold)
-  7.1 % as before; at gamma 0.2 ROUGE-1 60.1 to 67.8 and tokens per forward 24.8 to 2.4. The text improves where
-  hardly anything is copied in one piece any more; what is copied from beside the subject stays.
-- **Drafts tested against the model's own distribution as well** (relaxed, gamma 0.001). The same biographies: ROUGE-1
-  56.4 to 59.8, tokens per forward 25.0 to 13.8, off topic as before; of questions the same 43.8 % are answered.
-- **Stricter gamma** (0.0001 to 0.5; 64 biographies, 64 questions). ROUGE-1 55.7 to 59.6, answers 46.9 % to 43.8 %,
-  tokens per forward 24.5 to 17.5, off topic (no-gold) 8.6 % throughout: no means against what is off topic.
-- **Words of a topic counted wherever they stand.** "The demand for the generation of nuclear power" was then trusted
-  about demand generation: 13.5 % of 200 requests had a trusted passage off topic. It is 5 % since what follows a name
-  behind "about" has to stand in the passage as one.
-- **Relevance of 0.9 and more.** Less is off topic still (7 % to 5 % of 150 articles have such a passage), but
-  passages that answer in other words are lost: "Aspirin is used to treat pain" for "Does aspirin help against
-  headaches?".
-- **Keys from the input of the last layer** (`key_layer="penultimate"`), tuned anew over 40 held-out articles. Mean
-  perplexity 8.46 to 8.78; without passages in the prompt the two are alike (gold 1.04 and 1.03, no-gold 30.6 and
-  30.4).
-- **Copied tokens not masked** (`mask_copied=False`). 32 biographies: ROUGE-1 56.4 to 56.3, off topic 7.1 % as before;
-  of questions the same 43.8 % are answered. Masking stays: without it a model may repeat a sentence for ever.
+- **The draft's own passage position kept out of verification.** It is its own nearest neighbour, so
+  that verification confirms itself. 32 biographies, gold: ROUGE-1 56.4 to 59.6, tokens per forward
+  25.0 to 16.9, off topic (no-gold) 7.1 % as before; at gamma 0.2 ROUGE-1 60.1 to 67.8 and tokens
+  per forward 24.8 to 2.4. The text improves where hardly anything is copied in one piece any more;
+  what is copied from beside the subject stays.
+- **Drafts tested against the model's own distribution as well** (relaxed, gamma 0.001). The same
+  biographies: ROUGE-1 56.4 to 59.8, tokens per forward 25.0 to 13.8, off topic as before; of
+  questions the same 43.8 % are answered.
+- **Stricter gamma** (0.0001 to 0.5; 64 biographies, 64 questions). ROUGE-1 55.7 to 59.6, answers
+  46.9 % to 43.8 %, tokens per forward 24.5 to 17.5, off topic (no-gold) 8.6 % throughout: no means
+  against what is off topic.
+- **Words of a topic counted wherever they stand.** "The demand for the generation of nuclear power"
+  was then trusted about demand generation: 13.5 % of 200 requests had a trusted passage off topic.
+  It is 5 % since what follows a name behind "about" has to stand in the passage as one.
+- **Relevance of 0.9 and more.** Less is off topic still (7 % to 5 % of 150 articles have such a
+  passage), but passages that answer in other words are lost: "Aspirin is used to treat pain" for
+  "Does aspirin help against headaches?".
+- **Keys from the input of the last layer** (`key_layer="penultimate"`), tuned anew over 40 held-out
+  articles. Mean perplexity 8.46 to 8.78; without passages in the prompt the two are alike (gold
+  1.04 and 1.03, no-gold 30.6 and 30.4).
+- **Copied tokens not masked** (`mask_copied=False`). 32 biographies: ROUGE-1 56.4 to 56.3, off
+  topic 7.1 % as before; of questions the same 43.8 % are answered. Masking stays: without it a
+  model may repeat a sentence for ever.
 """
 
 
@@ -289,15 +337,22 @@ def ours(bench: Benchmark) -> str:
     nest = bench.engine.config.replace(method="nest")
     variants = {variant: nest.replace(**settings) for variant, settings in OURS.items()}
     variants[AS_PUBLISHED] = NestConfig.paper_7b()
-    shown = ["perplexity", "rouge1", "factual_precision", "off_topic", "mean_span", "tokens_per_forward"]
-    parts = [
-        f"### {name.capitalize()}\n\n{to_markdown(summarize(bench.measure(name, variants, sweep=True)), shown)}"
-        for name in ("articles", "biographies")
+    shown = [
+        "perplexity",
+        "rouge1",
+        "factual_precision",
+        "off_topic",
+        "mean_span",
+        "tokens_per_forward",
     ]
+    parts = []
+    for name in ("articles", "biographies"):
+        rows = summarize(bench.measure(name, variants, sweep=True))
+        parts.append(f"### {name.capitalize()}\n\n{to_markdown(rows, shown)}")
     return "\n".join([*parts, f"### What did not help\n\n{_DID_NOT_HELP}"])
 
 
-# --- what must hold -------------------------------------------------------------------------------------------------
+# What must hold
 
 
 def checks(bench: Benchmark) -> str:
@@ -317,12 +372,19 @@ def checks(bench: Benchmark) -> str:
     fallback = difference(completions, "rouge1", "nest", "lm", "no-gold")
     speeds = [figure("tokens_per_forward", method) for method in ("ra-nest", "ra")]
     ladder, _ = _ladder(bench, "articles", "rouge1")
-    steps = [next(row for row in ladder if (row.condition, row.variant) == ("gold", rung)) for rung in LADDER]
+    steps = [
+        next(row for row in ladder if (row.condition, row.variant) == ("gold", rung))
+        for rung in LADDER
+    ]
     climbs = [step.estimates["rouge1"].value for step in steps]
-    quotes = [record["measures"]["quote_precision"] for record in everything if "measures" in record]
+    quotes = [
+        record["measures"]["quote_precision"] for record in everything if "measures" in record
+    ]
     exact, cited = (sum(pair[i] for pair in quotes) for i in (0, 1))
     asked_for = {(row.condition, row.variant): row for row in summarize(requests)}
-    off_topic = [shown["no-gold", "nest"].estimates["off_topic"].value for shown in (rows, asked_for)]
+    off_topic = [
+        shown["no-gold", "nest"].estimates["off_topic"].value for shown in (rows, asked_for)
+    ]
     gain, gain_published = rouge["nest"] - rouge["lm"], figure("rouge1", AS_PUBLISHED) - rouge["lm"]
     found = [
         (
@@ -338,7 +400,7 @@ def checks(bench: Benchmark) -> str:
         (
             "ROUGE-1: `ra-nest` no worse than `ra` (gold)",
             in_prompt is not None and in_prompt.high >= 0,
-            _apart(in_prompt),
+            _difference(in_prompt),
         ),
         (
             "`ra-nest` faster than `ra`, in tokens per forward",
@@ -361,14 +423,21 @@ def checks(bench: Benchmark) -> str:
             gain >= 0.9 * gain_published,
             f"{gain:+.1f} against {gain_published:+.1f}",
         ),
-        ("ROUGE-1: `nest` no worse than `lm` (no-gold)", fallback is not None and fallback.high >= 0, _apart(fallback)),
+        (
+            "ROUGE-1: `nest` no worse than `lm` (no-gold)",
+            fallback is not None and fallback.high >= 0,
+            _difference(fallback),
+        ),
     ]
     lines = ["| | holds | figures |", "| --- | --- | --- |"]
-    lines += [f"| {what} | {'yes' if holds else '**no**'} | {evidence} |" for what, holds, evidence in found]
+    lines += [
+        f"| {what} | {'yes' if holds else '**no**'} | {evidence} |"
+        for what, holds, evidence in found
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _apart(estimate: Any) -> str:
+def _difference(estimate: Any) -> str:
     if estimate is None:
         return "nothing to compare"
     return f"{estimate.value:+.1f} ({estimate.low:+.1f} to {estimate.high:+.1f}), in pairs"
@@ -384,29 +453,36 @@ def _figure(rows: Sequence[Row], condition: str, variant: str, metric: str) -> s
     return f"{estimate.value:.1f} ({estimate.low:.1f} to {estimate.high:.1f})" if estimate else "–"
 
 
-# --- data -----------------------------------------------------------------------------------------------------------
+# Data
 
 
 def data_sets(
-    articles: Sequence[Article], questions: Sequence[Example], wikitext: Sequence[Example], count: int
+    articles: Sequence[Article],
+    questions: Sequence[Example],
+    wikitext: Sequence[Example],
+    count: int,
 ) -> dict[str, DataSet]:
-    """Return what is asked, and of which passages.
+    """Return the examples of each data set, and their passages.
 
-    Only articles that the shipped model was not trained on are continued. WikiText's own, in which rare words are
-    ``<unk>``, can be searched where they are continued and nowhere else.
+    Only articles that the shipped model was not trained on are continued. WikiText's articles, with
+    their ``<unk>`` for rare words, can be searched only where they are continued.
 
     Args:
         articles: all articles.
         questions: questions about some of them.
         wikitext: other articles.
-        count: passages that may be copied: of what is asked about, and of other articles up to that number.
+        count: number of passages: those of the articles asked about, filled up with others.
     """
     held_out = {
-        article.title: Example(article.title, request_for(article.title), (article.title,), article.text)
+        article.title: Example(
+            article.title, request_for(article.title), (article.title,), article.text
+        )
         for article in articles
         if is_held_out(article.title) and len(article.text) >= SHORTEST_ARTICLE
     }
-    trained_on = {title_key(article.title) for article in articles if not is_held_out(article.title)}
+    trained_on = {
+        title_key(article.title) for article in articles if not is_held_out(article.title)
+    }
     unseen = [
         example
         for example in wikitext
@@ -431,7 +507,7 @@ def data_sets(
 
 
 def corpus(articles: Sequence[Article], asked: Container[str], count: int) -> list[Passage]:
-    """Return passages of the articles that are asked about, by title key, and of others up to ``count`` in all."""
+    """Return the passages of the articles asked about, filled up with others to ``count``."""
     first = [article for article in articles if title_key(article.title) in asked]
     others = [article for article in articles if title_key(article.title) not in asked]
     passages: list[Passage] = []
@@ -450,7 +526,7 @@ def _passages(article: Article, name: str) -> Iterable[Passage]:
     )
 
 
-# --- the page -------------------------------------------------------------------------------------------------------
+# The page
 
 
 SECTIONS: dict[str, tuple[str, Callable[[Benchmark], str]]] = {
@@ -470,7 +546,8 @@ def write_page(bench: Benchmark, out: Path, command: str, model: str) -> None:
     """Measure everything and write the page."""
     parts = [f"## {heading}\n\n{write(bench)}" for heading, write in SECTIONS.values()]
     covered = {
-        name: sum(data.articles.holds(example.titles) for example in data.examples) for name, data in bench.data.items()
+        name: sum(data.articles.holds(example.titles) for example in data.examples)
+        for name, data in bench.data.items()
     }
     sizes = ", ".join(f"{count} {name}" for name, count in covered.items())
     head = f"""# Results
@@ -481,11 +558,12 @@ Written by
 {command}
 ```
 
-Model: {model}, greedy; settings of its own where it has them, otherwise the paper's. Up to {bench.examples} examples
-for a table and {bench.sweep_examples} for a sweep, drawn from {sizes}; {bench.batch_size} at a time. Passages:
-{len(bench.data["articles"].retriever.passages)}, searched by keyword. In parentheses: 95 % intervals over the examples.
-**gold**: the subject's article is among the passages; **no-gold**: it is kept out. torch {torch.__version__},
-transformers {transformers.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads.
+Model: {model}, greedy; settings of its own where it has them, otherwise the paper's. Up to
+{bench.examples} examples for a table and {bench.sweep_examples} for a sweep, drawn from {sizes};
+{bench.batch_size} at a time. Passages: {len(bench.data["articles"].retriever.passages)}, searched
+by keyword. In parentheses: 95 % intervals over the examples. **gold**: the subject's article is
+among the passages; **no-gold**: it is kept out. torch {torch.__version__}, transformers
+{transformers.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads.
 What each figure means: [evaluation.md](evaluation.md).
 """
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -496,9 +574,15 @@ What each figure means: [evaluation.md](evaluation.md).
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--articles", type=Path, nargs="+", required=True, help='lines of {"title", "text"}; .xz and .gz too'
+        "--articles",
+        type=Path,
+        nargs="+",
+        required=True,
+        help='lines of {"title", "text"}; .xz and .gz too',
     )
     parser.add_argument(
         "--questions",
@@ -510,17 +594,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", help="hub id or folder; default: the shipped model")
     parser.add_argument("--examples", type=int, default=100, help="for each table (default: 100)")
     parser.add_argument(
-        "--sweep-examples", type=int, default=30, help="for each point of a sweep or ladder (default: 30)"
+        "--sweep-examples",
+        type=int,
+        default=30,
+        help="for each point of a sweep or ladder (default: 30)",
     )
     parser.add_argument(
-        "--passages", type=int, default=35_000, help="in the corpus, at least what is asked about (default: 35000)"
+        "--passages",
+        type=int,
+        default=35_000,
+        help="in the corpus, at least what is asked about (default: 35000)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=1, help="examples decoded together (default: 1, as for the paper's speed)"
+        "--batch-size",
+        type=int,
+        default=1,
+        help="examples decoded together (default: 1, as for the paper's speed)",
     )
-    parser.add_argument("--max-new-tokens", type=int, help="longest answer; default: the paper's for each task")
     parser.add_argument(
-        "--work", type=Path, default=Path("quality"), help="folder of results; a stopped run goes on there"
+        "--max-new-tokens", type=int, help="longest answer; default: the paper's for each task"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("quality"),
+        help="folder of results; a stopped run goes on there",
     )
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
     parser.add_argument(
@@ -535,7 +633,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     articles = read_articles(arguments.articles)
     questions, wikitext = read_examples(arguments.questions), read_examples(arguments.wikitext)
     data = data_sets(articles, questions, wikitext, arguments.passages)
-    engine = NestEngine.from_pretrained(arguments.model) if arguments.model else nest_demo.load_engine()
+    engine = (
+        NestEngine.from_pretrained(arguments.model) if arguments.model else nest_demo.load_engine()
+    )
     bench = Benchmark(
         engine,
         data,
@@ -550,7 +650,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(SECTIONS[arguments.only][1](bench))
         return
     write_page(
-        bench, arguments.out, _command(arguments), Path(arguments.model).name if arguments.model else "the shipped one"
+        bench,
+        arguments.out,
+        _command(arguments),
+        Path(arguments.model).name if arguments.model else "the shipped one",
     )
 
 

@@ -1,4 +1,4 @@
-"""Where figures go: a table on the terminal or in Markdown, JSON and a picture in a folder, the machine beside them."""
+"""Output of the benchmarks: tables, JSON with the machine's description, and pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """Return what figures depend on beside the code: the processor and the versions."""
+    """Return what figures depend on apart from the code: the processor and the versions."""
     return {
         "processor": _processor(),
         "threads": torch.get_num_threads(),
@@ -35,11 +35,20 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(name: str, setting: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def write(
+    name: str, setting: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], folder: Path
+) -> None:
     """Write rows to ``NAME.json``, with the command, its settings and the machine."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"command": command(), "setting": dict(setting), "machine": machine(), "rows": list(rows)}
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    record = {
+        "command": command(),
+        "setting": dict(setting),
+        "machine": machine(),
+        "rows": list(rows),
+    }
+    (folder / f"{name}.json").write_text(
+        json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -49,7 +58,7 @@ def show(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) 
         table.add_column(column, justify="right" if number else "left", no_wrap=not number)
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
-    # Wide enough for every column, whatever the terminal: the table is for copying.
+    # Wide enough for every column, whatever the terminal, so that the table can be copied.
     Console(width=max(Console().width, 20 + 14 * len(columns))).print(table)
 
 
@@ -61,9 +70,13 @@ def markdown(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def lines(
-    title: str, xlabel: str, ylabel: str, series: Mapping[str, Sequence[tuple[float, float, float]]], path: Path
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    series: Mapping[str, Sequence[tuple[float, float, float]]],
+    path: Path,
 ) -> None:
-    """Draw for each name the upper of two values against x, and the range down to the lower, into a PNG.
+    """Draw a line for each name into a PNG: the upper value against x, shaded to the lower.
 
     Args:
         title: title of the picture.
@@ -83,7 +96,9 @@ def lines(
     _save(figure, axes, path)
 
 
-def bars(title: str, xlabel: str, rows: Sequence[tuple[str, float, float, float]], path: Path) -> None:
+def bars(
+    title: str, xlabel: str, rows: Sequence[tuple[str, float, float, float]], path: Path
+) -> None:
     """Draw one bar for each ``(name, value, lowest, highest)`` into a PNG.
 
     Args:
@@ -108,13 +123,20 @@ def bars(title: str, xlabel: str, rows: Sequence[tuple[str, float, float, float]
 
 
 def command() -> str:
-    """Return the command that is running, as one would type it where its files lie."""
+    """Return the running command, as typed in the folder of its files."""
     module = sys.modules["__main__"].__spec__
-    return " ".join(["python", "-m", module.name if module else Path(sys.argv[0]).name, *map(shown, sys.argv[1:])])
+    return " ".join(
+        [
+            "python",
+            "-m",
+            module.name if module else Path(sys.argv[0]).name,
+            *map(shown, sys.argv[1:]),
+        ]
+    )
 
 
 def shown(word: str) -> str:
-    """Return a word of a command, a path by its last part: where things lie is nobody's business."""
+    """Return a word of a command; of a path, only the last part, to hide local folders."""
     return Path(word).name if os.path.exists(word) else word
 
 

@@ -1,4 +1,4 @@
-"""What the engine is compared with: transformers alone, prompt lookup, suffix decoding, NEST as it was published."""
+"""Baselines: transformers alone, prompt lookup, suffix decoding, NEST as published."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from transformers import LogitsProcessorList
 
-from nest_engine.interfaces import LanguageModel, Prefill, Session
-from nest_engine.language_model import HuggingFaceLanguageModel
-from nest_engine.types import Outputs
+from nest_engine.interfaces import LanguageModel, Outputs, Prefill, Session
+from nest_engine.models.huggingface import HuggingFaceLanguageModel
 
-LONGEST_DRAFT = 10  # of prompt lookup, transformers' advice; of suffix decoding, as many tokens as matched at least
+# For prompt lookup, as transformers advises.
+LONGEST_DRAFT = 10
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Answered:
         num_tokens: tokens of all answers.
         num_forwards: forward passes of the model.
         seconds: wall-clock time.
-        drafted: tokens drafted beyond those that were decided; 0 where nothing is drafted.
-        accepted: those of them that stood.
+        drafted: number of drafted tokens; 0 if the method drafts nothing.
+        accepted: number of drafted tokens that were accepted.
     """
 
     num_tokens: int
@@ -73,15 +73,23 @@ def generate(
     return Answered(num_tokens, count.forwards, seconds)
 
 
-def prompt_lookup(language_model: HuggingFaceLanguageModel, prompt: Sequence[int], max_new_tokens: int) -> Answered:
-    """Answer one prompt by transformers' prompt lookup: n-grams of the prompt and the answer itself are drafts."""
+def prompt_lookup(
+    language_model: HuggingFaceLanguageModel, prompt: Sequence[int], max_new_tokens: int
+) -> Answered:
+    """Answer one prompt by transformers' prompt lookup, with n-grams of the text as drafts."""
     return generate(
-        language_model, [prompt], max_new_tokens, prompt_lookup_num_tokens=LONGEST_DRAFT, max_matching_ngram_size=3
+        language_model,
+        [prompt],
+        max_new_tokens,
+        prompt_lookup_num_tokens=LONGEST_DRAFT,
+        max_matching_ngram_size=3,
     )
 
 
-def suffix_decoding(language_model: HuggingFaceLanguageModel, prompt: Sequence[int], max_new_tokens: int) -> Answered:
-    """Answer one prompt by suffix decoding (``arctic-inference``), verified greedily in the engine's own cache.
+def suffix_decoding(
+    language_model: HuggingFaceLanguageModel, prompt: Sequence[int], max_new_tokens: int
+) -> Answered:
+    """Answer one prompt by suffix decoding (``arctic-inference``), verified greedily.
 
     Raises:
         ModuleNotFoundError: if ``arctic-inference`` is not installed.
@@ -102,32 +110,44 @@ def suffix_decoding(language_model: HuggingFaceLanguageModel, prompt: Sequence[i
             break
         suffixes.add_active_response(0, [token])
         draft = suffixes.speculate(
-            0, [*prompt, *answer], max_spec_tokens=min(64, max_new_tokens - len(answer)), min_token_prob=0.1
+            0,
+            [*prompt, *answer],
+            max_spec_tokens=min(64, max_new_tokens - len(answer)),
+            min_token_prob=0.1,
         ).token_ids
         [outputs] = session.extend([[token, *draft]])
         num_forwards += 1
         predicted = outputs.logits_TV[:-1].argmax(-1).tolist()
-        stood = [t for t, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(draft, predicted, strict=True))]
-        drafted, accepted = drafted + len(draft), accepted + len(stood)
-        if stood:
-            answer += stood
-            suffixes.add_active_response(0, stood)
+        accepted_ids = [
+            t
+            for t, _ in itertools.takewhile(
+                lambda pair: pair[0] == pair[1], zip(draft, predicted, strict=True)
+            )
+        ]
+        drafted, accepted = drafted + len(draft), accepted + len(accepted_ids)
+        if accepted_ids:
+            answer += accepted_ids
+            suffixes.add_active_response(0, accepted_ids)
         session.truncate([len(prompt) + len(answer)])
-        logits_V = outputs.logits_TV[len(stood)]
+        logits_V = outputs.logits_TV[len(accepted_ids)]
         ended = next((i for i, t in enumerate(answer) if t in language_model.eos_ids), None)
         if ended is not None or len(answer) == max_new_tokens:
             break
     suffixes.stop_request(0)
     return Answered(
-        _length(answer, language_model.eos_ids), num_forwards, time.perf_counter() - began, drafted, accepted
+        _length(answer, language_model.eos_ids),
+        num_forwards,
+        time.perf_counter() - began,
+        drafted,
+        accepted,
     )
 
 
 class TwoForwards:
     """A language model that spends two forwards on every span, as the published schedule does.
 
-    There, one forward over the last token tells where to copy from, and another verifies what was copied; the state
-    behind the last token that stands is computed anew. The text is the same.
+    There, one forward over the last token finds where to copy from, and another verifies the copied
+    span; the state after the last accepted token is computed again. The text is the same.
 
     Args:
         language_model: the model.
@@ -163,7 +183,8 @@ class _TwoForwardsSession:
 
     def truncate(self, lengths: Sequence[int]) -> None:
         self._session.truncate(lengths)
-        if any(len(draft) > 1 for draft in self._drafts):  # the last token that stands is read once more
+        # The last accepted token is read once more.
+        if any(len(draft) > 1 for draft in self._drafts):
             last = [
                 [draft[length - before - 1]]
                 for draft, length, before in zip(self._drafts, lengths, self._before, strict=True)
@@ -197,5 +218,7 @@ def counted_forwards(model: torch.nn.Module) -> Iterator[_Count]:
 
 
 def _length(token_ids: Sequence[int], eos_ids: frozenset[int]) -> int:
-    """Return the number of tokens up to the first that ends the answer, that one included."""
-    return next((number for number, token in enumerate(token_ids, 1) if token in eos_ids), len(token_ids))
+    """Return the number of tokens up to and including the first that ends the answer."""
+    return next(
+        (number for number, token in enumerate(token_ids, 1) if token in eos_ids), len(token_ids)
+    )

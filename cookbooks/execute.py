@@ -1,7 +1,7 @@
 """Execute the notebooks and keep their outputs: ``python -m cookbooks.execute [101 201 ...]``.
 
-Each runs offline in a kernel of its own, in a copy of this folder. What it shows is written back, and the index in
-README.md is made from the notebooks' titles and goals and the time that each took.
+Each runs offline in a kernel of its own, in a copy of this folder. What it shows is written back,
+and the index in README.md is made from the notebooks' titles and goals and the time that each took.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _TIMEOUT = 300  # seconds for a cell
 _INDEX = re.compile(r"(?<=<!-- index -->\n).*?(?=<!-- end of index -->)", re.DOTALL)
 _NUMBER = re.compile(r"[-−]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
 _SECONDS = re.compile(r"\d+(?:\.\d+)? s\b")
-_NO_NETWORK = "import pytest_socket; pytest_socket.socket_allow_hosts(['127.0.0.1'], allow_unix_socket=True)"
+_NO_NETWORK = (
+    "import pytest_socket; pytest_socket.socket_allow_hosts(['127.0.0.1'], allow_unix_socket=True)"
+)
 
 
 def notebooks() -> list[Path]:
@@ -52,7 +54,9 @@ def execute(path: Path) -> tuple[NotebookNode, float]:
         shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
         # Kernel and client talk over Unix sockets, beside this file: no test may open another kind.
         connection = str(Path(scratch, "kernel.json"))
-        manager = AsyncKernelManager(kernel_name="python3", transport="ipc", connection_file=connection)
+        manager = AsyncKernelManager(
+            kernel_name="python3", transport="ipc", connection_file=connection
+        )
         client = NotebookClient(
             notebook,
             km=manager,
@@ -70,11 +74,13 @@ def execute(path: Path) -> tuple[NotebookNode, float]:
 
 
 def compared(notebook: NotebookNode) -> list[tuple[str, list[str]]]:
-    """Return what two executions must have in common: for each code cell, its id and what it shows as text.
+    """Return what two executions must share: each code cell's id and what it shows as text.
 
     Times never count, and numbers do not in cells that are tagged ``varies``.
     """
-    return [(cell.id, [_masked(text, cell) for text in _texts(cell)]) for cell in _code_cells(notebook)]
+    return [
+        (cell.id, [_masked(text, cell) for text in _texts(cell)]) for cell in _code_cells(notebook)
+    ]
 
 
 def index(times: dict[str, int]) -> str:
@@ -98,7 +104,9 @@ def heading(path: Path) -> tuple[str, str]:
     """
     beginning = nbformat.read(path, as_version=4).cells[0].source
     if (match := re.match(r"# (.+)\n\n\*\*Goal:\*\* (.+)", beginning)) is None:
-        raise ValueError(f"{path.name} must begin with '# 101 Title' and '**Goal:** ...', not {beginning[:40]!r}")
+        raise ValueError(
+            f"{path.name} must begin with '# 101 Title' and '**Goal:** ...', not {beginning[:40]!r}"
+        )
     return match[1], match[2]
 
 
@@ -109,14 +117,20 @@ def written_index() -> str:
 
 def written_times() -> dict[str, int]:
     """Return the times that stand in README.md, in seconds by file name."""
-    return {name: int(seconds) for name, seconds in re.findall(r"\((\S+\.ipynb)\).*\| (\d+) s \|", written_index())}
+    return {
+        name: int(seconds)
+        for name, seconds in re.findall(r"\((\S+\.ipynb)\).*\| (\d+) s \|", written_index())
+    }
 
 
 def main(numbers: Sequence[str]) -> int:
-    """Execute the notebooks with these numbers, or all; return 1 if one fails, 2 if a number is unknown."""
+    """Execute the notebooks with these numbers, or all; 1 if one fails, 2 if none has a number."""
     by_number = {path.name[:3]: path for path in notebooks()}
     if unknown := set(numbers) - by_number.keys():
-        print(f"error: no notebook {min(unknown)!r}; there are {', '.join(by_number)}", file=sys.stderr)
+        print(
+            f"error: no notebook {min(unknown)!r}; there are {', '.join(by_number)}",
+            file=sys.stderr,
+        )
         return 2
     chosen = [by_number[number] for number in numbers] or list(by_number.values())
     times, failed = written_times(), 0
@@ -137,7 +151,7 @@ def main(numbers: Sequence[str]) -> int:
 
 
 def _environment(scratch: str) -> dict[str, str]:
-    """Return an environment without a network, without the user's own IPython, and with this checkout's packages."""
+    """Return an environment with this checkout, and without network or the user's own IPython."""
     paths = {
         "PATH": [str(Path(sys.executable).parent), os.environ.get("PATH", "")],
         "PYTHONPATH": [str(FOLDER.parent), os.environ.get("PYTHONPATH", "")],
@@ -161,7 +175,8 @@ def _remove_noise(notebook: NotebookNode, folder: Path) -> None:
         for output in cell.outputs:
             shown = output.get("data", output)
             if "text/html" in shown:
-                shown.pop("text/plain", None)  # an answer's repr repeats all passages and every timing
+                # an answer's repr repeats all passages and every timing
+                shown.pop("text/plain", None)
             for kind, text in shown.items():
                 if isinstance(text, str):
                     shown[kind] = text.replace(f"{folder}{os.sep}", "")
@@ -174,15 +189,21 @@ def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 def _texts(cell: NotebookNode) -> list[str]:
     texts = []
     for output in cell.outputs:
-        shown: dict[str, Any] = output.get("data") or {output.get("name", "error"): output.get("text", "")}
-        texts += [f"{kind}: {text}" if "image/" not in kind else kind for kind, text in sorted(shown.items())]
+        shown: dict[str, Any] = output.get("data") or {
+            output.get("name", "error"): output.get("text", "")
+        }
+        texts += [
+            f"{kind}: {text}" if "image/" not in kind else kind
+            for kind, text in sorted(shown.items())
+        ]
     return texts
 
 
 def _masked(text: str, cell: NotebookNode) -> str:
     text = _SECONDS.sub("# s", text)
     if VARIES in cell.metadata.get("tags", ()):
-        text = re.sub(r"[\s─━]+", " ", _NUMBER.sub("#", text))  # columns are as wide as their numbers
+        # columns are as wide as their numbers
+        text = re.sub(r"[\s─━]+", " ", _NUMBER.sub("#", text))
     return text
 
 

@@ -1,4 +1,4 @@
-"""The offline default: a small language model of ours, a small corpus, and questions about it."""
+"""The offline default: a small language model, a small corpus, and questions about it."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def model_path() -> Path:
 
 
 def load_engine(retriever: PassageRetriever | None = None) -> NestEngine:
-    """Return an engine on the shipped model, in float32, which CPUs compute faster than its bfloat16.
+    """Return an engine on the shipped model, in float32, which is faster on CPUs than bfloat16.
 
     Args:
-        retriever: first-stage search; the shipped corpus has none of its own.
+        retriever: first-stage search, for example a ``BM25Retriever`` over the shipped corpus.
     """
     from nest_engine import NestEngine
 
@@ -49,7 +49,10 @@ def load_engine(retriever: PassageRetriever | None = None) -> NestEngine:
 
 def load_passages() -> list[Passage]:
     """Return the shipped corpus."""
-    return [Passage(license="Apache-2.0", uri=f"nest-demo:{line['id']}", **line) for line in _lines("corpus.jsonl")]
+    return [
+        Passage(license="Apache-2.0", uri=f"nest-demo:{line['id']}", **line)
+        for line in _lines("corpus.jsonl")
+    ]
 
 
 def load_questions() -> list[DemoQuestion]:

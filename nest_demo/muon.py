@@ -8,20 +8,21 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-# Quintic iteration that moves all singular values into about [0.7, 1.2]; coefficients by K. Jordan, "Muon", 2024.
+# Quintic iteration that moves all singular values into about [0.7, 1.2]; coefficients by K. Jordan,
+# "Muon", 2024.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose every update is made orthogonal (Jordan, 2024; scaled as in Liu et al., arXiv 2502.16982).
+    """Momentum with orthogonalized updates (Jordan, 2024; scaled as in arXiv 2502.16982).
 
-    ``torch.optim.Muon`` does the same in bfloat16 always, which takes fifty times as long on a CPU without it.
-    Matrices of one shape are orthogonalized together.
+    ``torch.optim.Muon`` always computes in bfloat16, which takes fifty times as long on a CPU
+    without it. Matrices of one shape are orthogonalized together.
 
     Args:
         params: matrices.
-        lr: learning rate; updates are scaled to the size of AdamW's, so rates of AdamW fit.
+        lr: learning rate; updates are scaled to the size of AdamW's, so its rates fit.
         momentum: share of the last update that is kept.
         weight_decay: decoupled weight decay.
         dtype: what to orthogonalize in; bfloat16 is exact enough.
@@ -46,7 +47,9 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]:
                 by_shape[weight.shape].append(weight)
             for weights in by_shape.values():
-                averages = torch.stack([self._momentum(weight, group["momentum"]) for weight in weights])
+                averages = torch.stack(
+                    [self._momentum(weight, group["momentum"]) for weight in weights]
+                )
                 updates = orthogonalize(averages.to(self._dtype)).to(averages.dtype)
                 rate = group["lr"] * 0.2 * max(updates.shape[-2:]) ** 0.5
                 for weight, update in zip(weights, updates, strict=True):

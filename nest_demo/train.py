@@ -32,7 +32,7 @@ from nest_engine.errors import ConfigError, NestError
 _CONSOLE = Console(stderr=True)
 _TOKENIZER_TEXTS = 30_000
 _QUICK_EVALUATION = 64  # held-out documents
-# What two Llama models must share to have the same weights, tensor by tensor.
+# Two Llama models with these in common have weights of the same shapes.
 _SHAPE = (
     "vocab_size",
     "hidden_size",
@@ -47,9 +47,10 @@ _SHAPE = (
 class Recipe:
     """A model's shape and how it is trained.
 
-    The learning rate rises, holds, and falls to nothing over the last ``decay`` of the tokens; nothing before the fall
-    depends on ``tokens``, so that a run can still be made longer there. Windows are short until the last
-    ``long_context`` of the tokens, where they fill the context: short ones cost less attention.
+    The learning rate rises, holds, and falls to zero over the last ``decay`` of the tokens. Nothing
+    before the fall depends on ``tokens``, so until then a run can still be extended. Windows are
+    short until the last ``long_context`` of the tokens, where they fill the context: short ones
+    cost less attention.
 
     Args:
         vocab_size: tokens of the vocabulary.
@@ -129,7 +130,7 @@ RECIPES = {
 
 @dataclass
 class Position:
-    """How far a run has come: everything that a resumed one needs beside the weights."""
+    """How far a run has come: everything that resuming needs apart from the weights."""
 
     step: int = 0
     tokens: int = 0
@@ -163,26 +164,35 @@ class Corpus:
         held_out = [article for article in articles if data.is_held_out(article.title)]
         self.held_out = data.held_out_documents(held_out)
         if not self._articles or not self.held_out:
-            raise ConfigError(f"{len(articles)} articles are too few: one in a hundred is held out; give more")
+            raise ConfigError(
+                f"{len(articles)} articles are too few: one in a hundred is held out; give more"
+            )
         self._shard: tuple[int, Any] = (-1, None)
         path = folder / "tokenizer.json"
         if not path.exists() and start_from:
             shutil.copyfile(start_from / "tokenizer.json", path)
         elif not path.exists():
             with _status("training the tokenizer"):
-                texts = data.documents(self._articles[:_TOKENIZER_TEXTS], questions, seed=recipe.seed)
+                texts = data.documents(
+                    self._articles[:_TOKENIZER_TEXTS], questions, seed=recipe.seed
+                )
                 data.train_tokenizer(texts[:_TOKENIZER_TEXTS], recipe.vocab_size).save(str(path))
         self.tokenizer = Tokenizer.from_file(str(path))
 
     def batch(self, position: Position, tokens: int, window: int) -> tuple[Tensor, Tensor]:
-        """Return the next inputs and targets, ``[rows, window]`` each, and move the position behind them."""
+        """Return the next inputs and targets, ``[rows, window]`` each; advance the position."""
         shard = self._open(position.epoch)
         if position.offset + tokens + 1 > len(shard):
             position.epoch, position.offset = position.epoch + 1, 0
             shard = self._open(position.epoch)
         if tokens + 1 > len(shard):
-            raise ConfigError(f"a pass over the articles has {len(shard)} tokens, fewer than the {tokens} of one batch")
-        run = torch.from_numpy(shard[position.offset : position.offset + tokens + 1].astype("int64"))
+            raise ConfigError(
+                f"a pass over the articles has {len(shard)} tokens, fewer than the {tokens} of one "
+                f"batch"
+            )
+        run = torch.from_numpy(
+            shard[position.offset : position.offset + tokens + 1].astype("int64")
+        )
         position.offset += tokens
         return run[:-1].view(-1, window), run[1:].view(-1, window)
 
@@ -191,9 +201,14 @@ class Corpus:
             path = self._folder / f"epoch-{epoch:04}.bin"
             if not path.exists():
                 with _bar(f"writing pass {epoch + 1}") as (bar, task):
-                    texts = data.documents(self._articles, self._questions, seed=self._seed + 1000 * (epoch + 1))
+                    texts = data.documents(
+                        self._articles, self._questions, seed=self._seed + 1000 * (epoch + 1)
+                    )
                     data.write_shard(
-                        path, texts, self.tokenizer, lambda done, total: bar.update(task, completed=done, total=total)
+                        path,
+                        texts,
+                        self.tokenizer,
+                        lambda done, total: bar.update(task, completed=done, total=total),
                     )
             self._shard = (epoch, data.open_shard(path))
         return self._shard[1]
@@ -204,13 +219,15 @@ class Run:
 
     Args:
         recipe: shape and schedule.
-        folder: holds ``checkpoint.pt`` and ``log.jsonl``; a run found there is taken up where its checkpoint left it.
+        folder: holds ``checkpoint.pt`` and ``log.jsonl``; a run found there resumes from its
+            checkpoint.
         device: where to compute.
         compiled: compile the forward, which needs a C++ compiler on a CPU.
         start_from: exported model whose weights a new run begins with; else they are random.
 
     Raises:
-        ConfigError: if the folder holds a run of another recipe, or the model to start from has another shape.
+        ConfigError: if the folder holds a run of another recipe, or the model to start from has
+            another shape.
     """
 
     def __init__(
@@ -229,8 +246,11 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.model = LlamaForCausalLM(_model_config(recipe)).to(device)
         if device.type == "cpu":
-            self.model.set_attn_implementation("eager")  # compiled, it is half again as fast there as the fused one
-        self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=is_faster_in_bfloat16(device))
+            # Compiled, it is 1.5 times as fast there as the fused one.
+            self.model.set_attn_implementation("eager")
+        self._autocast = torch.autocast(
+            device.type, torch.bfloat16, enabled=is_faster_in_bfloat16(device)
+        )
         embedding = self.model.get_input_embeddings().weight
         matrices = [p for p in self.model.model.layers.parameters() if p.ndim == 2]
         rest = [embedding, *(p for p in self.model.parameters() if p.ndim == 1)]
@@ -259,12 +279,16 @@ class Run:
         """Make one update; return the loss in nats per token."""
         recipe, position = self.recipe, self.position
         rate = recipe.rate(position.step, position.tokens)
-        inputs, targets = corpus.batch(position, recipe.batch_tokens, recipe.window(position.tokens))
+        inputs, targets = corpus.batch(
+            position, recipe.batch_tokens, recipe.window(position.tokens)
+        )
         rows = max(1, recipe.micro_batch_tokens // inputs.shape[1])
         total = torch.zeros((), device=self.device)
         for some, their in zip(torch.split(inputs, rows), torch.split(targets, rows), strict=True):
             with self._autocast:
-                loss = self._loss(some.to(self.device), their.to(self.device)) * (len(some) / len(inputs))
+                loss = self._loss(some.to(self.device), their.to(self.device)) * (
+                    len(some) / len(inputs)
+                )
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         for optimizer, peak in zip(self._optimizers, self._peaks, strict=True):
@@ -297,7 +321,11 @@ class Run:
 
     def curve(self) -> list[dict[str, Any]]:
         """Return the lines of the log."""
-        return [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.exists() else []
+        return (
+            [json.loads(line) for line in self._log.read_text().splitlines()]
+            if self._log.exists()
+            else []
+        )
 
     @property
     def _checkpoint(self) -> Path:
@@ -314,21 +342,25 @@ class Run:
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        # What was logged behind the checkpoint happens again.
+        # Whatever was logged after the checkpoint will happen again.
         kept = [line for line in self.curve() if line["step"] <= self.position.step]
         self._log.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def _start_from(self, folder: Path) -> None:
         try:
-            trained = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+            trained = LlamaForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True
+            )
         except (OSError, ValueError) as error:
-            raise ConfigError(f"--start-from {folder} holds no model that can be loaded: {error}") from error
+            raise ConfigError(
+                f"--start-from {folder} holds no model that can be loaded: {error}"
+            ) from error
         for name in _SHAPE:
             theirs, ours = getattr(trained.config, name), getattr(self.model.config, name)
             if theirs != ours:
                 raise ConfigError(
-                    f"--start-from {folder} holds a model with {name}={theirs}, this size has {ours}: "
-                    "take the --size that it was trained with"
+                    f"--start-from {folder} holds a model with {name}={theirs}, this size has "
+                    f"{ours}: take the --size that it was trained with"
                 )
         self.model.load_state_dict(trained.state_dict())
 
@@ -339,15 +371,18 @@ class Run:
 
 @torch.inference_mode()
 def bits_per_byte(
-    model: LlamaForCausalLM, tokenizer: Tokenizer, texts: Sequence[str], progress: Any = lambda done, total: None
+    model: LlamaForCausalLM,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    progress: Any = lambda done, total: None,
 ) -> float:
-    """Return the mean surprise of a model at texts, each read by itself, up to its context.
+    """Return the bits per byte of texts, each read by itself, up to the model's context.
 
     Args:
         model: the model.
         tokenizer: its tokenizer.
         texts: what to read.
-        progress: called with how many texts were read, and of how many.
+        progress: called with the number of texts read so far and their total.
 
     Returns:
         bits per byte of UTF-8.
@@ -368,8 +403,10 @@ def bits_per_byte(
     return nats / math.log(2) / size
 
 
-def export(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path, record: Mapping[str, Any]) -> None:
-    """Write a model as transformers loads it, in bfloat16, with its chat template and how it came about."""
+def export(
+    model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path, record: Mapping[str, Any]
+) -> None:
+    """Write a model for transformers, in bfloat16, with chat template and training record."""
     half = LlamaForCausalLM(model.config)
     half.load_state_dict(model.state_dict())
     half.to(torch.bfloat16).save_pretrained(folder, max_shard_size="45MB")
@@ -386,22 +423,43 @@ def export(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path, record: 
 
 
 def train(
-    articles: Annotated[list[Path], typer.Argument(help="JSONL files of articles, also .xz or .gz: title, text.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run: data, checkpoint, log, and the model when it is done.")],
-    questions: Annotated[Path | None, typer.Option(help="JSONL of questions: question, answers, gold_title.")] = None,
+    articles: Annotated[
+        list[Path], typer.Argument(help="JSONL files of articles, also .xz or .gz: title, text.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the run: data, checkpoint, log, and the model when it is done."
+        ),
+    ],
+    questions: Annotated[
+        Path | None, typer.Option(help="JSONL of questions: question, answers, gold_title.")
+    ] = None,
     size: Annotated[str, typer.Option(help=f"Size of the model: {', '.join(RECIPES)}.")] = "nano",
-    tokens: Annotated[int | None, typer.Option(help="Tokens to train on instead of the size's own number.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens to train on instead of the size's own number.")
+    ] = None,
     start_from: Annotated[
         Path | None,
-        typer.Option(help="Exported model to train on from, instead of random weights; take another --seed with it."),
+        typer.Option(
+            help="Exported model to train on from, instead of random weights; take another --seed "
+            "with it."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 1,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda if there is one.")] = None,
     compiled: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Compile the forward; a CPU needs a C++ compiler for it.")
+        bool,
+        typer.Option(
+            "--compile/--no-compile", help="Compile the forward; a CPU needs a C++ compiler for it."
+        ),
     ] = True,
-    checkpoint_minutes: Annotated[float, typer.Option(help="Most minutes that a kill can lose.")] = 5,
-    stop_after_minutes: Annotated[float | None, typer.Option(help="Save and leave after so many minutes.")] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Most minutes that a kill can lose.")
+    ] = 5,
+    stop_after_minutes: Annotated[
+        float | None, typer.Option(help="Save and leave after so many minutes.")
+    ] = None,
 ) -> None:
     """Train, evaluate and export. Run the same command again to go on after a kill."""
     if size not in RECIPES:
@@ -411,7 +469,9 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if compiled and place.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-        _CONSOLE.print("no C++ compiler here, so the forward is not compiled: slower", style="yellow")
+        _CONSOLE.print(
+            "no C++ compiler here, so the forward is not compiled: slower", style="yellow"
+        )
         compiled = False
     run = Run(recipe, out, place, compiled=compiled, start_from=start_from)
     with _status("reading articles"):
@@ -422,7 +482,10 @@ def train(
         return
     with _bar("evaluating") as (bar, task):
         score = bits_per_byte(
-            run.model.eval(), corpus.tokenizer, corpus.held_out, lambda d, t: bar.update(task, completed=d, total=t)
+            run.model.eval(),
+            corpus.tokenizer,
+            corpus.held_out,
+            lambda d, t: bar.update(task, completed=d, total=t),
         )
     record = {
         "recipe": asdict(recipe),
@@ -434,7 +497,10 @@ def train(
     if start_from:
         record["started_from"] = json.loads((start_from / "training.json").read_text())
     export(run.model, corpus.tokenizer, out / "model", record)
-    typer.echo(f"held-out bits per byte: {score:.3f} ({len(corpus.held_out)} articles); model in {out / 'model'}")
+    typer.echo(
+        f"held-out bits per byte: {score:.3f} ({len(corpus.held_out)} articles); model in "
+        f"{out / 'model'}"
+    )
 
 
 def _train(run: Run, corpus: Corpus, checkpoint_seconds: float, seconds: float) -> None:
@@ -446,12 +512,17 @@ def _train(run: Run, corpus: Corpus, checkpoint_seconds: float, seconds: float) 
             loss = run.update(corpus)
             now, position = time.monotonic(), run.position
             speed = (position.tokens - seen) / (now - began)
-            bar.update(task, completed=position.tokens, description=f"loss {loss:.3f}, {speed:,.0f} tokens/s")
+            bar.update(
+                task,
+                completed=position.tokens,
+                description=f"loss {loss:.3f}, {speed:,.0f} tokens/s",
+            )
             values = {"loss": round(loss, 4), "window": run.recipe.window(position.tokens)}
             if position.tokens // evaluate_every > previous // evaluate_every:
                 run.model.eval()
                 values["bits_per_byte"] = round(
-                    bits_per_byte(run.model, corpus.tokenizer, corpus.held_out[:_QUICK_EVALUATION]), 4
+                    bits_per_byte(run.model, corpus.tokenizer, corpus.held_out[:_QUICK_EVALUATION]),
+                    4,
                 )
                 run.model.train()
             previous = position.tokens
@@ -460,7 +531,8 @@ def _train(run: Run, corpus: Corpus, checkpoint_seconds: float, seconds: float) 
                 left = (run.recipe.tokens - position.tokens) / speed / 60
                 shown = ", ".join(f"{name} {value}" for name, value in values.items())
                 _CONSOLE.print(
-                    f"{position.tokens / 1e6:.1f}M tokens: {shown}; {speed:,.0f} tokens/s, {left:.0f} min left",
+                    f"{position.tokens / 1e6:.1f}M tokens: {shown}; {speed:,.0f} tokens/s, "
+                    f"{left:.0f} min left",
                     highlight=False,
                 )
             if now - saved > checkpoint_seconds:
@@ -486,24 +558,30 @@ def _model_config(recipe: Recipe) -> LlamaConfig:
 
 
 def _require_same(saved: Recipe, wanted: Recipe, position: Position, folder: Path) -> None:
-    """Refuse to go on with another recipe; only the length may change, as long as nothing has depended on it."""
+    """Refuse to go on with another recipe.
+
+    Only the number of tokens may change, until the learning rate or the window depends on it.
+    """
     for name, value in asdict(saved).items():
         if name != "tokens" and value != getattr(wanted, name):
             raise ConfigError(
-                f"{folder} holds a run with {name}={value}, now {getattr(wanted, name)} is asked for: "
-                "take another --out, or the same settings"
+                f"{folder} holds a run with {name}={value}, now {getattr(wanted, name)} is asked "
+                "for: take another --out, or the same settings"
             )
     shortest = min(saved.tokens, wanted.tokens)
-    if saved.tokens != wanted.tokens and position.tokens > shortest * (1 - max(saved.decay, saved.long_context)):
+    if saved.tokens != wanted.tokens and position.tokens > shortest * (
+        1 - max(saved.decay, saved.long_context)
+    ):
         raise ConfigError(
-            f"{folder} holds a run for {saved.tokens} tokens that has come to {position.tokens}, too far for its "
-            f"length to become {wanted.tokens}: take another --out, or the same --tokens"
+            f"{folder} holds a run for {saved.tokens} tokens that has come to {position.tokens}, "
+            f"too far for its length to become {wanted.tokens}: take another --out, or the same "
+            "--tokens"
         )
 
 
 @cache
 def is_faster_in_bfloat16(device: torch.device) -> bool:
-    """Return whether a device multiplies matrices faster in bfloat16: GPUs do, of processors the newer ones."""
+    """Return whether a device multiplies matrices faster in bfloat16, as GPUs and newer CPUs do."""
     if device.type != "cpu":
         return True
 
@@ -520,7 +598,7 @@ def is_faster_in_bfloat16(device: torch.device) -> bool:
 
 
 def _keep_freed_memory() -> None:
-    """Keep glibc from handing freed memory back: taking it anew for every large tensor costs a fifth of the speed."""
+    """Keep glibc from returning freed memory: allocating it again costs a fifth of the speed."""
     if sys.platform == "linux":
         try:
             mallopt = ctypes.CDLL(None).mallopt
@@ -538,17 +616,26 @@ def _status(label: str) -> Iterator[None]:
 
 @contextmanager
 def _bar(label: str, total: int | None = None) -> Iterator[tuple[Progress, Any]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_CONSOLE, transient=True, disable=not _CONSOLE.is_terminal) as bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=_CONSOLE, transient=True, disable=not _CONSOLE.is_terminal
+    ) as bar:
         yield bar, bar.add_task(label, total=total)
 
 
 def main() -> None:
-    """Run the command, with failures told in a line."""
+    """Run the command; a failure is one line."""
     try:
         typer.run(train)
     except NestError as error:
-        _CONSOLE.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        _CONSOLE.print(
+            f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
         raise SystemExit(1) from error
 
 

@@ -1,4 +1,4 @@
-"""Text that a demo model learns from: articles and questions, written in the forms in which the engine asks."""
+"""Training text of the demo model: articles and questions, in the engine's own formats."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from nest_engine import Passage
 from nest_engine.errors import InputError
-from nest_engine.prompts import BACKGROUND
-from nest_engine.tokenization import titled_text
+from nest_engine.generation.prompts import BACKGROUND
+from nest_engine.models.tokenization import titled_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 END_OF_TEXT = "<|endoftext|>"
 
-# The same forms as in a plain prompt, so that a chat needs no control strings of its own.
+# The format of a plain prompt, so that a chat needs no control strings of its own.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{%- if message['role'] == 'user' -%}{{ 'Question: ' + message['content'] + '\n' }}"
@@ -59,7 +59,8 @@ _REQUESTS = (
 _PERSON = ("Who was {}?", "Who is {}?", "Tell me about the life of {}.", "Write a biography of {}.")
 _THING = ("What is {}?", "What is {}?", "What was {}?", "What is known about {}?")
 _IS_PERSON = re.compile(
-    r"\((?:[^()]*\b)?(?:born|b\.|\d{3,4}\s*(?:–|-|to|\?))|^[^.]{0,120}\b(?:was|is) an? [^.]*\bborn\b"
+    r"\((?:[^()]*\b)?(?:born|b\.|\d{3,4}\s*(?:–|-|to|\?))|^[^.]{0,120}\b(?:was|is) an? "
+    r"[^.]*\bborn\b"
 )
 _IN_PARENTHESES = re.compile(r"\s*\([^()]*\)$")
 _SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"”’)]))\s+(?=[A-Z0-9\"“(])")
@@ -95,16 +96,20 @@ class FactualQuestion:
 
 
 def read_articles(paths: Iterable[Path]) -> list[Article]:
-    """Read articles from JSONL files, plain or packed with gzip or xz: ``{"title", "text"}`` a line.
+    """Read articles from JSONL files (``title``, ``text``), plain or packed with gzip or xz.
 
     Raises:
         InputError: if a file cannot be read or a line is not an article.
     """
-    return [Article(line["title"], line["text"]) for path in paths for line in _lines(path, ("title", "text"))]
+    return [
+        Article(line["title"], line["text"])
+        for path in paths
+        for line in _lines(path, ("title", "text"))
+    ]
 
 
 def read_questions(path: Path) -> list[FactualQuestion]:
-    """Read questions from a JSONL file: ``{"question", "answers", "gold_title"}`` a line (EntityQuestions).
+    """Read EntityQuestions from a JSONL file: ``question``, ``answers``, ``gold_title``.
 
     Raises:
         InputError: if the file cannot be read or a line is not a question.
@@ -116,24 +121,27 @@ def read_questions(path: Path) -> list[FactualQuestion]:
 
 
 def is_held_out(title: str) -> bool:
-    """Return whether an article is kept out of training: one in a hundred, whichever files it came in."""
+    """Return whether an article is held out of training: one in a hundred, by its title."""
     return zlib.crc32(title.encode()) % 100 == 0
 
 
-def documents(articles: Sequence[Article], questions: Sequence[FactualQuestion], *, seed: int) -> list[str]:
+def documents(
+    articles: Sequence[Article], questions: Sequence[FactualQuestion], *, seed: int
+) -> list[str]:
     """Write one pass over the articles as shuffled documents.
 
-    Half of the articles stand whole, half cut into passages as a datastore holds them, each behind its title. Most
-    also answer a request for their subject with their lead, more than half of these behind background passages.
-    Questions are answered shortly, mostly behind the passage that holds the answer.
+    Half of the articles are whole, half are cut into passages like those of a datastore, each after
+    its title. Most also answer a request for their subject with their lead, more than half of these
+    after background passages. Questions get short answers, mostly after the passage that holds the
+    answer.
 
     Args:
-        articles: what to learn from.
-        questions: questions about some of them; others are left out.
-        seed: another seed cuts, words and mixes differently.
+        articles: the articles.
+        questions: questions about some of them; questions about others are ignored.
+        seed: another seed cuts, phrases and shuffles differently.
 
     Returns:
-        documents, without the end of text.
+        documents, without an end-of-text token.
     """
     rng = random.Random(seed)
     writer = _Writer(articles, rng)
@@ -145,7 +153,10 @@ def documents(articles: Sequence[Article], questions: Sequence[FactualQuestion],
         if rng.random() < 0.5:
             written.append(_titled((article.title, article.text)))
         else:
-            written += [_titled((article.title, text)) for text in cut(article.text, rng.randint(200, 1_000))]
+            written += [
+                _titled((article.title, text))
+                for text in cut(article.text, rng.randint(200, 1_000))
+            ]
         if rng.random() < 0.7:
             written += writer.introduction(article)
         for question in by_title.get(article.title, ()):
@@ -155,12 +166,12 @@ def documents(articles: Sequence[Article], questions: Sequence[FactualQuestion],
 
 
 def held_out_documents(articles: Sequence[Article]) -> list[str]:
-    """Write articles whole, for measuring what a model has learned."""
+    """Write whole articles, to evaluate a model on."""
     return [_titled((article.title, article.text)) for article in articles]
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train a byte-level BPE tokenizer, whose first token is the end of text."""
+    """Train a byte-level BPE tokenizer whose first token is the end of text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -180,7 +191,7 @@ def write_shard(
     tokenizer: Tokenizer,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write documents as one run of 16-bit tokens, each behind an end of text.
+    """Write documents as a sequence of 16-bit tokens, each after an end-of-text token.
 
     The file appears whole or not at all.
     """
@@ -202,7 +213,7 @@ def open_shard(path: Path) -> NDArray[np.uint16]:
 
 
 class _Writer:
-    """Writes documents about single articles, with others at hand as distractors."""
+    """Writes documents about single articles, with others as distractors."""
 
     def __init__(self, articles: Sequence[Article], rng: random.Random) -> None:
         self._articles = articles
@@ -219,10 +230,12 @@ class _Writer:
         yield text
 
     def short_answer(self, question: FactualQuestion, article: Article) -> str:
-        """Return a question with one of its answers, mostly behind the passage that holds it."""
+        """Return a question with one of its answers, mostly after the passage that holds it."""
         answer = self._rng.choice(question.answers)
         text = f"Question: {question.question}\nAnswer: {answer}"
-        holding = next((passage for passage in cut(article.text, _PASSAGE) if answer in passage), None)
+        holding = next(
+            (passage for passage in cut(article.text, _PASSAGE) if answer in passage), None
+        )
         if holding and self._rng.random() < 0.7:
             text = self._background(holding, article) + text
         return text
@@ -237,7 +250,7 @@ class _Writer:
         return wording.format(subject).replace("..", ".")
 
     def _background(self, gold: str, article: Article) -> str:
-        """Return background of up to four passages: mostly the one that answers, the others beside the point."""
+        """Return up to four background passages: mostly the right one, and distractors."""
         chosen = [(article.title, gold)] if self._rng.random() < 0.95 else []
         for _ in range(self._rng.randint(0, 3)):
             other = article if self._rng.random() < 0.3 else self._rng.choice(self._articles)
@@ -249,7 +262,7 @@ class _Writer:
 
 
 def cut(text: str, longest: int) -> Iterator[str]:
-    """Yield the passages of a text: whole sentences, of up to ``longest`` characters where sentences allow it."""
+    """Yield passages of whole sentences, at most ``longest`` characters unless one is longer."""
     start = end = 0
     for boundary in [*(match.start() for match in _SENTENCE_END.finditer(text)), len(text)]:
         if boundary - start > longest and end > start:
@@ -281,10 +294,13 @@ def _lines(path: Path, required: Sequence[str]) -> Iterator[dict[str, Any]]:
                     record = json.loads(line)
                     missing = [name for name in required if name not in record]
                 except (json.JSONDecodeError, TypeError) as error:
-                    raise InputError(f"{path}, line {number}: not a JSON object ({error})") from error
+                    raise InputError(
+                        f"{path}, line {number}: not a JSON object ({error})"
+                    ) from error
                 if missing:
                     raise InputError(
-                        f"{path}, line {number}: {missing[0]!r} is missing; expected {', '.join(required)}"
+                        f"{path}, line {number}: {missing[0]!r} is missing; expected "
+                        f"{', '.join(required)}"
                     )
                 yield record
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:

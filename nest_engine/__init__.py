@@ -5,7 +5,9 @@ An implementation of Nearest Neighbor Speculative Decoding (NEST, arXiv 2405.193
 
 from typing import TYPE_CHECKING, Any
 
+from nest_engine._version import __version__
 from nest_engine.config import METHODS, NestConfig
+from nest_engine.datastore.key_cache import KeyCache
 from nest_engine.errors import (
     ConfigError,
     ContextOverflowError,
@@ -23,24 +25,13 @@ from nest_engine.errors import (
     UnsupportedModelError,
 )
 from nest_engine.interfaces import LanguageModel, PassageRetriever
-from nest_engine.key_cache import KeyCache
-from nest_engine.types import (
-    Citation,
-    DecodeStats,
-    NestChunk,
-    NestOutput,
-    Passage,
-    PhaseSeconds,
-    Provenance,
-    Score,
-)
+from nest_engine.output import NestChunk, NestOutput
+from nest_engine.records import Citation, DecodeStats, Passage, PhaseSeconds, Provenance, Score
 
 if TYPE_CHECKING:
+    from nest_engine.datastore.key_store import KeyStore
     from nest_engine.engine import NestEngine
-    from nest_engine.key_store import KeyStore
-    from nest_engine.scheduler import PendingAnswer, Scheduler
-
-__version__ = "0.1.0"
+    from nest_engine.serving.scheduler import PendingAnswer, Scheduler
 
 __all__ = [
     "METHODS",
@@ -85,11 +76,11 @@ def __getattr__(name: str) -> Any:
 
         return NestEngine
     if name == "KeyStore":
-        from nest_engine.key_store import KeyStore
+        from nest_engine.datastore.key_store import KeyStore
 
         return KeyStore
     if name in ("PendingAnswer", "Scheduler"):
-        from nest_engine import scheduler
+        from nest_engine.serving import scheduler
 
         return getattr(scheduler, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Settings of one request: small, immutable, validated as a whole."""
+"""The settings of one request: small, immutable, validated as a whole."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from nest_engine.errors import ConfigError
 Method = Literal["lm", "knn-lm", "nest", "ra", "ra-nest", "lossless"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-# Settings whose default depends on the method. The general ones are the paper's for a 7B model. `knn-lm` knows no
-# spans: one token at a time, each attributed to its nearest neighbour. `lossless` cannot harm the text, so it drafts
-# wherever a passage agrees with the model, as much as pays, and may copy a sentence as often as the model repeats it.
+# Settings whose default depends on the method. The general ones are the paper's for a 7B model.
+# `knn-lm` has no spans: one token at a time, each attributed to its nearest neighbour. `lossless`
+# cannot harm the text, so it drafts wherever a passage agrees with the model, as much as pays off,
+# and may copy a sentence as often as the model repeats it.
 _GENERAL: dict[str, Any] = {
     "alpha": 0.3,
     "tau": 0.1,
@@ -29,7 +30,13 @@ _GENERAL: dict[str, Any] = {
     "relevance": 0.8,
 }
 _OF_METHOD: dict[str, dict[str, Any]] = {
-    "knn-lm": {"fixed_lambda": 0.7, "max_draft_tokens": 1, "delta": 1.0, "mask_copied": False, "relevance": 0.0},
+    "knn-lm": {
+        "fixed_lambda": 0.7,
+        "max_draft_tokens": 1,
+        "delta": 1.0,
+        "mask_copied": False,
+        "relevance": 0.0,
+    },
     "ra-nest": {"gamma": 0.5},
     "lossless": {"delta": 1.0, "mask_copied": False, "adaptive_draft": True, "relevance": 0.0},
 }
@@ -41,39 +48,42 @@ _BY_METHOD: Any = None  # stands for "the method's own default" until the config
 class NestConfig:
     """How to decode one request.
 
-    The defaults of the retrieval parameters are the paper's for a 7B model on Wikipedia. They belong
-    to that model: tune them for yours (``nest tune``). ``alpha``, ``tau``, ``knn_temperature``, ``delta``, ``gamma``,
-    ``max_draft_tokens``, ``adaptive_draft``, ``fixed_lambda``, ``mask_copied`` and ``relevance`` take the method's own
-    default when they are not given.
+    The defaults of the retrieval parameters are the paper's for a 7B model on Wikipedia. They
+    belong to that model: tune them for yours (``nest tune``). ``alpha``, ``tau``,
+    ``knn_temperature``, ``delta``, ``gamma``, ``max_draft_tokens``, ``adaptive_draft``,
+    ``fixed_lambda``, ``mask_copied`` and ``relevance`` default to the method's own value.
 
     Args:
-        method: ``lm`` the model alone; ``knn-lm`` fixed interpolation, no spans; ``nest`` the paper's method;
-            ``ra`` passages in the prompt; ``ra-nest`` both; ``lossless`` spans verified against the model alone, so
-            that its output does not change.
-        max_new_tokens: most tokens to generate.
+        method: ``lm`` the model alone; ``knn-lm`` fixed interpolation, no spans; ``nest`` the
+            paper's method; ``ra`` passages in the prompt; ``ra-nest`` both; ``lossless`` spans
+            verified against the model alone, so that its output does not change.
+        max_new_tokens: maximum number of tokens to generate.
         temperature: 0 picks the most probable token; above 0 samples.
         top_k: sample among the ``top_k`` most probable tokens; None for all.
         top_p: sample among the most probable tokens that together reach this probability.
-        seed: seed of the sampler; None takes one from torch's own generator, so ``torch.manual_seed`` governs it.
+        seed: seed of the sampler; None takes one from torch's own generator, so
+            ``torch.manual_seed`` governs it.
         stop: strings that end the answer; they are not part of it.
         k: neighbours kept per query.
         alpha: offset of the retrieval confidence (relative retrieval confidence).
         tau: temperature of the retrieval confidence (relative retrieval confidence).
-        knn_temperature: distances of neighbours are divided by ``knn_temperature * sqrt(D)`` before they become
-            weights; 1 is the paper's, smaller lets the nearest neighbours decide.
-        delta: draft a span only where lambda is at most this; ``lossless`` asks before it drafts from a neighbour,
-            not where the text so far stood before.
-        gamma: relaxation of the acceptance test (relaxed speculative decoding); smaller accepts more.
+        knn_temperature: distances of neighbours are divided by ``knn_temperature * sqrt(D)`` before
+            they become weights; 1 is the paper's, smaller gives the nearest neighbours more say.
+        delta: draft a span only where lambda is at most this; ``lossless`` checks this only before
+            drafting from a neighbour, not where the text so far has occurred before.
+        gamma: relaxation of the acceptance test (relaxed speculative decoding); smaller accepts
+            more.
         max_draft_tokens: longest draft, ``n`` in the paper.
-        adaptive_draft: let the running acceptance and the device's speed choose the draft length, up to
-            ``max_draft_tokens``. Only ``lossless`` does so by itself: its text does not depend on the length, though
-            which samples a seed gives does.
+        adaptive_draft: choose the draft length by the running acceptance and the device's speed,
+            up to ``max_draft_tokens``. Only ``lossless`` does so by default: its text does not
+            depend on the length, although the samples that a seed gives do.
         fixed_lambda: use this interpolation coefficient everywhere instead of the confidence.
-        draft_after_rejection: draft a span also where a draft was just rejected; the paper takes one plain token.
+        draft_after_rejection: draft a span even right after a rejected draft; the paper takes one
+            plain token.
         mask_copied: never copy the same passage token twice in one answer.
-        relevance: share of what is asked, by information, that must stand in a passage for it to be trusted by half;
-            0 trusts every passage that the first-stage search found, as the paper does. Passages that are handed over
-            without a query are trusted in any case.
+        relevance: share of what is asked, by information, that a passage must contain to be
+            trusted by half; 0 trusts every passage that the first-stage search found, as the paper
+            does. Passages handed over without a query are always trusted.
         num_passages: passages to ask the first-stage search for.
         prompt_passages: how many of them ``ra`` and ``ra-nest`` place in the prompt.
         min_citation_tokens: hide citations of fewer tokens.
@@ -117,27 +127,47 @@ class NestConfig:
         for name in _GENERAL:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self._default(self.method, name))
-        for name in ("max_new_tokens", "k", "max_draft_tokens", "num_passages", "min_citation_tokens"):
+        for name in (
+            "max_new_tokens",
+            "k",
+            "max_draft_tokens",
+            "num_passages",
+            "min_citation_tokens",
+        ):
             self._check(name, "a whole number of at least 1", lambda v: _is_int(v) and v >= 1)
-        self._check("prompt_passages", "a whole number of at least 0", lambda v: _is_int(v) and v >= 0)
         self._check(
-            "seed", "a whole number of 63 bits, or None", lambda v: v is None or (_is_int(v) and 0 <= v < 2**63)
+            "prompt_passages", "a whole number of at least 0", lambda v: _is_int(v) and v >= 0
         )
-        self._check("top_k", "a whole number of at least 1, or None", lambda v: v is None or (_is_int(v) and v >= 1))
+        self._check(
+            "seed",
+            "a whole number of 63 bits, or None",
+            lambda v: v is None or (_is_int(v) and 0 <= v < 2**63),
+        )
+        self._check(
+            "top_k",
+            "a whole number of at least 1, or None",
+            lambda v: v is None or (_is_int(v) and v >= 1),
+        )
         self._check("temperature", "a number of at least 0", lambda v: _is_number(v) and v >= 0)
-        self._check("top_p", "a number above 0 and at most 1", lambda v: _is_number(v) and 0 < v <= 1)
+        self._check(
+            "top_p", "a number above 0 and at most 1", lambda v: _is_number(v) and 0 < v <= 1
+        )
         self._check("alpha", "a finite number", _is_number)
         for name in ("tau", "knn_temperature"):
             self._check(name, "a number above 0", lambda v: _is_number(v) and v > 0)
         for name in ("delta", "gamma", "relevance"):
             self._check(name, "a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1)
         self._check(
-            "fixed_lambda", "a number from 0 to 1, or None", lambda v: v is None or (_is_number(v) and 0 <= v <= 1)
+            "fixed_lambda",
+            "a number from 0 to 1, or None",
+            lambda v: v is None or (_is_number(v) and 0 <= v <= 1),
         )
         for name in ("adaptive_draft", "draft_after_rejection", "mask_copied"):
             self._check(name, "True or False", lambda v: isinstance(v, bool))
         self._check(
-            "stop", "non-empty strings", lambda v: isinstance(v, tuple) and all(isinstance(s, str) and s for s in v)
+            "stop",
+            "non-empty strings",
+            lambda v: isinstance(v, tuple) and all(isinstance(s, str) and s for s in v),
         )
 
     def _default(self, method: str, name: str) -> Any:
@@ -161,7 +191,7 @@ class NestConfig:
 
     @property
     def passages_to_find(self) -> int:
-        """How many passages to ask the first-stage search for; 0 when the method has no use for any."""
+        """How many passages to ask the first-stage search for; 0 if the method uses none."""
         if self.method == "lm":
             return 0
         return self.num_passages if self.uses_datastore else self.prompt_passages
@@ -188,15 +218,38 @@ class NestConfig:
         for name in changes:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(known)}"
+                hint = (
+                    f"did you mean {close[0]!r}?"
+                    if close
+                    else f"known settings: {', '.join(known)}"
+                )
                 raise ConfigError(f"unknown setting {name!r}; {hint}")
         if changes.get("method", self.method) != self.method:
-            inherited = {name for name in _GENERAL if getattr(self, name) == self._default(self.method, name)}
+            inherited = {
+                name for name in _GENERAL if getattr(self, name) == self._default(self.method, name)
+            }
             changes = dict.fromkeys(inherited, _BY_METHOD) | changes
         return replace(self, **changes)
 
+    def merged(self, config: NestConfig | None, settings: Mapping[str, Any]) -> NestConfig:
+        """Return the settings of a call: ``settings`` on top of ``config``, or else of these.
+
+        Args:
+            config: the call's configuration, which replaces this one; None keeps this one.
+            settings: individual settings of the call.
+
+        Raises:
+            ConfigError: if a setting is unknown or not valid.
+        """
+        if config is not None and not isinstance(config, NestConfig):
+            raise ConfigError(
+                f"config must be a NestConfig, got {type(config).__name__}: "
+                "NestConfig(...) makes one"
+            )
+        return (config or self).replace(**settings)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a plain dict; the model's own defaults are among them, where they apply."""
+        """Return the settings as a plain dict, with the model's own defaults already applied."""
         settings = asdict(self) | {"stop": list(self.stop)}
         del settings["tuned"]
         return settings
@@ -250,9 +303,13 @@ class NestConfig:
 def _check_tuned(tuned: Mapping[str, Mapping[str, Any]]) -> None:
     for method, settings in tuned.items():
         if method not in METHODS or not isinstance(settings, Mapping):
-            raise ConfigError(f"tuned={{{method!r}: ...}} is not valid: expected {{method: {{setting: value}}}}")
+            raise ConfigError(
+                f"tuned={{{method!r}: ...}} is not valid: expected {{method: {{setting: value}}}}"
+            )
         if unknown := settings.keys() - _GENERAL.keys():
-            raise ConfigError(f"tuned setting {min(unknown)!r} of {method}: expected one of {', '.join(_GENERAL)}")
+            raise ConfigError(
+                f"tuned setting {min(unknown)!r} of {method}: expected one of {', '.join(_GENERAL)}"
+            )
 
 
 def _is_int(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Exceptions of the engine: one tree, every leaf also a built-in type.
+"""Exceptions of the engine: one tree in which every leaf is also a built-in type.
 
 NestError
 ├── ConfigError(ValueError)              a setting is unknown, out of range or contradicts another
@@ -11,8 +11,8 @@ NestError
 │   └── IndexMismatchError               built for another embedding model, corpus or format
 ├── RetrievalError(RuntimeError)         first-stage search failed
 ├── DecodingError(RuntimeError)          the model failed while answers were decoded together
-├── QueueFullError(RuntimeError)         too many requests wait for the scheduler
-├── SchedulerClosedError(RuntimeError)   the scheduler takes no more requests
+├── QueueFullError(RuntimeError)         too many requests are waiting for the scheduler
+├── SchedulerClosedError(RuntimeError)   the scheduler accepts no more requests
 └── MissingDependencyError(ImportError)  an optional package is missing; names the install command
 """
 
@@ -36,9 +36,15 @@ class ContextOverflowError(InputError):
 
     @classmethod
     def no_room(cls, num_tokens: int, context: int) -> ContextOverflowError:
-        """Return the error for a prompt of ``num_tokens`` that fills a context of ``context`` tokens."""
+        """Return the error for a prompt of ``num_tokens`` that fills the model's context.
+
+        Args:
+            num_tokens: tokens of the prompt.
+            context: tokens that the context holds.
+        """
         return cls(
-            f"the prompt has {num_tokens} tokens and the model's context holds {context}, which leaves no room for an "
+            f"the prompt has {num_tokens} tokens and the model's context holds {context}, which "
+            f"leaves no room for an "
             "answer; shorten the prompt or place fewer passages in it"
         )
 
@@ -72,19 +78,19 @@ class DecodingError(NestError, RuntimeError):
 
 
 class QueueFullError(NestError, RuntimeError):
-    """Too many requests wait for the scheduler."""
+    """Too many requests are waiting for the scheduler."""
 
 
 class SchedulerClosedError(NestError, RuntimeError):
-    """The scheduler takes no more requests."""
+    """The scheduler accepts no more requests."""
 
 
 class MissingDependencyError(NestError, ImportError):
     """An optional dependency is not installed.
 
     Args:
-        package: the distribution that is missing, as on PyPI.
-        extra: the extra of ``nest-engine`` that brings it.
+        package: name of the missing distribution on PyPI.
+        extra: the extra of ``nest-engine`` that includes it.
     """
 
     def __init__(self, package: str, extra: str) -> None:

@@ -1,14 +1,19 @@
-"""The seams of the engine: what a model and a tokenizer must offer, whoever implements them.
+"""The seams of the engine: what a model and a tokenizer must offer.
 
-``language_model.py`` and ``tokenization.py`` implement them on transformers, ``testing.py`` without any model.
+``models/`` implements them on transformers, ``testing.py`` without any model.
+
+Axis suffixes in tensor names, everywhere: ``B`` sequences of a batch, ``T`` tokens of a sequence or
+passage, ``Q`` queries, ``N`` entries of a token index, ``K`` neighbours of one query, ``D`` width
+of the hidden state, ``V`` vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-from nest_engine.types import Frontier, Outputs, Passage, TokenizedPassage
+from nest_engine.records import Passage
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +30,60 @@ class PassageRetriever(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Frontier:
+    """The model's state after the last accepted token: the next step needs no forward to know it.
+
+    Args:
+        logits_V: next-token logits.
+        hidden_D: hidden state of the last accepted token.
+    """
+
+    logits_V: Tensor
+    hidden_D: Tensor
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one forward pass yields for one sequence.
+
+    Args:
+        logits_TV: next-token logits after each token of the draft, float32.
+        hidden_TD: hidden state (the kNN query) after each token of the draft.
+    """
+
+    logits_TV: Tensor
+    hidden_TD: Tensor
+
+    def frontier(self, index: int) -> Frontier:
+        """Return the model's state after token ``index`` of the draft."""
+        return Frontier(self.logits_TV[index], self.hidden_TD[index])
+
+
+@dataclass(frozen=True)
+class TokenizedPassage:
+    """A passage as token ids that know which characters they stand for.
+
+    Args:
+        context_ids: tokens read before the text (start-of-text token, title); never quoted.
+        token_ids: tokens of the text.
+        starts: first character of each token in ``Passage.text``.
+        ends: one past the last character of each token.
+    """
+
+    context_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+
+
 class TokenizedText(NamedTuple):
     """Trusted text as token ids with character offsets.
 
     Args:
         token_ids: token ids.
-        starts: first character of each token; equals ``ends`` for tokens that stand for no character.
+        starts: first character of each token; equals ``ends`` for tokens that stand for no
+            character.
         ends: one past the last character of each token.
     """
 
@@ -81,7 +134,7 @@ class Tokenizer(Protocol):
         ...
 
     def format_chat(self, messages: Sequence[Message]) -> str:
-        """Return the prompt that lets the model answer a conversation."""
+        """Return the prompt for a conversation that the model is to answer."""
         ...
 
 
@@ -98,7 +151,7 @@ class Prefill(NamedTuple):
 
 
 class Session(Protocol):
-    """Sequences being decoded, each with its own length. Row numbers count the rows that are still kept."""
+    """Sequences being decoded, each with its own length; row numbers count those still kept."""
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -156,7 +209,7 @@ class LanguageModel(Protocol):
         ...
 
     def encode(self, passages: Sequence[TokenizedPassage]) -> list[Tensor]:
-        """Return, for each passage, the hidden state before each of its tokens that has a predecessor."""
+        """Return each passage's keys: the hidden state before each token that has a predecessor."""
         ...
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Session, list[Prefill]]:

@@ -2,10 +2,12 @@
 
     model = ScriptedLanguageModel("Helium is a gas.")
     engine = NestEngine(model)
-    engine.generate("What is helium? ", passages=[Passage("Helium is a gas.")]).text  # "Helium is a gas."
+    passages = [Passage("Helium is a gas.")]
+    engine.generate("What is helium? ", passages=passages).text  # "Helium is a gas."
 
-The scripted model reads bytes, so that every character outside ASCII is split over several tokens. It wants to say its
-script, its hidden state depends on the last few bytes, and it counts its forward passes.
+The scripted model reads bytes, so every character outside ASCII is split over several tokens. It
+predicts its script, its hidden state depends on the last few bytes, and it counts its forward
+passes.
 """
 
 from __future__ import annotations
@@ -15,26 +17,33 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from nest_engine.interfaces import Message, Prefill, TokenizedText
-from nest_engine.tokenization import plain_chat
-from nest_engine.types import Frontier, Outputs, Passage, TokenizedPassage
+from nest_engine.interfaces import (
+    Frontier,
+    Message,
+    Outputs,
+    Prefill,
+    TokenizedPassage,
+    TokenizedText,
+)
+from nest_engine.models.tokenization import plain_chat
+from nest_engine.records import Passage
 
 EOS = 256
 _VOCAB_SIZE = 257
 _WIDTH = 32
 
 Script = Callable[[bytes], int]
-"""All bytes so far, to the token that the model wants to say next."""
+"""Maps all bytes so far to the token that the model predicts next."""
 
 
 class ByteTokenizer:
-    """One token for each byte of UTF-8, and an end-of-sequence token whose string is ``</s>``."""
+    """One token per UTF-8 byte, and an end-of-sequence token whose string is ``</s>``."""
 
     control_ids = frozenset([EOS])
     control_strings = frozenset(["</s>"])
 
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
-        """Encode text as bytes; a prompt may not hold the end-of-sequence token."""
+        """Encode text as bytes; a prompt cannot contain the end-of-sequence token."""
         token_ids: list[int] = []
         starts: list[int] = []
         ends: list[int] = []
@@ -46,32 +55,34 @@ class ByteTokenizer:
         return TokenizedText(tuple(token_ids), tuple(starts), tuple(ends))
 
     def encode_passage(self, passage: Passage) -> TokenizedPassage:
-        """Encode a passage behind its title, or behind an end-of-sequence token when it has none."""
+        """Encode a passage after its title, or after an end-of-sequence token if it has none."""
         text = self.encode_prompt(passage.text)
         context = tuple(f"{passage.title}. ".encode()) if passage.title else (EOS,)
         return TokenizedPassage(context, *text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of bytes, incomplete characters replaced."""
+        """Return the text of bytes, with incomplete characters replaced."""
         return bytes(token for token in token_ids if token != EOS).decode("utf-8", errors="replace")
 
     def format_question(self, question: str) -> str:
-        """Put a question into ``Question: ... Answer:``."""
+        """Format a question as ``Question: ... Answer:``."""
         return self.format_chat([Message("user", question)])
 
     def format_chat(self, messages: Sequence[Message]) -> str:
-        """Write a conversation plainly."""
+        """Format a conversation as plain text."""
         return plain_chat(messages)
 
 
 class ScriptedLanguageModel:
-    """A language model that wants to say what its script says.
+    """A language model that predicts what its script says.
 
     Args:
-        script: a text, said once after any prompt; or a function from all bytes so far to the next token.
+        script: a text, said once after any prompt; or a function from all bytes so far to the next
+            token.
         confidence: probability of the scripted token; the rest is spread over the other tokens.
-        memory: how many of the last bytes the hidden state depends on; texts that share them are near.
-        context_length: most tokens that the model reads.
+        memory: how many of the last bytes the hidden state depends on; texts with the same ending
+            are close.
+        context_length: maximum number of tokens that the model reads.
 
     Attributes:
         num_forwards: forward passes over sequences so far.
@@ -112,7 +123,7 @@ class ScriptedLanguageModel:
         return keys
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[ScriptedSession, list[Prefill]]:
-        """Read prompts and open a session on them."""
+        """Prefill prompts and open a session on them."""
         session = ScriptedSession(self, [len(prompt) for prompt in prompts])
         outputs = session.extend(prompts)
         return session, [Prefill(output.frontier(-1), output.hidden_TD) for output in outputs]
@@ -133,12 +144,15 @@ class ScriptedLanguageModel:
         recent = list(tokens[-self._memory :])
         ages = range(len(recent) - 1, -1, -1)
         return torch.stack(
-            [self._directions[age, token] * 0.7**age for age, token in zip(ages, recent, strict=True)]
+            [
+                self._directions[age, token] * 0.7**age
+                for age, token in zip(ages, recent, strict=True)
+            ]
         ).sum(0)
 
 
 class ScriptedSession:
-    """Rows read by a scripted model.
+    """The rows that a scripted model has read.
 
     Args:
         model: the model.
@@ -156,7 +170,7 @@ class ScriptedSession:
         return tuple(len(row) for row in self._rows)
 
     def extend(self, drafts: Sequence[Sequence[int]]) -> list[Outputs]:
-        """Read each row's draft behind its tokens."""
+        """Read each row's draft after its tokens."""
         self._model.num_forwards += 1
         outputs = []
         for row, prompt_length, draft in zip(self._rows, self._prompt_lengths, drafts, strict=True):

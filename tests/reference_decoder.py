@@ -1,7 +1,8 @@
 """The oracle: NEST written as slowly and plainly as possible.
 
-No cache, no batching, no speculation in the forward pass: every distribution is computed from scratch by reading the
-whole text again. Only the order of decisions is the algorithm's. It shares no code with the engine's decoding.
+No cache, no batching, no speculation in the forward pass: every distribution is computed from
+scratch by reading the whole text again. Only the order of decisions is the algorithm's. It shares
+no code with the engine's decoding.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class ReferenceAnswer:
     tokens: list[int] = field(default_factory=list)
     provenance: list[tuple[int, int] | None] = field(default_factory=list)
     lambdas: list[float] = field(default_factory=list)
-    trace: list[tuple[str, int, float, float]] = field(default_factory=list)  # status, token, p_M, lambda
+    # status, token, p_M, lambda
+    trace: list[tuple[str, int, float, float]] = field(default_factory=list)
     num_rejections: int = 0
     num_drafts: int = 0
 
@@ -57,7 +59,9 @@ class ReferenceDecoder:
         control_ids: tokens that are never copied.
     """
 
-    def __init__(self, model: transformers.PreTrainedModel, key_module: str, control_ids: set[int]) -> None:
+    def __init__(
+        self, model: transformers.PreTrainedModel, key_module: str, control_ids: set[int]
+    ) -> None:
         self.model = model
         self.key_module = model.get_submodule(key_module)
         self.control_ids = control_ids
@@ -71,7 +75,9 @@ class ReferenceDecoder:
 
         handle = self.key_module.register_forward_pre_hook(keep, with_kwargs=True)
         with torch.no_grad():
-            logits = self.model(torch.tensor([tokens]), use_cache=False).logits[0]
+            logits = self.model(
+                torch.tensor([tokens], device=self.model.device), use_cache=False
+            ).logits[0]
         handle.remove()
         return logits, seen["hidden"]
 
@@ -145,10 +151,15 @@ class ReferenceDecoder:
                 may_copy = view.lambda_ <= config.delta and may_draft
                 repeated: list[int] = []
                 if may_draft and lossless:  # what the text so far stood before needs no confidence
-                    in_passage, in_text = self.match(prompt + answer.tokens + [token], entries, masked)
+                    in_passage, in_text = self.match(
+                        prompt + answer.tokens + [token], entries, masked
+                    )
                     repeated = [] if in_text is None else in_text
                     copied = [] if in_passage is None else span(in_passage)
-                    if in_text is not None and [entries[i].value for i in copied[1:]] != in_text[: len(copied) - 1]:
+                    if (
+                        in_text is not None
+                        and [entries[i].value for i in copied[1:]] != in_text[: len(copied) - 1]
+                    ):
                         copied = []
                 if agreeing and may_copy and not copied and not repeated:
                     copied = span(min(agreeing)[1])
@@ -173,28 +184,37 @@ class ReferenceDecoder:
             answer.tokens += draft[:accepted]
             answer.lambdas += lambdas
             kept = copied[:accepted]
-            answer.provenance += [(entries[i].passage, entries[i].position) for i in kept] or [None] * accepted
+            answer.provenance += [(entries[i].passage, entries[i].position) for i in kept] or [
+                None
+            ] * accepted
             if config.mask_copied:
                 masked |= set(kept)
             continuation = None
             if kept and not was_rejected and config.max_draft_tokens > 1:
                 following = kept[-1] + 1
-                goes_on = following < len(entries) and entries[following].passage == entries[kept[-1]].passage
+                goes_on = (
+                    following < len(entries)
+                    and entries[following].passage == entries[kept[-1]].passage
+                )
                 continuation = following if goes_on and following not in masked else None
             if answer.tokens[-1] in eos_ids:
                 break
         return answer
 
-    def match(self, text: list[int], entries: list[Entry], masked: set[int]) -> tuple[int | None, list[int] | None]:
-        """Find where the end of a text stood before: the best entry, and what followed in the text itself.
+    def match(
+        self, text: list[int], entries: list[Entry], masked: set[int]
+    ) -> tuple[int | None, list[int] | None]:
+        """Find where the end of a text stood before: the best entry, and what followed it there.
 
-        The longest agreement of two to eight tokens counts; then the better-ranked passage, the later place. The text
-        itself counts where it agrees longer than any passage.
+        The longest agreement of two to eight tokens counts; then the better-ranked passage, the
+        later place. The text itself counts where it agrees longer than any passage.
         """
 
         def agreement(before: list[int]) -> int:
             length = 0
-            while length < min(8, len(before), len(text)) and before[-1 - length] == text[-1 - length]:
+            while (
+                length < min(8, len(before), len(text)) and before[-1 - length] == text[-1 - length]
+            ):
                 length += 1
             return length
 
@@ -222,14 +242,21 @@ class ReferenceDecoder:
         lm = torch.softmax(logits[-1].double(), -1).tolist()
         query = hidden[-1].double()
         distances = [
-            (float(((query - entry.key.double()) ** 2).sum()), i) for i, entry in enumerate(entries) if i not in masked
+            (float(((query - entry.key.double()) ** 2).sum()), i)
+            for i, entry in enumerate(entries)
+            if i not in masked
         ]
         nearest = sorted(distances)[: config.k]
         if not nearest:
             return View(lm, lm, 1.0, [])
         closest, farthest = nearest[0][0], nearest[-1][0]
-        costs = [(distance - closest) / (config.knn_temperature * math.sqrt(len(query))) for distance, _ in nearest]
-        relevance = [self.relevance[entries[i].passage] if self.relevance else 1.0 for _, i in nearest]
+        costs = [
+            (distance - closest) / (config.knn_temperature * math.sqrt(len(query)))
+            for distance, _ in nearest
+        ]
+        relevance = [
+            self.relevance[entries[i].passage] if self.relevance else 1.0 for _, i in nearest
+        ]
         trusted = [math.exp(-cost) * r for cost, r in zip(costs, relevance, strict=True)]
         knn: dict[int, float] = defaultdict(float)
         for (_, i), weight in zip(nearest, trusted, strict=True):
@@ -240,7 +267,10 @@ class ReferenceDecoder:
             lambda_ = config.fixed_lambda
         lambda_ = 1 - (1 - lambda_) * sum(trusted) / sum(math.exp(-cost) for cost in costs)
         mixed = [lambda_ * p + (1 - lambda_) * knn.get(w, 0.0) for w, p in enumerate(lm)]
-        by_weight = [(cost - math.log(r), i) for cost, r, (_, i) in zip(costs, relevance, nearest, strict=True)]
+        by_weight = [
+            (cost - math.log(r), i)
+            for cost, r, (_, i) in zip(costs, relevance, nearest, strict=True)
+        ]
         return View(lm, mixed, lambda_, by_weight)
 
 

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.applications import Starlette
 
-from nest_engine.web.listening import listen, url_of
+from nest_engine.serving.web.listening import listen, url_of
 
 
 @contextmanager
 def running(app: Starlette, make_server: Callable[[Starlette], uvicorn.Server]) -> Iterator[str]:
-    """Serve an application in a thread, at a free port; yield its address without the trailing slash."""
+    """Serve an application in a thread, at a free port; yield its address, no slash at its end."""
     with listen("127.0.0.1", 0) as listening:
         server = make_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

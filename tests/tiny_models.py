@@ -1,7 +1,8 @@
-"""Tiny random models of eight architectures, and a tokenizer for them: everything in memory, float32."""
+"""Tiny random models of eight architectures, and their tokenizer: all in memory, float32."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,17 +13,21 @@ import transformers as hf
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 _TRAINING_TEXT = [
-    "The river flows from the mountains to the sea, and the sea gives the rain back to the mountains.",
+    "The river flows from the mountains to the sea, and the sea gives the rain back to the "
+    "mountains.",
     "A planet is a body that moves around a star. A moon is a body that moves around a planet.",
     "Question: What is a planet? Answer: A planet is a body that moves around a star.",
-    "Helium is a gas. Neon is a gas. Iron is a metal. Copper is a metal that conducts heat and electricity well.",
+    "Helium is a gas. Neon is a gas. Iron is a metal. Copper is a metal that conducts heat and "
+    "electricity well.",
 ]
+# `NEST_TEST_DEVICE=cuda pytest tests/equivalence` holds an accelerator to the same answers.
+DEVICE = os.environ.get("NEST_TEST_DEVICE", "cpu")
 CONTROL_TOKENS = ["<|im_start|>", "<|im_end|>"]
 
 
 @lru_cache
 def tiny_tokenizer() -> hf.PreTrainedTokenizerFast:
-    """Return a byte-level BPE of 320 tokens with chat control tokens, one of them not marked special."""
+    """Return a byte-level BPE of 320 tokens with chat control tokens, one not marked special."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -34,7 +39,10 @@ def tiny_tokenizer() -> hf.PreTrainedTokenizerFast:
     )
     backend.train_from_iterator(_TRAINING_TEXT, trainer)
     tokenizer = hf.PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<|endoftext|>", eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+        tokenizer_object=backend,
+        bos_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
     )
     tokenizer.add_tokens([tokenizers.AddedToken("<tool_call>", special=False)])
     return tokenizer
@@ -51,7 +59,13 @@ class Architecture:
     feed_forward: str
 
 
-_COMMON = {"vocab_size": 336, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "initializer_range": 0.2}
+_COMMON = {
+    "vocab_size": 336,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+    "initializer_range": 0.2,
+}
 _LLAMA = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -71,7 +85,9 @@ ARCHITECTURES = {
         "transformer.h.2",
         "mlp",
     ),
-    "gpt_neox": Architecture(hf.GPTNeoXConfig, hf.GPTNeoXForCausalLM, _NEOX, "gpt_neox.layers.2", "mlp"),
+    "gpt_neox": Architecture(
+        hf.GPTNeoXConfig, hf.GPTNeoXForCausalLM, _NEOX, "gpt_neox.layers.2", "mlp"
+    ),
     "opt": Architecture(
         hf.OPTConfig,
         hf.OPTForCausalLM,
@@ -89,22 +105,31 @@ ARCHITECTURES = {
     ),
     # A window shorter than the texts of the tests, so that it matters.
     "mistral": Architecture(
-        hf.MistralConfig, hf.MistralForCausalLM, _LLAMA | {"sliding_window": 24}, "model.layers.2", "mlp"
+        hf.MistralConfig,
+        hf.MistralForCausalLM,
+        _LLAMA | {"sliding_window": 24},
+        "model.layers.2",
+        "mlp",
     ),
     "qwen3": Architecture(
         hf.Qwen3Config,
         hf.Qwen3ForCausalLM,
-        _LLAMA | {"head_dim": 8, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1},
+        _LLAMA
+        | {"head_dim": 8, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1},
         "model.layers.2",
         "mlp",
     ),
-    "gemma": Architecture(hf.GemmaConfig, hf.GemmaForCausalLM, _LLAMA | {"head_dim": 8}, "model.layers.2", "mlp"),
+    "gemma": Architecture(
+        hf.GemmaConfig, hf.GemmaForCausalLM, _LLAMA | {"head_dim": 8}, "model.layers.2", "mlp"
+    ),
     "phi": Architecture(hf.PhiConfig, hf.PhiForCausalLM, _LLAMA, "model.layers.2", "mlp"),
 }
 
 
-def tiny_model(name: str, *, seed: int = 0, attn_implementation: str = "sdpa", **changes: Any) -> hf.PreTrainedModel:
-    """Return a tiny random model in evaluation mode."""
+def tiny_model(
+    name: str, *, seed: int = 0, attn_implementation: str = "sdpa", **changes: Any
+) -> hf.PreTrainedModel:
+    """Return a tiny random model in evaluation mode, on ``DEVICE``."""
     architecture = ARCHITECTURES[name]
     config = architecture.config(**(_COMMON | architecture.settings | changes))
     config._attn_implementation = attn_implementation
@@ -115,4 +140,4 @@ def tiny_model(name: str, *, seed: int = 0, attn_implementation: str = "sdpa", *
         for parameter_name, parameter in model.named_parameters():
             if parameter.ndim == 2 and ("q_proj" in parameter_name or "query" in parameter_name):
                 parameter.mul_(2.0)
-    return model
+    return model.to(DEVICE)

@@ -1,7 +1,8 @@
 """The command ``nest``: try the engine, ask your own files, tune, evaluate, build a passage index.
 
-Answers go to stdout, progress and remarks to stderr. Every failure is one line and exit code 1 (2 for wrong usage);
-``NEST_DEBUG=1`` shows the traceback. torch and transformers are imported inside the commands, so help is immediate.
+Answers go to stdout, progress and remarks to stderr. Every failure is one line and exit code 1 (2
+for wrong usage); ``NEST_DEBUG=1`` shows the traceback. torch and transformers are imported inside
+the commands, so help is immediate.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from nest_engine.errors import MissingDependencyError
 try:
     import rich  # noqa: F401
     import typer
-except ImportError as missing:  # the entry point imports this module: a message and exit code 1, no traceback
+except ImportError as missing:
+    # The entry point imports this module: exit code 1 with a message, without a traceback.
     package = (missing.name or "typer").partition(".")[0]
     raise SystemExit(str(MissingDependencyError(package, "cli"))) from missing
 
@@ -46,16 +48,19 @@ def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a console without, say, Greek still gets the rest of the answer
+            # A console without, say, Greek still gets the rest of the answer.
+            stream.reconfigure(errors="replace")
     app()
 
 
 @app.callback(invoke_without_command=True)
 def _global_options(
-    show_version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True)
+    ] = False,
 ) -> None:
     if show_version:
-        from nest_engine import __version__
+        from nest_engine._version import __version__
 
         typer.echo(f"nest-engine {__version__}")
         raise typer.Exit

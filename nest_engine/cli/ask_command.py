@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nest_engine.citations.rendering import to_html, to_markdown, to_terminal
 from nest_engine.cli import loading
 from nest_engine.cli.console import STDERR, STDOUT, print_json, remark, reports_errors
 from nest_engine.cli.options import (
@@ -24,34 +25,47 @@ from nest_engine.cli.options import (
 from nest_engine.cli.tune_command import read_tuned
 from nest_engine.config import NestConfig
 from nest_engine.errors import InputError
-from nest_engine.rendering import to_html, to_markdown, to_terminal
 
 if TYPE_CHECKING:
-    from nest_engine.types import NestOutput
+    from nest_engine.output import NestOutput
 
 
 @reports_errors
 def ask(
-    question: Annotated[str, typer.Argument(help="The question; it is also what the passages are searched for.")],
+    question: Annotated[
+        str, typer.Argument(help="The question; it is also what the passages are searched for.")
+    ],
     docs: Annotated[
         list[Path],
-        typer.Option("--docs", help="Folder or file to quote from, repeatable; or an index of `nest index build`."),
+        typer.Option(
+            "--docs",
+            help="Folder or file to quote from, repeatable; or an index of `nest index build`.",
+        ),
     ],
     model: Model = None,
     load: Load = None,
     method: Method = None,
     search: SearchOption = None,
     embedder: EmbedderOption = None,
-    passages: Annotated[int | None, typer.Option("--passages", help="Passages to quote from.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", help="0 takes the most probable token.")] = None,
+    passages: Annotated[
+        int | None, typer.Option("--passages", help="Passages to quote from.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option("--max-new-tokens", help="Longest answer.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="0 takes the most probable token.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the sampler.")] = None,
     stop: Annotated[
-        list[str] | None, typer.Option("--stop", help="Text that ends the answer, \\n for a new line; repeatable.")
+        list[str] | None,
+        typer.Option("--stop", help="Text that ends the answer, \\n for a new line; repeatable."),
     ] = None,
     tuned: Tuned = None,
     pairs: Settings = None,
-    output_format: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TEXT,
+    output_format: Annotated[
+        Format, typer.Option("--format", help="How to write the answer.")
+    ] = Format.TEXT,
     as_json: Json = False,
 ) -> None:
     """Answer a question with exact quotations from your documents."""
@@ -68,7 +82,7 @@ def ask(
         raise InputError("the question is empty")
     loading.require_docs(docs)
     defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
-    # Before reading: a wrong name shows at once, and reading may take long.
+    # Before the documents: a wrong name shows at once, and reading may take long.
     engine = loading.load_engine(model, load=load)
     if defaults is not None:
         engine.config = defaults

@@ -1,4 +1,4 @@
-"""What every command writes with: answers to stdout, progress and remarks to stderr, a failure in one line."""
+"""Output of all commands: answers to stdout, progress, remarks and errors to stderr."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from nest_engine.citation_formats import json_ready
+from nest_engine.citations.formats import json_ready
+from nest_engine.citations.rendering import printable
 from nest_engine.errors import NestError
-from nest_engine.rendering import printable
 
 if TYPE_CHECKING:
     from nest_engine.retrieval import Progress
@@ -34,7 +34,7 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
-            raise  # typer's own business
+            raise  # handled by typer
         except (Exception, KeyboardInterrupt) as error:
             if os.environ.get("NEST_DEBUG") == "1":
                 raise
@@ -46,7 +46,7 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Progress]:
-    """Draw a progress bar on stderr, where it is a terminal."""
+    """Draw a progress bar on stderr, if it is a terminal."""
     from rich.progress import Progress as Bar
 
     with Bar(console=STDERR, transient=True, disable=not STDERR.is_terminal) as bar:
@@ -76,12 +76,14 @@ def print_json(value: Any) -> None:
 
 
 def show_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Draw records as a table, with their names as headings."""
+    """Draw records as a table, with the names of their fields as headings."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
     for name in rows[0]:
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(
+            *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values())
+        )
     STDOUT.print(table)

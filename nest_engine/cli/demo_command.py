@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from nest_engine.citations.rendering import printable, to_terminal
 from nest_engine.cli import loading
-from nest_engine.cli.console import STDERR, STDOUT, print_json, progress_bar, reports_errors, show_rows
+from nest_engine.cli.console import (
+    STDERR,
+    STDOUT,
+    print_json,
+    progress_bar,
+    reports_errors,
+    show_rows,
+)
 from nest_engine.cli.options import Json, Method, parse_settings
 from nest_engine.config import METHODS
-from nest_engine.rendering import printable, to_terminal
 
 if TYPE_CHECKING:
-    from nest_engine.types import NestOutput
+    from nest_engine.output import NestOutput
 
 DEMO_QUESTIONS = 4
 DEMO_TOKENS = 64
@@ -29,18 +36,25 @@ def demo(
     method: Method = "nest",
     ask_all: Annotated[bool, typer.Option("--all", help="Ask all shipped questions.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Ask all shipped questions by every method; count the right passages.")
+        bool,
+        typer.Option(
+            "--check", help="Ask all shipped questions by every method; count the right passages."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Answer questions offline, with the small model and corpus that come along, and compare with the model alone."""
+    """Answer questions offline with the shipped model, and compare with the model alone."""
     settings = parse_settings(method=method, max_new_tokens=DEMO_TOKENS)
     import nest_demo
 
     if check:
         _check(as_json)
         return
-    questions = [question] if question is not None else [shipped.question for shipped in nest_demo.load_questions()]
+    questions = (
+        [question]
+        if question is not None
+        else [shipped.question for shipped in nest_demo.load_questions()]
+    )
     engine = loading.load_engine(None, loading.open_demo_corpus())
     methods = dict.fromkeys(("lm", settings["method"]))  # once, if the method is lm
     answers: list[tuple[str, dict[str, NestOutput]]] = []
@@ -57,7 +71,7 @@ def demo(
 
 
 def _check(as_json: bool) -> None:
-    """Count, for every method, the shipped questions that are answered with a citation into the right passage."""
+    """Count, for every method, the answers that cite the right passage."""
     import nest_demo
 
     questions = nest_demo.load_questions()
@@ -67,24 +81,31 @@ def _check(as_json: bool) -> None:
         for number, method in enumerate(METHODS):
             outputs = []
             for asked, question in enumerate(questions, number * len(questions) + 1):
-                outputs.append(engine.ask(question.question, method=method, max_new_tokens=DEMO_TOKENS))
+                outputs.append(
+                    engine.ask(question.question, method=method, max_new_tokens=DEMO_TOKENS)
+                )
                 progress(asked, len(METHODS) * len(questions))
             pairs = list(zip(questions, outputs, strict=True))
             tokens = sum(output.stats.completion_tokens for output in outputs)
-            copied = sum(output.stats.attributed_share * output.stats.completion_tokens for output in outputs)
+            copied = sum(
+                output.stats.attributed_share * output.stats.completion_tokens for output in outputs
+            )
             rows.append(
                 {
                     "method": method,
                     "questions": len(questions),
                     "cites the right passage": sum(
-                        question.passage_id in {citation.passage_id for citation in output.citations}
+                        question.passage_id
+                        in {citation.passage_id for citation in output.citations}
                         for question, output in pairs
                     ),
                     "holds the answer": sum(
                         question.answer.lower() in output.text.lower() for question, output in pairs
                     ),
                     "copied": round(copied / max(tokens, 1), 3),
-                    "tokens per forward": round(tokens / sum(output.stats.lm_forwards for output in outputs), 2),
+                    "tokens per forward": round(
+                        tokens / sum(output.stats.lm_forwards for output in outputs), 2
+                    ),
                 }
             )
     if as_json:
@@ -94,7 +115,7 @@ def _check(as_json: bool) -> None:
 
 
 def _comparison(question: str, outputs: dict[str, NestOutput]) -> dict[str, Any]:
-    """Return answers by method as plain dicts, without the passages: those come with the demo."""
+    """Return answers by method as plain dicts, without the passages, which are shipped."""
     methods = {name: output.to_dict() for name, output in outputs.items()}
     for answer in methods.values():
         del answer["passages"]

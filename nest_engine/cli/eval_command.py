@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nest_engine.citation_formats import json_ready
+from nest_engine.citations.formats import json_ready
 from nest_engine.cli import loading
 from nest_engine.cli.console import progress_bar, remark, reports_errors
 from nest_engine.cli.options import (
@@ -34,38 +34,57 @@ if TYPE_CHECKING:
 @reports_errors
 def evaluate(
     task: Annotated[
-        str, typer.Option("--task", help="completion, qa, biography, attribution or choice; docs/evaluation.md.")
+        str,
+        typer.Option(
+            "--task", help="completion, qa, biography, attribution or choice; docs/evaluation.md."
+        ),
     ],
-    data: Annotated[Path, typer.Option("--data", help="The examples, in any of the layouts of docs/evaluation.md.")],
-    docs: Annotated[list[Path], typer.Option("--docs", help="Folder or file to quote from, repeatable; or an index.")],
+    data: Annotated[
+        Path,
+        typer.Option("--data", help="The examples, in any of the layouts of docs/evaluation.md."),
+    ],
+    docs: Annotated[
+        list[Path],
+        typer.Option("--docs", help="Folder or file to quote from, repeatable; or an index."),
+    ],
     methods: Annotated[
-        str, typer.Option("--methods", help="What to compare, by commas; nest+gamma=0.05 is nest with another setting.")
+        str,
+        typer.Option(
+            "--methods",
+            help="What to compare, by commas; nest+gamma=0.05 is nest with another setting.",
+        ),
     ] = ",".join(METHODS),
     model: Model = None,
     load: Load = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of results; what is there is not measured again.")] = Path(
-        "evaluation"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of results; what is there is not measured again.")
+    ] = Path("evaluation"),
     conditions: Annotated[
         str | None,
         typer.Option(
             "--conditions",
-            help="By commas: gold, the subject's article can be searched; no-gold, it is kept out; open, whatever is "
-            "found. Default: gold,no-gold for examples whose article is among the passages, else open.",
+            help="By commas: gold, the subject's article can be searched; no-gold, it is kept out; "
+            "open, whatever is found. Default: gold,no-gold for examples whose article is among "
+            "the passages, else open.",
         ),
     ] = None,
     examples: Annotated[
-        int | None, typer.Option("--examples", min=1, help="How many examples, drawn at random. Default: all.")
+        int | None,
+        typer.Option("--examples", min=1, help="How many examples, drawn at random. Default: all."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Draws other examples.")] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Examples decoded together.")] = 8,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Examples decoded together.")
+    ] = 8,
     max_new_tokens: Annotated[
-        int | None, typer.Option("--max-new-tokens", help="Longest answer. Default: the paper's for the task.")
+        int | None,
+        typer.Option("--max-new-tokens", help="Longest answer. Default: the paper's for the task."),
     ] = None,
     search: SearchOption = None,
     embedder: EmbedderOption = None,
     tuned: Annotated[
-        Path | None, typer.Option("--tuned", help="Settings that `nest tune` wrote, as the model's defaults.")
+        Path | None,
+        typer.Option("--tuned", help="Settings that `nest tune` wrote, as the model's defaults."),
     ] = None,
     pairs: Settings = None,
     as_json: Json = False,
@@ -79,7 +98,9 @@ def evaluate(
     from nest_engine import evaluation
 
     if task not in evaluation.TASKS:
-        raise ConfigError(f"--task {task!r} is not valid: expected one of {', '.join(evaluation.TASKS)}")
+        raise ConfigError(
+            f"--task {task!r} is not valid: expected one of {', '.join(evaluation.TASKS)}"
+        )
     evaluation.require_libraries()
     data_set = evaluation.read_examples(data)
     engine = loading.load_engine(model, load=load)
@@ -88,23 +109,37 @@ def evaluate(
     limit = max_new_tokens or evaluation.TASKS[task].max_new_tokens
     settings |= {"max_new_tokens": limit} if limit and "max_new_tokens" not in settings else {}
     base = defaults or engine.config
-    configs = {name: base.replace(method=method).replace(**settings | own) for name, (method, own) in variants.items()}
+    configs = {
+        name: base.replace(method=method).replace(**settings | own)
+        for name, (method, own) in variants.items()
+    }
     articles = evaluation.Articles(retriever.passages)
-    planned = evaluation.plan(task, data_set, configs, articles, conditions=wanted, limit=examples, seed=seed)
+    planned = evaluation.plan(
+        task, data_set, configs, articles, conditions=wanted, limit=examples, seed=seed
+    )
     if planned.left_out:
-        remark("note", f"{planned.left_out} examples are left out: their article is not among the passages")
+        remark(
+            "note",
+            f"{planned.left_out} examples are left out: their article is not among the passages",
+        )
     results = evaluation.Results(
         out,
         evaluation.identity(planned, engine, articles),
         {name: config.to_dict() for name, config in configs.items()},
     )
     with progress_bar("evaluating") as progress:
-        records = evaluation.evaluate(planned, engine, articles, results, batch_size=batch_size, progress=progress)
+        records = evaluation.evaluate(
+            planned, engine, articles, results, batch_size=batch_size, progress=progress
+        )
     rows = evaluation.summarize(records)
     shown = _write(out, task, records, rows, as_json=as_json)
     for row in rows:
         if row.failed:
-            remark("note", f"{row.failed} of {row.examples} examples failed in {row.condition} by {row.variant}: {out}")
+            remark(
+                "note",
+                f"{row.failed} of {row.examples} examples failed in {row.condition} by "
+                f"{row.variant}: {out}",
+            )
     typer.echo(shown, nl=False)
 
 
@@ -119,14 +154,18 @@ def _parse_methods(methods: str) -> dict[str, tuple[str, dict[str, Any]]]:
     return variants
 
 
-def _write(folder: Path, task: str, records: Sequence[Record], rows: Sequence[Row], *, as_json: bool) -> str:
+def _write(
+    folder: Path, task: str, records: Sequence[Record], rows: Sequence[Row], *, as_json: bool
+) -> str:
     """Write the summary and what FActScore reads into the folder; return what to print."""
     from nest_engine import evaluation
 
     shown = {name for row in rows for name in row.estimates}
     summary = {
         "task": task,
-        "metrics": {name: metric.meaning for name, metric in evaluation.METRICS.items() if name in shown},
+        "metrics": {
+            name: metric.meaning for name, metric in evaluation.METRICS.items() if name in shown
+        },
         "rows": evaluation.to_dicts(rows),
     }
     as_text = json.dumps(json_ready(summary), indent=2, ensure_ascii=False) + "\n"
@@ -135,8 +174,13 @@ def _write(folder: Path, task: str, records: Sequence[Record], rows: Sequence[Ro
     (folder / "summary.md").write_text(as_markdown, encoding="utf-8")
     if task == "biography":
         for row in rows:
-            own = [r for r in records if (r["variant"], r["condition"]) == (row.variant, row.condition)]
-            lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in evaluation.factscore_records(own)]
+            own = [
+                r for r in records if (r["variant"], r["condition"]) == (row.variant, row.condition)
+            ]
+            lines = [
+                json.dumps(line, ensure_ascii=False) + "\n"
+                for line in evaluation.factscore_records(own)
+            ]
             name = re.sub(r"[^\w.+=-]", "_", f"factscore-{row.variant}-{row.condition}.jsonl")
             (folder / name).write_text("".join(lines), encoding="utf-8")
     return as_text if as_json else as_markdown

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from nest_engine.citations.rendering import printable
 from nest_engine.cli import loading
 from nest_engine.cli.console import STDOUT, progress_bar, remark, reports_errors
 from nest_engine.cli.options import EmbedderOption, Keys, Load, SearchOption
 from nest_engine.errors import ConfigError
-from nest_engine.rendering import printable
-from nest_engine.types import Passage
+from nest_engine.records import Passage
 
 app = typer.Typer(help="Build, describe and search an index of passages.", no_args_is_help=True)
 
@@ -23,32 +23,48 @@ app = typer.Typer(help="Build, describe and search an index of passages.", no_ar
 @reports_errors
 def index_build(
     docs: Annotated[list[Path], typer.Argument(help="Folders or files to read.")],
-    out: Annotated[Path, typer.Option("--out", help="Directory of the index; an index there is replaced.")],
-    dense: Annotated[bool, typer.Option("--dense", help="Also store vectors, for --search dense or hybrid.")] = False,
+    out: Annotated[
+        Path, typer.Option("--out", help="Directory of the index; an index there is replaced.")
+    ],
+    dense: Annotated[
+        bool, typer.Option("--dense", help="Also store vectors, for --search dense or hybrid.")
+    ] = False,
     embedder: EmbedderOption = None,
     exact: Annotated[
         bool | None,
         typer.Option(
             "--exact/--approximate",
-            help="Search all vectors, or the nearest clusters of them. Default: by the number of passages.",
+            help="Search all vectors, or the nearest clusters of them. Default: by the number of "
+            "passages.",
             show_default=False,
         ),
     ] = None,
     keys: Annotated[
-        Keys | None, typer.Option("--keys", help="Also store the passages' keys for a model; go on after a kill.")
+        Keys | None,
+        typer.Option(
+            "--keys", help="Also store the passages' keys for a model; go on after a kill."
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="The model of --keys. Default: the demo model.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The model of --keys. Default: the demo model.")
+    ] = None,
     load: Load = None,
 ) -> None:
     """Read documents and write an index of their passages."""
-    from nest_engine.key_store import KeyStore, keys_folder
+    from nest_engine.datastore.key_store import KeyStore, keys_folder
     from nest_engine.retrieval import PassageIndex
 
-    about_model = [f"--model {model}"] * (model is not None) + [f"--load {pair}" for pair in load or ()]
+    about_model = [f"--model {model}"] * (model is not None) + [
+        f"--load {pair}" for pair in load or ()
+    ]
     if about_model and keys is None:
-        raise ConfigError(f"{about_model[0]} is only used with --keys fp16 or --keys int8: add one of them")
+        raise ConfigError(
+            f"{about_model[0]} is only used with --keys fp16 or --keys int8: add one of them"
+        )
     if exact is not None and not (dense or embedder):
-        raise ConfigError(f"--{'exact' if exact else 'approximate'} is about vectors: add --dense or --embedder")
+        raise ConfigError(
+            f"--{'exact' if exact else 'approximate'} is about vectors: add --dense or --embedder"
+        )
     vectors = loading.load_embedder(embedder) if dense or embedder else None
     if keys is None:
         loading.leave_to_first_process()
@@ -60,7 +76,11 @@ def index_build(
     if engine is not None and keys is not None:
         with progress_bar("computing keys") as progress:
             store = KeyStore.build(
-                keys_folder(out), engine.language_model, index.passages, key_format=keys.value, progress=progress
+                keys_folder(out),
+                engine.language_model,
+                index.passages,
+                key_format=keys.value,
+                progress=progress,
             )
         typer.echo(f"{store.folder}: keys of {len(store)} passages, {store.nbytes / 1e6:.1f} MB")
 
@@ -69,7 +89,7 @@ def index_build(
 @reports_errors
 def index_info(index: Annotated[Path, typer.Argument(help="Directory of the index.")]) -> None:
     """Describe an index, after checking that none of its files has changed."""
-    from nest_engine.key_store import KeyStore, keys_folder
+    from nest_engine.datastore.key_store import KeyStore, keys_folder
     from nest_engine.retrieval import PassageIndex
 
     loading.leave_to_first_process()

@@ -1,4 +1,4 @@
-"""From options to an engine and its first-stage search."""
+"""Engines and retrievers from the options of a command."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from nest_engine.errors import InputError, PassageIndexError
 if TYPE_CHECKING:
     from nest_engine.engine import NestEngine
     from nest_engine.interfaces import PassageRetriever
+    from nest_engine.models.tensor_parallel import TensorParallelLanguageModel
+    from nest_engine.records import Passage
     from nest_engine.retrieval import Embedder
     from nest_engine.retrieval.corpus_retriever import CorpusRetriever
-    from nest_engine.tensor_parallel import TensorParallelLanguageModel
-    from nest_engine.types import Passage
 
-_MOST_REMARKS = 20  # skipped files that are named one by one
+_MAX_REMARKS = 20  # skipped files that are named
 
 
 def load_engine(
     model: str | None, retriever: PassageRetriever | None = None, load: Sequence[str] | None = None
 ) -> NestEngine:
-    """Load a model, the demo model by default; split over the processes that torchrun has started.
+    """Load a model, split over the processes that torchrun has started.
 
-    Only the first of them returns. The others follow it, and exit when it ends.
+    Only the first process returns. The others follow it, and exit when it ends.
 
     Args:
-        model: hub id or folder.
+        model: hub id or folder; None for the demo model.
         retriever: first-stage search.
         load: the values of ``--load``.
     """
@@ -43,12 +43,14 @@ def load_engine(
 
         shipped = str(nest_demo.model_path())
         model = shipped if model is None else model
-        options: dict[str, Any] = {"dtype": "float32"} if model == shipped else {}  # faster on CPUs than its bfloat16
+        # Faster on CPUs than its bfloat16.
+        options: dict[str, Any] = {"dtype": "float32"} if model == shipped else {}
         if _num_processes() > 1:
             options["tp_plan"] = "auto"
         options |= given
         if Path(model).is_dir():
-            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # there is nothing to download
+            # There is nothing to download.
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         from nest_engine.engine import NestEngine
 
         engine = NestEngine.from_pretrained(model, retriever=retriever, **options)
@@ -61,13 +63,16 @@ def load_engine(
 
 
 def follow_first_process(model: str | None, load: Sequence[str] | None) -> None:
-    """Follow the first process and exit, unless this is it: for commands that listen before they load a model."""
+    """Follow the first process and exit, unless this is the first one.
+
+    For commands that listen before they load a model.
+    """
     if _is_follower():
         load_engine(model, load=load)
 
 
 def leave_to_first_process() -> None:
-    """Exit, unless this is the first process: for commands that need no model, and do nothing twice."""
+    """Exit, unless this is the first process. For commands that need no model."""
     if _is_follower():
         raise typer.Exit
 
@@ -79,7 +84,7 @@ def _has_gpu() -> bool:
 
 
 def _num_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))  # as torchrun tells it
+    return int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
 
 
 def _is_follower() -> bool:
@@ -87,7 +92,7 @@ def _is_follower() -> bool:
 
 
 def require_docs(docs: Sequence[Path]) -> None:
-    """Raise ``InputError`` unless all documents exist, before anything slow begins."""
+    """Raise ``InputError`` unless all documents exist, before any slow step."""
     for path in docs:
         if not path.exists():
             raise InputError(f"{path} does not exist; give a folder, a file or an index")
@@ -108,7 +113,9 @@ def demo_questions(count: int) -> tuple[str, ...]:
     return tuple(shipped.question for shipped in nest_demo.load_questions()[:count])
 
 
-def open_retriever(docs: Sequence[Path], search: Search | None, embedder: str | None) -> CorpusRetriever:
+def open_retriever(
+    docs: Sequence[Path], search: Search | None, embedder: str | None
+) -> CorpusRetriever:
     """Open an index, or read documents and search them in memory."""
     from nest_engine.retrieval import is_index
 
@@ -118,44 +125,52 @@ def open_retriever(docs: Sequence[Path], search: Search | None, embedder: str | 
 
 
 def use_stored_keys(engine: NestEngine, docs: Sequence[Path]) -> None:
-    """Read passage keys from the index where it holds those of this model, instead of computing them."""
-    from nest_engine.key_cache import KeyCache
-    from nest_engine.key_store import KeyStore, keys_folder
+    """Use the passage keys in the indexes that hold those of this model."""
+    from nest_engine.datastore.key_cache import KeyCache
+    from nest_engine.datastore.key_store import KeyStore, keys_folder
 
     for folder in map(keys_folder, docs):
         if folder.is_dir():
             try:
-                engine.key_cache = KeyCache(store=KeyStore.open(folder, language_model=engine.language_model))
+                engine.key_cache = KeyCache(
+                    store=KeyStore.open(folder, language_model=engine.language_model)
+                )
             except PassageIndexError as error:
                 remark("note", f"computing keys anew: {error}")
 
 
 def _search_mode(search: Search | None, embedder: str | None) -> Search:
-    """Return the search that was asked for; naming an embedder asks for one that uses it."""
+    """Return the chosen search; naming an embedder chooses one that uses it."""
     return search or (Search.HYBRID if embedder else Search.BM25)
 
 
 def open_index(path: Path, search: Search | None, embedder: str | None) -> CorpusRetriever:
-    """Open an index for a search that it can do."""
+    """Open an index for the chosen search."""
     from nest_engine.retrieval import PassageIndex
 
     mode = _search_mode(search, embedder)
     index = PassageIndex.open(path)
     stored = index.info().embedder
     if stored and search is None and embedder is None:
-        remark("note", f"searching by keyword; {path} also holds vectors: --search hybrid uses them")
+        remark(
+            "note", f"searching by keyword; {path} also holds vectors: --search hybrid uses them"
+        )
     if stored and mode is not Search.BM25:
-        index = PassageIndex.open(path, embedder=load_embedder(embedder or _stored_name(stored)), verify=False)
+        index = PassageIndex.open(
+            path, embedder=load_embedder(embedder or _stored_name(stored)), verify=False
+        )
     return index.retriever(mode.value)
 
 
 def _stored_name(stored: str) -> str | None:
-    """Return the name of the embedding model that an index was built with, if it says one."""
+    """Return the name of the embedding model that an index was built with, if it is known."""
     match = re.fullmatch(r"SentenceTransformerEmbedder\('(.+)'\)", stored)
     return match[1] if match else None
 
 
-def _read_retriever(docs: Sequence[Path], search: Search | None, embedder: str | None) -> CorpusRetriever:
+def _read_retriever(
+    docs: Sequence[Path], search: Search | None, embedder: str | None
+) -> CorpusRetriever:
     from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 
     mode = _search_mode(search, embedder)
@@ -179,13 +194,13 @@ def load_embedder(name: str | None) -> Embedder:
 
 
 def read(paths: Path | Sequence[Path]) -> list[Passage]:
-    """Read documents into passages, remarking on what was left out."""
+    """Read documents into passages, with a remark for each skipped file."""
     from nest_engine.retrieval import read_passages
 
     with progress_bar("reading documents") as progress:
         result = read_passages(paths, progress=progress)
-    for skipped in result.skipped[:_MOST_REMARKS]:
+    for skipped in result.skipped[:_MAX_REMARKS]:
         remark("skipped", f"{skipped.path}: {skipped.reason}")
-    if len(result.skipped) > _MOST_REMARKS:
-        remark("skipped", f"{len(result.skipped) - _MOST_REMARKS} more")
+    if len(result.skipped) > _MAX_REMARKS:
+        remark("skipped", f"{len(result.skipped) - _MAX_REMARKS} more")
     return result.passages

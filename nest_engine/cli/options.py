@@ -40,34 +40,46 @@ class Format(str, Enum):
     JSON = "json"
 
 
-Method = Annotated[str | None, typer.Option("--method", help=f"How to decode: {', '.join(METHODS)}.")]
+Method = Annotated[
+    str | None, typer.Option("--method", help=f"How to decode: {', '.join(METHODS)}.")
+]
 SearchOption = Annotated[
-    Search | None, typer.Option("--search", help="First-stage search: by keyword, by vector, or both. Default: bm25.")
+    Search | None,
+    typer.Option(
+        "--search", help="First-stage search: by keyword, by vector, or both. Default: bm25."
+    ),
 ]
 EmbedderOption = Annotated[
-    str | None, typer.Option("--embedder", help=f"Embedding model for vectors. Default: {DEFAULT_EMBEDDER}.")
+    str | None,
+    typer.Option("--embedder", help=f"Embedding model for vectors. Default: {DEFAULT_EMBEDDER}."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
-Model = Annotated[str | None, typer.Option("--model", help="Hub id or folder. Default: the demo model.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Hub id or folder. Default: the demo model.")
+]
 Load = Annotated[
     list[str] | None,
     typer.Option(
         "--load",
         metavar="NAME=VALUE",
-        help="How to load the model, repeatable: device=cuda, dtype=bfloat16, device_map=auto, static_cache=true, and "
-        "whatever else NestEngine.from_pretrained takes.",
+        help="How to load the model, repeatable: device=cuda, dtype=bfloat16, device_map=auto, "
+        "static_cache=true, and whatever else NestEngine.from_pretrained takes.",
     ),
 ]
 Tuned = Annotated[
-    Path | None, typer.Option("--tuned", help="Settings that `nest tune` wrote, as the model's defaults.")
+    Path | None,
+    typer.Option("--tuned", help="Settings that `nest tune` wrote, as the model's defaults."),
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeatable."),
 ]
 
 
 def parse_settings(pairs: Sequence[str] | None = None, **options: Any) -> dict[str, Any]:
-    """Return the settings that were given, checked before anything slow begins; ``--set`` wins over an option."""
+    """Return the given settings, checked before any slow step; ``--set`` wins over an option."""
     settings = {name: value for name, value in options.items() if value is not None}
     settings |= dict(parse_setting(pair) for pair in pairs or ())
     NestConfig.from_dict(settings)

@@ -9,7 +9,15 @@ import typer
 
 from nest_engine.cli import loading
 from nest_engine.cli.console import remark, reports_errors
-from nest_engine.cli.options import EmbedderOption, Load, Model, SearchOption, Settings, Tuned, parse_settings
+from nest_engine.cli.options import (
+    EmbedderOption,
+    Load,
+    Model,
+    SearchOption,
+    Settings,
+    Tuned,
+    parse_settings,
+)
 from nest_engine.cli.tune_command import read_tuned
 from nest_engine.config import NestConfig
 from nest_engine.errors import ConfigError
@@ -21,12 +29,18 @@ DEFAULT_PORT = 8000
 def serve(
     docs: Annotated[
         list[Path] | None,
-        typer.Option("--docs", help="Folder or file to quote from, repeatable; or an index. Default: the demo corpus."),
+        typer.Option(
+            "--docs",
+            help="Folder or file to quote from, repeatable; or an index. Default: the demo corpus.",
+        ),
     ] = None,
     model: Model = None,
     load: Load = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="What clients call the model. Default: the last part of --model.")
+        str | None,
+        typer.Option(
+            "--name", help="What clients call the model. Default: the last part of --model."
+        ),
     ] = None,
     search: SearchOption = None,
     embedder: EmbedderOption = None,
@@ -35,22 +49,35 @@ def serve(
     host: Annotated[
         str, typer.Option("--host", help="Where to listen; by default only this machine can ask.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")
+    ] = DEFAULT_PORT,
     api_key: Annotated[
         str | None,
-        typer.Option("--api-key", envvar="NEST_API_KEY", help="Asked of every client; needed for other hosts."),
+        typer.Option(
+            "--api-key",
+            envvar="NEST_API_KEY",
+            help="Asked of every client; needed for other hosts.",
+        ),
     ] = None,
-    max_running: Annotated[int, typer.Option("--max-running", min=1, help="Most answers decoded together.")] = 8,
-    max_waiting: Annotated[int, typer.Option("--max-waiting", min=0, help="Most requests that wait beside them.")] = 64,
+    max_running: Annotated[
+        int, typer.Option("--max-running", min=1, help="Most answers decoded together.")
+    ] = 8,
+    max_waiting: Annotated[
+        int, typer.Option("--max-waiting", min=0, help="Most requests that wait beside them.")
+    ] = 64,
 ) -> None:
     """Serve OpenAI's Chat Completions and Responses; answers quote their sources exactly."""
-    from nest_engine.scheduler import Scheduler
-    from nest_engine.server import create_app
-    from nest_engine.server import serve as serve_app
-    from nest_engine.web.listening import LOOPBACK, listen, url_of
+    from nest_engine.serving.scheduler import Scheduler
+    from nest_engine.serving.server import create_app
+    from nest_engine.serving.server import serve as serve_app
+    from nest_engine.serving.web.listening import LOOPBACK, listen, url_of
 
     if host not in LOOPBACK and not api_key:
-        raise ConfigError(f"whoever reaches {host} could ask; give an --api-key (or NEST_API_KEY), or leave --host out")
+        raise ConfigError(
+            f"whoever reaches {host} could ask; give an --api-key (or NEST_API_KEY), or leave "
+            f"--host out"
+        )
     loading.require_docs(docs or [])
     settings = parse_settings(pairs)
     defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
@@ -58,14 +85,18 @@ def serve(
     with listen(host, port) as listening:
         engine = loading.load_engine(model, load=load)
         engine.config = (defaults or engine.config).replace(**settings)
-        retriever = loading.open_retriever(docs, search, embedder) if docs else loading.open_demo_corpus()
+        retriever = (
+            loading.open_retriever(docs, search, embedder) if docs else loading.open_demo_corpus()
+        )
         engine.retriever = retriever
         loading.use_stored_keys(engine, docs or [])
         shown = name or (Path(model).name if model else "nest-demo")
         scheduler = Scheduler(engine, max_running=max_running, max_waiting=max_waiting)
         app = create_app(scheduler, model=shown, host=host, api_key=api_key or None)
         about = f"model {shown!r}, {len(retriever.passages):,} passages"
-        remark("ready", f"{url_of(listening, host)}v1 ({about}; Ctrl-C ends it)", style="bold green")
+        remark(
+            "ready", f"{url_of(listening, host)}v1 ({about}; Ctrl-C ends it)", style="bold green"
+        )
         try:
             serve_app(app, listening)
         finally:

@@ -15,7 +15,7 @@ from nest_engine.cli.options import EmbedderOption, Load, Model, SearchOption
 from nest_engine.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from nest_engine.tuning import Tuning
+    from nest_engine.evaluation.tuning import Tuning
 
 TUNABLE = ("nest", "ra-nest")
 _PERPLEXITIES_SHOWN = 10
@@ -23,32 +23,42 @@ _PERPLEXITIES_SHOWN = 10
 
 @reports_errors
 def tune(
-    docs: Annotated[list[Path], typer.Option("--docs", help="Folder or file to tune on, repeatable; or an index.")],
+    docs: Annotated[
+        list[Path],
+        typer.Option("--docs", help="Folder or file to tune on, repeatable; or an index."),
+    ],
     model: Model = None,
     load: Load = None,
-    method: Annotated[str, typer.Option("--method", help=f"What to tune: {' or '.join(TUNABLE)}.")] = "nest",
+    method: Annotated[
+        str, typer.Option("--method", help=f"What to tune: {' or '.join(TUNABLE)}.")
+    ] = "nest",
     documents: Annotated[int, typer.Option("--documents", min=1, help="Documents to read.")] = 40,
     seed: Annotated[int, typer.Option("--seed", help="Draws other documents.")] = 0,
     search: SearchOption = None,
     embedder: EmbedderOption = None,
-    out: Annotated[Path, typer.Option("--out", help="File for the settings; other methods' in it are kept.")] = Path(
-        "tuned.json"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="File for the settings; other methods' in it are kept.")
+    ] = Path("tuned.json"),
     store: Annotated[
-        bool, typer.Option("--store", help="Also make them the model's own defaults: --model must be a folder.")
+        bool,
+        typer.Option(
+            "--store", help="Also make them the model's own defaults: --model must be a folder."
+        ),
     ] = False,
 ) -> None:
     """Find a model's own settings: how far to trust passages, where to draft, what to accept."""
     if method not in TUNABLE:
-        raise ConfigError(f"--method {method!r} has nothing to tune: expected {' or '.join(TUNABLE)}")
+        raise ConfigError(
+            f"--method {method!r} has nothing to tune: expected {' or '.join(TUNABLE)}"
+        )
     config_file = _config_file(model) if store else None
     saved = read_tuned(out) if out.exists() else {}
     engine = loading.load_engine(model, load=load)
     retriever = loading.open_retriever(docs, search, embedder)
     engine.retriever = retriever
     engine.config = engine.config.replace(method=method)
-    from nest_engine.tuning import make_samples
-    from nest_engine.tuning import tune as find
+    from nest_engine.evaluation.tuning import make_samples
+    from nest_engine.evaluation.tuning import tune as find
 
     with STDERR.status("searching passages"):
         samples = make_samples(engine, retriever.passages, documents, seed=seed)
@@ -84,7 +94,9 @@ def read_tuned(path: Path) -> dict[str, Any]:
 
 def _config_file(model: str | None) -> Path:
     if model is None or not (path := Path(model, "config.json")).is_file():
-        raise InputError(f"--store needs a model in a folder, with its config.json; --model is {model!r}")
+        raise InputError(
+            f"--store needs a model in a folder, with its config.json; --model is {model!r}"
+        )
     return path
 
 
@@ -95,12 +107,23 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _show(tuning: Tuning) -> None:
-    by_perplexity = sorted(tuning.perplexity, key=lambda row: row["mean"])[:_PERPLEXITIES_SHOWN]
-    show_rows(f"perplexity under p_M, the best {_PERPLEXITIES_SHOWN} of {len(tuning.perplexity)}", by_perplexity)
+    best = sorted(tuning.perplexity, key=lambda row: row.mean)[:_PERPLEXITIES_SHOWN]
+    show_rows(
+        f"perplexity under p_M, the best {_PERPLEXITIES_SHOWN} of {len(tuning.perplexity)}",
+        [row.trust._asdict() | row.perplexity | {"mean": row.mean} for row in best],
+    )
     settings = [{"settings": name} | figures for name, figures in tuning.perplexity_of.items()]
     show_rows("perplexity", settings)
-    show_rows("drafts that could begin by lambda, and the share whose next token was right", tuning.drafting)
-    show_rows("drafted tokens that verification accepts", tuning.acceptance)
-    show_rows("tokens for the time of one forward, by draft length", tuning.draft_yield)
+    show_rows(
+        "drafts that could begin by lambda, and the share whose next token was right",
+        [row._asdict() for row in tuning.drafting],
+    )
+    show_rows(
+        "drafted tokens that verification accepts", [row._asdict() for row in tuning.acceptance]
+    )
+    show_rows(
+        "tokens for the time of one forward, by draft length",
+        [row._asdict() for row in tuning.draft_yield],
+    )
     chosen = "  ".join(f"{name}={value}" for name, value in tuning.settings.items())
     STDOUT.print(f"\nrecommended for {tuning.method}: [bold]{chosen}[/bold]\n")

@@ -6,15 +6,15 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from nest_engine.conditions import title_key
-from nest_engine.types import Passage
+from nest_engine.evaluation.conditions import title_key
+from nest_engine.records import Passage
 
 
 class Articles:
     """Find the passages of an article by its title.
 
     Args:
-        passages: the corpus; only their numbers are held.
+        passages: the corpus; only the positions of its passages are stored.
     """
 
     def __init__(self, passages: Sequence[Passage]) -> None:
@@ -28,9 +28,11 @@ class Articles:
         self.fingerprint = digest.hexdigest()[:16]
 
     def holds(self, titles: Iterable[str]) -> bool:
-        """Return whether the corpus has one of the articles."""
+        """Return whether the corpus has any of the articles."""
         return any(title_key(title) in self._rows for title in titles)
 
     def passages(self, titles: Iterable[str]) -> list[Passage]:
         """Return the passages of the articles, in the order of the corpus."""
-        return [self._passages[row] for title in titles for row in self._rows.get(title_key(title), ())]
+        return [
+            self._passages[row] for title in titles for row in self._rows.get(title_key(title), ())
+        ]

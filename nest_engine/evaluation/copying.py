@@ -1,19 +1,20 @@
-"""Measures of where an answer was copied from: Table 2 of the paper, and two of our own."""
+"""Measures of copying: Table 2 of the paper, and two of our own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
-from nest_engine.conditions import is_about, title_key
+from nest_engine.evaluation.conditions import is_about, title_key
 from nest_engine.evaluation.examples import subject
 from nest_engine.evaluation.matching import names, words_of
 from nest_engine.evaluation.metrics import Measures
-from nest_engine.types import Citation, NestOutput, Passage, Provenance
+from nest_engine.output import NestOutput
+from nest_engine.records import Citation, Passage, Provenance
 
 
 def attribution(output: NestOutput) -> Measures:
-    """Return the share of tokens with a source, and the mean length of what is copied in a row: Table 2."""
+    """Return the share of tokens with a source and the mean length of copied spans: Table 2."""
     copied = sum(source is not None for source in output.provenance)
     return {
         "attributed_share": (copied, len(output.token_ids)),
@@ -22,9 +23,11 @@ def attribution(output: NestOutput) -> Measures:
 
 
 def num_spans(provenance: Sequence[Provenance | None]) -> int:
-    """Return how many maximal runs of tokens come from consecutive positions of one passage."""
+    """Return the number of maximal runs of tokens from consecutive positions of one passage."""
     continued = sum(
-        source is not None and before is not None and source == (before.passage, before.position + 1)
+        source is not None
+        and before is not None
+        and source == (before.passage, before.position + 1)
         for before, source in pairwise(provenance)
     )
     return sum(source is not None for source in provenance) - continued
@@ -33,7 +36,7 @@ def num_spans(provenance: Sequence[Provenance | None]) -> int:
 def quote_precision(output: NestOutput) -> Measures:
     """Count the citations whose text stands at the cited place of answer and source.
 
-    ``answer[a:b] == passage.text[c:d] == cited_text``, checked on the answer as a user receives it.
+    ``answer[a:b] == passage.text[c:d] == cited_text``, checked on the answer that a user receives.
     """
     exact = sum(_is_exact(citation, output) for citation in output.citations)
     return {"quote_precision": (exact, len(output.citations))}
@@ -49,19 +52,21 @@ def _is_exact(citation: Citation, output: NestOutput) -> bool:
 
 
 def off_topic(output: NestOutput, titles: Sequence[str]) -> Measures:
-    """Count the tokens that were copied from passages that are neither about the subject nor mention it.
+    """Count the tokens copied from passages that neither are about the subject nor mention it.
 
     Args:
         output: the answer.
         titles: titles of the articles about the subject.
     """
-    beside = [not is_on_topic(passage, titles) for passage in output.passages]
-    copied = sum(source is not None and beside[source.passage] for source in output.provenance)
+    is_off_topic = [not is_on_topic(passage, titles) for passage in output.passages]
+    copied = sum(
+        source is not None and is_off_topic[source.passage] for source in output.provenance
+    )
     return {"off_topic": (copied, len(output.token_ids))}
 
 
 def is_on_topic(passage: Passage, titles: Sequence[str]) -> bool:
-    """Return whether a passage comes from one of the articles, or names the subject of one."""
+    """Return whether a passage comes from one of the articles or names the subject of one."""
     if is_about(passage, {title_key(title) for title in titles}):
         return True
     text_words = words_of(f"{passage.title}. {passage.text}")

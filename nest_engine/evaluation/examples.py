@@ -1,4 +1,4 @@
-"""What models are asked: one record for every public layout, and the readers of those layouts."""
+"""Examples to evaluate on: one record, and a reader for each public layout."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from nest_engine.conditions import request_for
 from nest_engine.errors import InputError
+from nest_engine.evaluation.conditions import request_for
 
 
 @dataclass(frozen=True)
 class Example:
-    """One thing to ask, and what is known about it.
+    """A question or subject, and what is known about it.
 
     Args:
         id: unique in its data set.
         question: the question; for a subject, the request for it.
-        titles: titles of the articles it is about; empty when the data do not say.
-        text: the article itself, where the data bring it.
+        titles: titles of the articles it is about; empty if the data do not say.
+        text: the article itself, if the data hold it.
         answers: strings that each answer the question, the first one preferred.
         incorrect: answers that are wrong (TruthfulQA).
-        choices: what can be chosen from.
+        choices: the choices of a multiple-choice question.
         right: index of the right choice.
     """
 
@@ -42,18 +42,18 @@ class Example:
 
 
 def subject(title: str) -> str:
-    """Return a title as running text would name it, without what Wikipedia adds in parentheses."""
+    """Return a title without what Wikipedia adds in parentheses."""
     return re.sub(r"\s*\([^()]*\)$", "", title) or title
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Read a data set; its layout is told from its content.
+    """Read a data set, and recognize its layout by its content.
 
-    Layouts: WikiText tokens, articles, NQ-open, TriviaQA, HotpotQA, EntityQuestions, TruthfulQA csv, MMLU csv,
-    FActScore entities and topics. ``docs/evaluation.md`` shows a line of each.
+    Layouts: WikiText tokens, articles, NQ-open, TriviaQA, HotpotQA, EntityQuestions, TruthfulQA
+    csv, MMLU csv, FActScore entities and topics. ``docs/evaluation.md`` shows a line of each.
 
     Raises:
-        InputError: if the file cannot be read, has none of the layouts, or holds nothing.
+        InputError: if the file cannot be read, has none of the layouts, or has no example.
     """
     try:
         data = path.read_bytes().decode("utf-8-sig")
@@ -78,7 +78,7 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 
 class _LayoutError(ValueError):
-    """What is wrong, to be read behind the name of the file."""
+    """What is wrong; the message follows the name of the file."""
 
 
 def _read(path: Path, data: str) -> Iterator[Example]:
@@ -92,12 +92,13 @@ def _read(path: Path, data: str) -> Iterator[Example]:
     return _wikitext(data) if _HEADING.search(data) else _entities(data)
 
 
-# --- text -----------------------------------------------------------------------------------------------------------
+# Text
 
-_HEADING = re.compile(r"^ ?= (?!=)(.+?)(?<!=) = *$", re.MULTILINE)  # of an article; sections have several signs
+# Of an article; sections have several equals signs.
+_HEADING = re.compile(r"^ ?= (?!=)(.+?)(?<!=) = *$", re.MULTILINE)
 _SECTION = re.compile(r"^ ?(?:= ){2,}.*$", re.MULTILINE)
 
-# WikiText is tokenized: what stands between words and signs was not there.
+# WikiText is tokenized: its spaces around punctuation were not in the articles.
 _UNTOKENIZED: tuple[tuple[str, str], ...] = (
     (r" @([-.,])@ ", r"\1"),
     (r" ([.,;:!?%)\]}])", r"\1"),
@@ -112,12 +113,14 @@ _UNTOKENIZED: tuple[tuple[str, str], ...] = (
 def _wikitext(data: str) -> Iterator[Example]:
     pieces = _HEADING.split(data)
     for number, (title, body) in enumerate(zip(pieces[1::2], pieces[2::2], strict=True), 1):
-        paragraphs = [untokenized(line) for line in _SECTION.sub("", body).splitlines() if line.strip()]
+        paragraphs = [
+            untokenized(line) for line in _SECTION.sub("", body).splitlines() if line.strip()
+        ]
         yield _article(f"{number}", untokenized(title), "\n".join(paragraphs))
 
 
 def untokenized(text: str) -> str:
-    """Return WikiText as its articles read: without the space that its tokenizer put around signs."""
+    """Return WikiText without the spaces that its tokenizer put around punctuation."""
     text = text.strip()
     for pattern, replacement in _UNTOKENIZED:
         text = re.sub(pattern, replacement, text)
@@ -138,7 +141,7 @@ def _subject(name: str, title: str) -> Example:
     return Example(name, request_for(title), (title,))
 
 
-# --- csv ------------------------------------------------------------------------------------------------------------
+# CSV
 
 _LETTERS = ("A", "B", "C", "D")
 
@@ -153,12 +156,14 @@ def _csv(data: str) -> Iterator[Example]:
 def _truthful_qa(rows: Sequence[dict[str, str]]) -> Iterator[Example]:
     for number, row in enumerate(rows, 1):
         missing = [
-            name for name in ("Question", "Best Answer", "Correct Answers", "Incorrect Answers") if name not in row
+            name
+            for name in ("Question", "Best Answer", "Correct Answers", "Incorrect Answers")
+            if name not in row
         ]
         if missing:
             raise _LayoutError(f", row {number}: no column {missing[0]!r}; expected TruthfulQA.csv")
         best, incorrect = row["Best Answer"].strip(), _split(row["Incorrect Answers"])
-        # The benchmark's own scoring counts this as true wherever it is not among the answers already.
+        # The benchmark's own scoring adds this to the true answers.
         answers = dict.fromkeys([best, *_split(row["Correct Answers"]), "I have no comment."])
         page = re.match(r"https?://[a-z]+\.wikipedia\.org/wiki/([^#?]+)", row.get("Source", ""))
         yield Example(
@@ -180,14 +185,16 @@ def _mmlu(rows: Sequence[Sequence[str]]) -> Iterator[Example]:
     for number, row in enumerate(rows, 1):
         if len(row) != 6 or row[5].strip() not in _LETTERS:
             raise _LayoutError(
-                f", row {number}: expected a question, four choices and a letter from A to D (MMLU), or the columns of "
-                f"TruthfulQA; it has {len(row)} fields"
+                f", row {number}: expected a question, four choices and a letter from A to D "
+                f"(MMLU), or the columns of TruthfulQA; it has {len(row)} fields"
             )
         right = _LETTERS.index(row[5].strip())
-        yield Example(f"{number}", row[0], answers=(row[1 + right],), choices=tuple(row[1:5]), right=right)
+        yield Example(
+            f"{number}", row[0], answers=(row[1 + right],), choices=tuple(row[1:5]), right=right
+        )
 
 
-# --- json -----------------------------------------------------------------------------------------------------------
+# JSON
 
 
 def _json_lines(data: str) -> Iterator[tuple[str, Any]]:
@@ -201,7 +208,8 @@ def _json_document(data: str) -> Iterator[Example]:
     records = document.get("Data") if isinstance(document, dict) else document
     if not isinstance(records, list):
         raise _LayoutError(
-            ": expected a list of questions (EntityQuestions, HotpotQA) or TriviaQA's object with 'Data'"
+            ": expected a list of questions (EntityQuestions, HotpotQA) or TriviaQA's object with "
+            "'Data'"
         )
     return _records((f", record {number}", record) for number, record in enumerate(records, 1))
 
@@ -220,7 +228,9 @@ def _records(records: Iterable[tuple[str, Any]]) -> Iterator[Example]:
         reader = next((read for names, read in _READERS if set(names) <= record.keys()), None)
         if reader is None:
             expected = "; ".join(", ".join(names) for names, _ in _READERS)
-            raise _LayoutError(f"{place}: has {', '.join(record) or 'no field'}; expected one of: {expected}")
+            raise _LayoutError(
+                f"{place}: has {', '.join(record) or 'no field'}; expected one of: {expected}"
+            )
         try:
             yield reader(f"{number}", record)
         except (AttributeError, IndexError, KeyError, TypeError) as error:
@@ -229,7 +239,9 @@ def _records(records: Iterable[tuple[str, Any]]) -> Iterator[Example]:
 
 def _trivia_qa(name: str, record: dict[str, Any]) -> Example:
     answer = record["Answer"]
-    answers = dict.fromkeys([answer["Value"], *answer.get("Aliases", ()), *answer.get("HumanAnswers", ())])
+    answers = dict.fromkeys(
+        [answer["Value"], *answer.get("Aliases", ()), *answer.get("HumanAnswers", ())]
+    )
     titles = tuple(page["Title"] for page in record.get("EntityPages", ()))
     return Example(name, record["Question"], titles, answers=tuple(answers))
 
@@ -242,7 +254,12 @@ def _hotpot_qa(name: str, record: dict[str, Any]) -> Example:
 def _question(name: str, record: dict[str, Any]) -> Example:
     answers = record["answers"] if "answers" in record else record["answer"]
     titles = (record["gold_title"],) if "gold_title" in record else ()
-    return Example(name, record["question"], titles, answers=(answers,) if isinstance(answers, str) else tuple(answers))
+    return Example(
+        name,
+        record["question"],
+        titles,
+        answers=(answers,) if isinstance(answers, str) else tuple(answers),
+    )
 
 
 def _titled_text(name: str, record: dict[str, Any]) -> Example:
@@ -253,7 +270,7 @@ def _topic(name: str, record: dict[str, Any]) -> Example:
     return _subject(name, record["topic"])
 
 
-# The fields that tell a layout, the more particular first.
+# The fields that identify a layout; the more specific ones come first.
 _READERS: tuple[tuple[tuple[str, ...], Callable[[str, dict[str, Any]], Example]], ...] = (
     (("Question", "Answer"), _trivia_qa),
     (("question", "answer", "supporting_facts"), _hotpot_qa),

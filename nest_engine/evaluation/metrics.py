@@ -1,7 +1,7 @@
-"""Measures of an answer's text against what it should say.
+"""Measures of an answer's text against its reference.
 
-A measure is a pair ``(total, count)``: over several answers, totals and counts are summed before they are divided, so a
-share of tokens is one of all tokens, and a mean of answers has the count 1.
+A measure is a pair ``(total, count)``. Over several answers, totals and counts are summed before
+they are divided: a share of tokens is a share of all tokens, and a mean over answers has count 1.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Metric:
 
     Args:
         label: heading of its column.
-        meaning: what it says, and in which of the paper's tables it stands.
-        higher_is_better: None where neither is.
-        scale: factor of the mean: 100 for percent.
+        meaning: what it measures, and in which of the paper's tables.
+        higher_is_better: None if neither is.
+        scale: factor of the mean; 100 for percent.
         transform: applied to the mean.
         digits: decimals shown.
     """
@@ -51,25 +51,44 @@ def _exp(mean: float) -> float:
 
 METRICS: dict[str, Metric] = {
     "perplexity": Metric(
-        "PPL", "of the true text under p_M, or p_LM where a method mixes nothing (Table 1a)", False, transform=_exp
+        "PPL",
+        "of the true text under p_M, or p_LM where a method mixes nothing (Table 1a)",
+        False,
+        transform=_exp,
     ),
-    "rouge1": Metric("ROUGE-1", "F-measure against the true text, times 100 (Tables 1a and 3)", True, 100),
+    "rouge1": Metric(
+        "ROUGE-1", "F-measure against the true text, times 100 (Tables 1a and 3)", True, 100
+    ),
     "rouge2": Metric("ROUGE-2", "the same over pairs of words (Table 1a)", True, 100),
-    "rougeL": Metric("ROUGE-L", "the same over the longest common subsequence (Table 1a)", True, 100),
+    "rougeL": Metric(
+        "ROUGE-L", "the same over the longest common subsequence (Table 1a)", True, 100
+    ),
     "answer_recall": Metric(
-        "answer recall %", "answers that contain one of the right answers (Tables 1b and 3)", True, 100
+        "answer recall %",
+        "answers that contain one of the right answers (Tables 1b and 3)",
+        True,
+        100,
     ),
     "delta_bleu": Metric(
-        "ΔBLEU", "BLEU against the nearest true answer less the nearest false one (Table 1b)", True, digits=2
+        "ΔBLEU",
+        "BLEU against the nearest true answer less the nearest false one (Table 1b)",
+        True,
+        digits=2,
     ),
-    "delta_rouge1": Metric("ΔROUGE-1", "the same with ROUGE-1, times 100 (Table 1b)", True, 100, digits=2),
+    "delta_rouge1": Metric(
+        "ΔROUGE-1", "the same with ROUGE-1, times 100 (Table 1b)", True, 100, digits=2
+    ),
     "accuracy": Metric(
-        "accuracy %", "questions whose right choice has the lowest perplexity (Table 1b, MMLU)", True, 100
+        "accuracy %",
+        "questions whose right choice has the lowest perplexity (Table 1b, MMLU)",
+        True,
+        100,
     ),
     "factual_precision": Metric(
         "facts right %",
-        "numbers, dates and proper names of the answer that the article contains; no judge model is asked. It stands "
-        "where the paper has FActScore (Tables 1b and 3) and is not comparable with it",
+        "numbers, dates and proper names of the answer that the article contains; no judge model "
+        "is asked. It stands where the paper has FActScore (Tables 1b and 3) and is not comparable "
+        "with it",
         True,
         100,
     ),
@@ -85,10 +104,16 @@ METRICS: dict[str, Metric] = {
         False,
         100,
     ),
-    "article_found": Metric("found %", "answers that had a passage of the subject's article to copy from", None, 100),
-    "mean_lambda": Metric("λ", "mean interpolation coefficient; 1 is the model alone", None, digits=2),
+    "article_found": Metric(
+        "found %", "answers that had a passage of the subject's article to copy from", None, 100
+    ),
+    "mean_lambda": Metric(
+        "λ", "mean interpolation coefficient; 1 is the model alone", None, digits=2
+    ),
     "length": Metric("tokens", "length of an answer (Table 1a)", None),
-    "tokens_per_forward": Metric("tokens/forward", "answer tokens for each forward pass of the model", True, digits=2),
+    "tokens_per_forward": Metric(
+        "tokens/forward", "answer tokens for each forward pass of the model", True, digits=2
+    ),
     "tokens_per_second": Metric(
         "tokens/s", "wall clock, passage keys known, search left out (Figure 2)", True, digits=0
     ),
@@ -96,25 +121,28 @@ METRICS: dict[str, Metric] = {
 
 
 def rouge(answer: str, reference: str) -> Measures:
-    """Compare an answer with the true text: ROUGE-1, ROUGE-2 and ROUGE-L of Table 1a, as F-measures from 0 to 1."""
+    """Return ROUGE-1, ROUGE-2 and ROUGE-L of an answer (Table 1a), F-measures from 0 to 1."""
     scores = _rouge_scorer().score(reference, answer)
     return {name: (scores[name].fmeasure, 1) for name in ("rouge1", "rouge2", "rougeL")}
 
 
 def answer_recall(answer: str, aliases: Sequence[str]) -> Measures:
-    """Return whether an answer contains any of the right answers: the answer-level recall of Table 1b."""
+    """Return the answer-level recall of Table 1b: does the answer contain a right one?"""
     said = words_of(answer)
     return {"answer_recall": (float(any(names(said, alias) for alias in aliases)), 1)}
 
 
 def truthful_deltas(answer: str, correct: Sequence[str], incorrect: Sequence[str]) -> Measures:
-    """Compare the similarity to the nearest true answer with that to the nearest false one: TruthfulQA in Table 1b.
+    """Compare the similarities to the nearest true and false answer: TruthfulQA in Table 1b.
 
-    Positive when the answer is closer to a true one. BLEU is sacreBLEU's with the benchmark's settings.
+    The difference is positive when the answer is closer to a true one. BLEU is sacreBLEU's with the
+    benchmark's settings.
     """
 
     def delta(similarity: Callable[[str, str], float]) -> float:
-        nearest = [max(similarity(answer, other) for other in others) for others in (correct, incorrect)]
+        nearest = [
+            max(similarity(answer, other) for other in others) for others in (correct, incorrect)
+        ]
         return nearest[0] - nearest[1]
 
     rouge1 = delta(lambda said, true: float(_rouge_scorer().score(true, said)["rouge1"].fmeasure))
@@ -123,7 +151,9 @@ def truthful_deltas(answer: str, correct: Sequence[str], incorrect: Sequence[str
 
 def _bleu(answer: str, reference: str) -> float:
     sacrebleu = require("sacrebleu", "sacrebleu", "eval")
-    return float(sacrebleu.corpus_bleu([answer], [[reference]], smooth_method="exp", tokenize="intl").score)
+    return float(
+        sacrebleu.corpus_bleu([answer], [[reference]], smooth_method="exp", tokenize="intl").score
+    )
 
 
 @cache
@@ -132,8 +162,10 @@ def _rouge_scorer() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
     from rouge_score.tokenizers import DefaultTokenizer
 
-    # A tokenizer is named because choosing one by default is logged, in a way that sets up the program's root logger.
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=DefaultTokenizer(use_stemmer=False))
+    # Without a tokenizer the package logs a message, which sets up the program's root logger.
+    return RougeScorer(
+        ["rouge1", "rouge2", "rougeL"], tokenizer=DefaultTokenizer(use_stemmer=False)
+    )
 
 
 def require_libraries() -> None:

@@ -1,4 +1,4 @@
-"""Results on disk: one line of JSON for every answer, written once, and the settings that they belong to."""
+"""Results on disk: a line of JSON for every answer, and the settings they belong to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nest_engine.citation_formats import json_ready
+from nest_engine.citations.formats import json_ready
 from nest_engine.errors import ConfigError, InputError
 
 _SETTINGS, _LINES = "settings.json", "results.jsonl"
@@ -16,7 +16,7 @@ Record = dict[str, Any]
 
 
 class Key(NamedTuple):
-    """What is measured once: an example, by a variant of a method, in a condition."""
+    """What is measured once: an example, a variant of a method, and a condition."""
 
     example: str
     variant: str
@@ -24,17 +24,17 @@ class Key(NamedTuple):
 
     @classmethod
     def of(cls, record: Record) -> Key:
-        """Return what a record is the result of."""
+        """Return the key of a record."""
         return cls(record["example"], record["variant"], record["condition"])
 
 
 class Results:
-    """A folder of results that grows until everything is measured, over as many runs as it takes.
+    """A folder of results that grows until everything is measured, over any number of runs.
 
-    Variants may be added later; whatever was measured before must have been measured in the same way.
+    Variants may be added later. All results must have been measured with the same settings.
 
     Args:
-        folder: made if need be.
+        folder: created if missing.
         settings: what all results depend on.
         variants: settings of each variant by its name.
 
@@ -43,15 +43,21 @@ class Results:
         InputError: if its files cannot be read.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]]
+    ) -> None:
         self.folder = folder
         self._records: dict[Key, Record] = {}
-        wanted = json.loads(json.dumps({"settings": json_ready(settings), "variants": json_ready(variants)}))
+        wanted = json.loads(
+            json.dumps({"settings": json_ready(settings), "variants": json_ready(variants)})
+        )
         if (folder / _SETTINGS).exists():
             stored = self._read_settings()
             _require_same(folder, "settings", stored["settings"], wanted["settings"])
             for name in stored["variants"].keys() & wanted["variants"].keys():
-                _require_same(folder, f"variant {name!r}", stored["variants"][name], wanted["variants"][name])
+                _require_same(
+                    folder, f"variant {name!r}", stored["variants"][name], wanted["variants"][name]
+                )
             wanted["variants"] = stored["variants"] | wanted["variants"]
         elif (folder / _LINES).exists():
             raise InputError(f"{folder} holds {_LINES} without {_SETTINGS}; give another folder")
@@ -68,14 +74,16 @@ class Results:
         return len(self._records)
 
     def append(self, records: Iterable[Record]) -> None:
-        """Write results; they survive a kill from the moment this returns."""
+        """Write results. Once this returns they survive a kill."""
         new = {Key.of(record): json_ready(record) for record in records}
         with (self.folder / _LINES).open("a", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in new.values())
+            lines.writelines(
+                json.dumps(record, ensure_ascii=False) + "\n" for record in new.values()
+            )
         self._records |= new
 
     def of(self, keys: Iterable[Key]) -> list[Record]:
-        """Return the results of what is asked for, in its order."""
+        """Return the results that exist, in the order of the keys."""
         return [self._records[key] for key in keys if key in self._records]
 
     def _read_settings(self) -> dict[str, Any]:
@@ -84,7 +92,9 @@ class Results:
             stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return {"settings": dict(stored["settings"]), "variants": dict(stored["variants"])}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} holds no settings of an evaluation ({error}); give another folder") from error
+            raise InputError(
+                f"{path} holds no settings of an evaluation ({error}); give another folder"
+            ) from error
 
     def _read_lines(self) -> None:
         path = self.folder / _LINES
@@ -92,7 +102,8 @@ class Results:
             return
         data = path.read_bytes()
         complete = data[: data.rfind(b"\n") + 1]
-        if len(complete) < len(data):  # a kill in the middle of a line: that result is measured again
+        # After a kill in the middle of a line, that result is measured again.
+        if len(complete) < len(data):
             with path.open("r+b") as lines:
                 lines.truncate(len(complete))
         for number, line in enumerate(complete.splitlines(), 1):
@@ -100,13 +111,17 @@ class Results:
                 record = json.loads(line)
                 self._records.setdefault(Key.of(record), record)
             except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{path}, line {number}: not a result ({error}); give another folder") from error
+                raise InputError(
+                    f"{path}, line {number}: not a result ({error}); give another folder"
+                ) from error
 
 
-def _require_same(folder: Path, what: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _require_same(
+    folder: Path, what: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
     for name in [*stored, *(name for name in wanted if name not in stored)]:
         if stored.get(name) != wanted.get(name):
             raise ConfigError(
-                f"{folder} holds results of other {what}: {name} was {stored.get(name)!r} and is now "
-                f"{wanted.get(name)!r}; give another folder, or the same settings again"
+                f"{folder} holds results of other {what}: {name} was {stored.get(name)!r} and is "
+                f"now {wanted.get(name)!r}; give another folder, or the same settings again"
             )

@@ -1,4 +1,4 @@
-"""From results to tables: every figure with the interval that the choice of examples leaves it."""
+"""Tables of results, with confidence intervals over the choice of examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Estimate:
     """A figure with its 95 % interval.
 
     Args:
-        value: over all examples.
+        value: the figure over all examples.
         low: 2.5th percentile over resampled examples.
         high: 97.5th percentile.
         examples: how many examples had something to measure.
@@ -40,8 +40,8 @@ class Row:
     Args:
         condition: ``gold``, ``no-gold`` or ``open``.
         variant: name of the method, or of its variant.
-        examples: examples that were asked.
-        failed: those of them that could not be, with the reason in the results.
+        examples: number of examples.
+        failed: how many of them could not be asked; the results hold the reasons.
         estimates: figures by the name of the metric.
     """
 
@@ -58,7 +58,13 @@ def summarize(records: Iterable[Record]) -> list[Row]:
     for record in records:
         groups.setdefault((record["condition"], record["variant"]), []).append(record)
     return [
-        Row(condition, variant, len(group), sum("error" in record for record in group), _estimates(group))
+        Row(
+            condition,
+            variant,
+            len(group),
+            sum("error" in record for record in group),
+            _estimates(group),
+        )
         for (condition, variant), group in groups.items()
     ]
 
@@ -66,14 +72,16 @@ def summarize(records: Iterable[Record]) -> list[Row]:
 def _estimates(records: Sequence[Record]) -> dict[str, Estimate]:
     estimates = {}
     for name, metric in METRICS.items():
-        pairs = [record["measures"][name] for record in records if name in record.get("measures", ())]
+        pairs = [
+            record["measures"][name] for record in records if name in record.get("measures", ())
+        ]
         if sum(count for _, count in pairs):
             estimates[name] = bootstrap(metric, pairs)
     return estimates
 
 
 def bootstrap(metric: Metric, pairs: Sequence[tuple[float, float]]) -> Estimate:
-    """Return a figure and its percentile interval over examples drawn again with replacement.
+    """Return a figure with its bootstrap percentile interval over examples.
 
     Args:
         metric: how totals and counts become a figure.
@@ -86,28 +94,43 @@ def bootstrap(metric: Metric, pairs: Sequence[tuple[float, float]]) -> Estimate:
     return Estimate(metric.value(total, count), low, high, sum(count > 0 for _, count in pairs))
 
 
-def difference(records: Sequence[Record], name: str, variant: str, baseline: str, condition: str) -> Estimate | None:
-    """Return how far one variant is from another over the same examples, resampled in pairs; None without examples."""
+def difference(
+    records: Sequence[Record], name: str, variant: str, baseline: str, condition: str
+) -> Estimate | None:
+    """Return the difference between two variants over the same examples, resampled in pairs.
+
+    Args:
+        records: the results.
+        name: name of the metric.
+        variant: the variant.
+        baseline: the variant that it is compared with.
+        condition: the condition.
+
+    Returns:
+        the difference; None if the variants share no example.
+    """
     of: dict[str, dict[str, tuple[float, float]]] = {variant: {}, baseline: {}}
     for record in records:
         measured = record.get("measures", {})
         if record["condition"] == condition and record["variant"] in of and name in measured:
             of[record["variant"]][record["example"]] = measured[name]
     shared = [example for example in of[variant] if example in of[baseline]]
-    pairs_N4 = np.asarray([[*of[variant][e], *of[baseline][e]] for e in shared], dtype=np.float64).reshape(-1, 4)
+    pairs_N4 = np.asarray(
+        [[*of[variant][e], *of[baseline][e]] for e in shared], dtype=np.float64
+    ).reshape(-1, 4)
     if not pairs_N4.sum(0)[[1, 3]].all():
         return None
     metric = METRICS[name]
 
-    def apart(row: Sequence[float]) -> float:
+    def gap(row: Sequence[float]) -> float:
         return metric.value(row[0], row[1]) - metric.value(row[2], row[3])
 
-    low, high = _interval([apart(row) for row in _resampled(pairs_N4).tolist() if row[1] and row[3]])
-    return Estimate(apart(pairs_N4.sum(0).tolist()), low, high, len(shared))
+    low, high = _interval([gap(row) for row in _resampled(pairs_N4).tolist() if row[1] and row[3]])
+    return Estimate(gap(pairs_N4.sum(0).tolist()), low, high, len(shared))
 
 
 def _resampled(values_NC: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the column sums of as many rows drawn with replacement, ``RESAMPLES`` times; the same on every call."""
+    """Return column sums of rows drawn with replacement, ``[RESAMPLES, C]``; deterministic."""
     size = len(values_NC)
     drawn_RN = np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), RESAMPLES)
     sums_RC: NDArray[np.float64] = drawn_RN @ values_NC
@@ -119,24 +142,33 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def to_markdown(rows: Sequence[Row], metrics: Sequence[str] | None = None, *, intervals: bool = True) -> str:
+def to_markdown(
+    rows: Sequence[Row], metrics: Sequence[str] | None = None, *, intervals: bool = True
+) -> str:
     """Return a table for each condition.
 
     Args:
         rows: of :func:`summarize`.
-        metrics: which figures, in order; by default all there are.
-        intervals: whether to show them.
+        metrics: names of the metrics to show, in order; by default all.
+        intervals: whether to show the intervals.
     """
     tables = []
     for condition in dict.fromkeys(row.condition for row in rows):
         group = [row for row in rows if row.condition == condition]
         shown = [name for name in metrics or METRICS if any(name in row.estimates for row in group)]
         asked, failed = max(row.examples for row in group), max(row.failed for row in group)
-        heading = f"{condition}, {asked} examples" + (f", up to {failed} of them could not be asked" if failed else "")
+        heading = f"{condition}, {asked} examples" + (
+            f", up to {failed} of them could not be asked" if failed else ""
+        )
         header = ["method", *(METRICS[name].label for name in shown)]
-        body = [[row.variant, *(_cell(row.estimates.get(name), name, intervals) for name in shown)] for row in group]
+        body = [
+            [row.variant, *(_cell(row.estimates.get(name), name, intervals) for name in shown)]
+            for row in group
+        ]
         lines = [header, ["---", *("---:" for _ in shown)], *body]
-        tables.append(f"**{heading}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+        tables.append(
+            f"**{heading}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+        )
     return "\n".join(tables)
 
 
@@ -145,7 +177,9 @@ def _cell(estimate: Estimate | None, name: str, interval: bool) -> str:
         return "–"
     digits = METRICS[name].digits
     value = f"{estimate.value:.{digits}f}"
-    return f"{value} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})" if interval else value
+    return (
+        f"{value} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})" if interval else value
+    )
 
 
 def to_dicts(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -1,32 +1,33 @@
-"""The tasks: what each asks of an example, and what it measures."""
+"""The tasks: how each asks about an example, and what it measures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nest_engine.conditions import is_about, request_for, title_key
 from nest_engine.config import NestConfig
 from nest_engine.engine import NestEngine
 from nest_engine.errors import InputError
 from nest_engine.evaluation.articles import Articles
+from nest_engine.evaluation.conditions import is_about, request_for, title_key
 from nest_engine.evaluation.copying import attribution, off_topic, quote_precision
 from nest_engine.evaluation.examples import Example, subject
 from nest_engine.evaluation.facts import factual_precision
 from nest_engine.evaluation.metrics import Measures, answer_recall, rouge, truthful_deltas
-from nest_engine.types import NestOutput, Passage
+from nest_engine.output import NestOutput
+from nest_engine.records import Passage
 
 PREFIX_TOKENS = 128
-"""Tokens of an article that a completion continues: Table 1a."""
+"""Length of the beginning of an article that a completion continues: Table 1a."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked.
+    """A way to ask about examples.
 
     Args:
-        meaning: what it is, and in which of the paper's tables it stands.
-        max_new_tokens: longest answer, as in the paper; None where nothing is generated.
+        meaning: what is asked, and in which of the paper's tables.
+        max_new_tokens: most tokens of an answer, as in the paper; None if none is generated.
         suits: whether an example can be asked.
         needs: what an example must have for it.
     """
@@ -72,8 +73,8 @@ TASKS: dict[str, Task] = {
 
 
 @dataclass(frozen=True)
-class Posed:
-    """An example, asked.
+class PromptedExample:
+    """An example as a prompt.
 
     Args:
         example: the example.
@@ -90,15 +91,17 @@ class Posed:
     article: str
 
 
-def pose(task: str, example: Example, engine: NestEngine, articles: Articles, max_new_tokens: int) -> Posed:
-    """Put an example to a model.
+def make_prompt(
+    task: str, example: Example, engine: NestEngine, articles: Articles, max_new_tokens: int
+) -> PromptedExample:
+    """Make a prompt of an example.
 
     Args:
         task: name of the task.
         example: the example.
         engine: knows the model's question format and tokens.
         articles: where the article about the subject is looked up.
-        max_new_tokens: longest answer; a completion is compared with as much of the article.
+        max_new_tokens: most tokens of an answer; a completion is compared with as many.
 
     Raises:
         InputError: if an article is too short to be continued.
@@ -107,40 +110,47 @@ def pose(task: str, example: Example, engine: NestEngine, articles: Articles, ma
     article = example.text or "\n".join(passage.text for passage in own)
     if task == "completion":
         prefix, continuation = _cut(engine, example.text, max_new_tokens)
-        return Posed(example, prefix, prefix, continuation, article)
+        return PromptedExample(example, prefix, prefix, continuation, article)
     question = request_for(example.titles[0]) if task == "biography" else example.question
     reference = own[0].text if own and task == "biography" else ""
-    return Posed(example, engine.format_question(question), question, reference, article)
+    return PromptedExample(example, engine.format_question(question), question, reference, article)
 
 
 def _cut(engine: NestEngine, text: str, max_new_tokens: int) -> tuple[str, str]:
     ends = engine.language_model.tokenizer.encode_prompt(text).ends
     if len(ends) <= PREFIX_TOKENS:
-        raise InputError(f"the article has {len(ends)} tokens; a completion needs more than {PREFIX_TOKENS}")
+        raise InputError(
+            f"the article has {len(ends)} tokens; a completion needs more than {PREFIX_TOKENS}"
+        )
     start, end = ends[PREFIX_TOKENS - 1], ends[min(PREFIX_TOKENS + max_new_tokens, len(ends)) - 1]
     return text[:start], text[start:end]
 
 
-def measure_answer(task: str, posed: Posed, output: NestOutput, config: NestConfig) -> Measures:
-    """Measure an answer in every way that the example allows."""
-    example, stats = posed.example, output.stats
+def measure_answer(
+    task: str, prompted: PromptedExample, output: NestOutput, config: NestConfig
+) -> Measures:
+    """Return every measure of an answer that the example allows."""
+    example, stats = prompted.example, output.stats
     measures: Measures = {}
-    if posed.reference:
-        measures |= rouge(output.text, posed.reference)
+    if prompted.reference:
+        measures |= rouge(output.text, prompted.reference)
     if task == "qa" and example.incorrect:
         measures |= truthful_deltas(output.text, example.answers, example.incorrect)
     elif task == "qa":
         measures |= answer_recall(output.text, example.answers)
-    if posed.article:
+    if prompted.article:
         subjects = [*example.titles, *map(subject, example.titles)]
         is_cut = output.finish_reason == "length"
-        measures |= factual_precision(output.text, posed.article, subjects, is_cut=is_cut)
+        measures |= factual_precision(output.text, prompted.article, subjects, is_cut=is_cut)
     measures |= attribution(output) | quote_precision(output)
     if example.titles:
         measures |= off_topic(output, example.titles)
     if example.titles and config.passages_to_find:
         keys = {title_key(title) for title in example.titles}
-        measures["article_found"] = (float(any(is_about(passage, keys) for passage in output.passages)), 1)
+        measures["article_found"] = (
+            float(any(is_about(passage, keys) for passage in output.passages)),
+            1,
+        )
     tokens = len(output.token_ids)
     return measures | {
         "mean_lambda": (sum(output.lambdas), tokens),
@@ -149,16 +159,32 @@ def measure_answer(task: str, posed: Posed, output: NestOutput, config: NestConf
     }
 
 
-def perplexity(engine: NestEngine, posed: Posed, passages: Sequence[Passage], config: NestConfig) -> Measures:
-    """Predict the true continuation: perplexity under p_M, as in Table 1a."""
-    score = engine.score(posed.reference, prompt=posed.prompt, passages=passages, query=posed.query, config=config)
+def perplexity(
+    engine: NestEngine, prompted: PromptedExample, passages: Sequence[Passage], config: NestConfig
+) -> Measures:
+    """Return the perplexity of the true continuation under p_M, as in Table 1a."""
+    score = engine.score(
+        prompted.reference,
+        prompt=prompted.prompt,
+        passages=passages,
+        query=prompted.query,
+        config=config,
+    )
     return {"perplexity": (score.nll, score.num_tokens)}
 
 
-def choose(engine: NestEngine, posed: Posed, passages: Sequence[Passage], config: NestConfig) -> int:
-    """Return the index of the choice that has the lowest perplexity behind the question: MMLU in Table 1b."""
+def choose(
+    engine: NestEngine, prompted: PromptedExample, passages: Sequence[Passage], config: NestConfig
+) -> int:
+    """Return the index of the choice with the lowest perplexity: MMLU in Table 1b."""
     perplexities = [
-        engine.score(f" {choice}", prompt=posed.prompt, passages=passages, query=posed.query, config=config).perplexity
-        for choice in posed.example.choices
+        engine.score(
+            f" {choice}",
+            prompt=prompted.prompt,
+            passages=passages,
+            query=prompted.query,
+            config=config,
+        ).perplexity
+        for choice in prompted.example.choices
     ]
     return perplexities.index(min(perplexities))

@@ -1,8 +1,9 @@
-"""Stage 1: find the passages that may be quoted.
+"""First-stage search: find the passages that may be quoted.
 
-Files become passages (`read_passages`), passages become an index on disk (`PassageIndex`) or in memory
-(`BM25Retriever`, `DenseRetriever`, `HybridRetriever`), and anything that answers `PassageRetriever.retrieve` can
-stand in for them. Importing this package needs none of the optional libraries; using a class that needs one does.
+Files become passages (`read_passages`), passages become an index on disk (`PassageIndex`) or in
+memory (`BM25Retriever`, `DenseRetriever`, `HybridRetriever`), and anything that implements
+`PassageRetriever.retrieve` can replace them. Importing this package needs none of the optional
+libraries; using a class that needs one does.
 """
 
 from nest_engine.interfaces import PassageRetriever

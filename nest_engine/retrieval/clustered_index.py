@@ -1,11 +1,12 @@
 """Vector index of a large corpus: vectors in clusters, of which a search reads the nearest (IVF).
 
-The vectors lie in the order of their clusters: a search multiplies the query with the centres, and then reads a few
-stretches of the matrix. What it may miss are near vectors in clusters whose centre is not. k-means (faiss) finds the
-clusters; stored are plain ``.npy`` files, as for the exact index::
+The vectors are in the order of their clusters: a search multiplies the query with the centres, then
+reads a few stretches of the matrix. It may miss near vectors in clusters whose centre is far.
+k-means (faiss) finds the clusters; they are stored in plain ``.npy`` files, as in the exact
+index::
 
     clusters.centroids.npy   centre of each cluster, of length 1
-    clusters.bounds.npy      where each cluster begins, and the end of the last
+    clusters.bounds.npy      start of each cluster, and the end of the last
     clusters.rows.npy        passage of each vector
     clusters.vectors.npy     the vectors, cluster by cluster
 """
@@ -34,23 +35,27 @@ from nest_engine.retrieval.vector_index import (
 )
 
 EXACT_UP_TO = 500_000
-"""Passages up to which an index is searched exactly unless told otherwise.
+"""Number of passages up to which an index is searched exactly, unless told otherwise.
 
-Exact search of 200,000 vectors of 384 numbers takes 9.5 ms (p95) on two cores (`benchmarks/scale.py`) and grows with
-their number: 500,000 take 19 to 25 ms. Up to there a search that misses nothing is worth the wait.
+Exact search of 200,000 vectors of 384 numbers takes 9.5 ms (p95) on two cores
+(`benchmarks/scale.py`) and grows with their number: 500,000 take 19 to 25 ms. Up to there, a search
+that misses nothing is worth the wait.
 """
 
 SHARE_READ = 0.1
-"""Share of the vectors that a search reads at least; it finds 94 % of the ten best, in a quarter of the time."""
+"""Minimum share of the vectors that a search reads.
+
+It finds 94 % of the ten best, in a quarter of the time.
+"""
 
 READ_PER_HIT = 10
-"""Vectors that a search reads at least for every hit that is asked for."""
+"""Minimum number of vectors that a search reads for every hit requested."""
 
 _CENTROIDS, _BOUNDS = "clusters.centroids.npy", "clusters.bounds.npy"
 _ROWS, _VECTORS = "clusters.rows.npy", "clusters.vectors.npy"
 
 _ITERATIONS = 10
-_SAMPLE = 40  # vectors for each cluster that k-means sees; faiss warns of fewer than 39
+_SAMPLE = 40  # vectors per cluster that k-means sees; faiss warns below 39
 _BLOCK = 4096  # vectors assigned or copied together
 
 
@@ -59,25 +64,31 @@ class ClusteredIndex(VectorIndex):
 
     Args:
         vectors_ND: the vectors in the order of their clusters, float32.
-        rows_N: row of the corpus that each stands for, int64.
-        bounds_C1: where the vectors of each cluster begin, and the end of the last, int64.
+        rows_N: corpus row of each vector, int64.
+        bounds_C1: start of each cluster's vectors, and the end of the last, int64.
         centroids_CD: centre of each cluster, float32.
     """
 
     def __init__(
-        self, vectors_ND: Vectors, rows_N: NDArray[np.int64], bounds_C1: NDArray[np.int64], centroids_CD: Vectors
+        self,
+        vectors_ND: Vectors,
+        rows_N: NDArray[np.int64],
+        bounds_C1: NDArray[np.int64],
+        centroids_CD: Vectors,
     ) -> None:
         super().__init__(vectors_ND)
         self._rows_N, self._bounds_C1, self._centroids_CD = rows_N, bounds_C1, centroids_CD
 
     @classmethod
-    def sort(cls, vectors_ND: Vectors, directory: Path, progress: Progress = ignore) -> ClusteredIndex:
+    def sort(
+        cls, vectors_ND: Vectors, directory: Path, progress: Progress = ignore
+    ) -> ClusteredIndex:
         """Find clusters and write the vectors in their order.
 
         Args:
             vectors_ND: the vectors in the order of the passages; not empty.
             directory: where to write.
-            progress: told the number of passages that the work done so far would be a share of.
+            progress: called with the share of the work done so far, as a number of passages.
         """
         vectors_ND = np.asarray(vectors_ND)
         steps = _ITERATIONS + 2 * math.ceil(len(vectors_ND) / _BLOCK)
@@ -94,7 +105,9 @@ class ClusteredIndex(VectorIndex):
             nearest_N[block] = (vectors_ND[block] @ centroids_CD.T).argmax(-1)
             advance()
         rows_N = np.argsort(nearest_N, kind="stable")
-        sorted_ND = np.lib.format.open_memmap(directory / _VECTORS, "w+", np.float32, vectors_ND.shape)
+        sorted_ND = np.lib.format.open_memmap(
+            directory / _VECTORS, "w+", np.float32, vectors_ND.shape
+        )
         for block in _blocks(len(vectors_ND)):
             sorted_ND[block] = vectors_ND[rows_N[block]]
             advance()
@@ -107,12 +120,15 @@ class ClusteredIndex(VectorIndex):
 
     @classmethod
     def load(cls, directory: Path) -> ClusteredIndex:
-        """Open written clusters; the vectors stay on disk and are mapped into memory.
+        """Open written clusters; the vectors stay on disk and are memory-mapped.
 
         Raises:
             CorruptIndexError: if files are missing or do not fit together.
         """
-        vectors_ND, centroids_CD = load_matrix(directory / _VECTORS), load_matrix(directory / _CENTROIDS)
+        vectors_ND, centroids_CD = (
+            load_matrix(directory / _VECTORS),
+            load_matrix(directory / _CENTROIDS),
+        )
         rows_N, bounds_C1 = _load_numbers(directory / _ROWS), _load_numbers(directory / _BOUNDS)
         shapes = {
             "vectors": vectors_ND.shape,
@@ -128,7 +144,9 @@ class ClusteredIndex(VectorIndex):
             or np.any(np.diff(bounds_C1) < 0)
             or not np.array_equal(np.sort(rows_N), np.arange(num_vectors))
         ):
-            raise CorruptIndexError(f"the clusters in {directory} do not fit together: {shapes}; rebuild the index")
+            raise CorruptIndexError(
+                f"the clusters in {directory} do not fit together: {shapes}; rebuild the index"
+            )
         return cls(vectors_ND, rows_N, bounds_C1, centroids_CD)
 
     @property
@@ -138,22 +156,28 @@ class ClusteredIndex(VectorIndex):
 
     @property
     def fingerprint(self) -> str:
-        """What the rankings depend on besides the vectors."""
+        """What the rankings depend on, apart from the vectors."""
         return f"{self.num_clusters} clusters, {SHARE_READ:.0%} read"
 
     def _rank(self, query_D: Vectors, k: int) -> Ranking:
-        """Read the nearest clusters, as many as hold enough vectors: all of them where ``k`` asks for it."""
+        """Read as many of the nearest clusters as hold enough vectors for ``k`` hits."""
         nearest_C = np.argsort(-(self._centroids_CD @ query_D), kind="stable")
         starts_C, ends_C = self._bounds_C1[:-1][nearest_C], self._bounds_C1[1:][nearest_C]
         enough = min(max(SHARE_READ * len(self), READ_PER_HIT * k), len(self))
         read = np.searchsorted(np.cumsum(ends_C - starts_C), enough) + 1
-        stretches = [slice(start, end) for start, end in zip(starts_C[:read], ends_C[:read], strict=True)]
+        stretches = [
+            slice(start, end) for start, end in zip(starts_C[:read], ends_C[:read], strict=True)
+        ]
         vectors_ND = np.asarray(self.vectors_ND)
         places_N = np.concatenate([np.arange(stretch.start, stretch.stop) for stretch in stretches])
-        places_N = places_N[candidates(np.concatenate([vectors_ND[stretch] @ query_D for stretch in stretches]), k)]
+        places_N = places_N[
+            candidates(np.concatenate([vectors_ND[stretch] @ query_D for stretch in stretches]), k)
+        ]
         rows_N = self._rows_N[places_N]
         ascending = np.argsort(rows_N)
-        return Ranking.best(rows_N[ascending], products(vectors_ND[places_N[ascending]], query_D), k)
+        return Ranking.best(
+            rows_N[ascending], products(vectors_ND[places_N[ascending]], query_D), k
+        )
 
 
 def _centroids(vectors_ND: Vectors, advance: Callable[[], None]) -> Vectors:
@@ -161,10 +185,14 @@ def _centroids(vectors_ND: Vectors, advance: Callable[[], None]) -> Vectors:
     faiss = require("faiss", "faiss-cpu")
     num_vectors, dimension = vectors_ND.shape
     num_clusters = min(round(4 * math.sqrt(num_vectors)), math.ceil(num_vectors / _SAMPLE))
-    rows = np.random.default_rng(0).choice(num_vectors, min(num_vectors, num_clusters * _SAMPLE), replace=False)
+    rows = np.random.default_rng(0).choice(
+        num_vectors, min(num_vectors, num_clusters * _SAMPLE), replace=False
+    )
     sample_ND, centroids_CD = vectors_ND[np.sort(rows)], None
     for _ in range(_ITERATIONS):
-        kmeans = faiss.Kmeans(dimension, num_clusters, niter=1, spherical=True, min_points_per_centroid=1)
+        kmeans = faiss.Kmeans(
+            dimension, num_clusters, niter=1, spherical=True, min_points_per_centroid=1
+        )
         kmeans.train(sample_ND, init_centroids=centroids_CD)
         centroids_CD = kmeans.centroids
         advance()

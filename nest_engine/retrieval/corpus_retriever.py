@@ -1,4 +1,4 @@
-"""The base of the retrievers over one corpus."""
+"""The base class of the retrievers over one corpus."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nest_engine._validation import require_count
 from nest_engine.errors import InputError
+from nest_engine.records import Passage
 from nest_engine.retrieval.ranking import Ranking
-from nest_engine.types import Passage, require_count
 
 
 class CorpusRetriever(ABC):
@@ -28,17 +29,18 @@ class CorpusRetriever(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """What the rankings depend on besides the passages."""
+        """What the rankings depend on, apart from the passages."""
         return type(self).__name__
 
     def retrieve(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """Return up to ``k`` passages for each query, best first, with ``Passage.score`` set.
 
-        A blank query finds nothing. Passages of equal score come in the order of the corpus.
+        A blank query finds nothing. Passages with equal scores are in the order of the corpus.
 
         Raises:
             ConfigError: if ``k`` is not a whole number of at least 1.
-            InputError: if ``queries`` is not a sequence of strings, or one of them is not valid text.
+            InputError: if ``queries`` is not a sequence of strings, or one of them is not valid
+                text.
         """
         _check(queries, k)
         rankings = iter(self.rank([query for query in queries if query.strip()], k))
@@ -50,13 +52,18 @@ class CorpusRetriever(ABC):
 
     def _passages_of(self, ranking: Ranking) -> list[Passage]:
         rows, scores = ranking.rows.tolist(), ranking.scores.tolist()
-        return [replace(self.passages[row], score=score) for row, score in zip(rows, scores, strict=True)]
+        return [
+            replace(self.passages[row], score=score)
+            for row, score in zip(rows, scores, strict=True)
+        ]
 
 
 def _check(queries: Sequence[str], k: int) -> None:
     require_count("k", k)
     if isinstance(queries, str):
-        raise InputError(f"queries must be a list of strings, got the string {queries[:40]!r}; wrap it in a list")
+        raise InputError(
+            f"queries must be a list of strings, got the string {queries[:40]!r}; wrap it in a list"
+        )
     for query in queries:
         if not isinstance(query, str):
             raise InputError(f"a query must be a string, got {type(query).__name__}")
@@ -64,5 +71,6 @@ def _check(queries: Sequence[str], k: int) -> None:
             query.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(
-                f"the query holds a lone surrogate {query[error.start]!r} at offset {error.start}, which is not text"
+                f"the query holds a lone surrogate {query[error.start]!r} at offset {error.start}, "
+                f"which is not text"
             ) from error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nest_engine.records import Passage
 from nest_engine.retrieval.corpus_retriever import CorpusRetriever
 from nest_engine.retrieval.embedder import Embedder
 from nest_engine.retrieval.exact_index import ExactIndex
 from nest_engine.retrieval.progress import Progress, ignore
 from nest_engine.retrieval.ranking import Ranking
 from nest_engine.retrieval.vector_index import VectorIndex
-from nest_engine.types import Passage
 
 
 class DenseRetriever(CorpusRetriever):
@@ -19,8 +19,9 @@ class DenseRetriever(CorpusRetriever):
     Args:
         passages: the corpus.
         embedder: maps passages, title included, and queries to vectors.
-        vectors: the vectors of these passages by this embedder; when not given they are computed, and searched exactly.
-        progress: told the number of passages embedded.
+        vectors: the vectors of these passages by this embedder; if omitted, they are computed and
+            searched exactly.
+        progress: called with the number of passages embedded.
 
     Raises:
         InputError: if there are no passages, or a vector is zero or not finite.
@@ -40,7 +41,7 @@ class DenseRetriever(CorpusRetriever):
 
     @property
     def fingerprint(self) -> str:
-        """What the rankings depend on besides the passages."""
+        """What the rankings depend on, apart from the passages."""
         return f"vectors of {self._embedder.fingerprint}, {self._vectors.fingerprint}"
 
     def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:

@@ -17,7 +17,7 @@ class Document:
         title: its title, cut at 300 characters: the model reads it with every passage.
         id: identifies it among the documents that were read.
         source: path of its file, relative to the folder that was read.
-        uri: path of its file, from where the reading program stood.
+        uri: path of its file, relative to the reading program's working directory.
         license: licence of the text.
         metadata: anything else that the source says about itself.
         page_starts: offset of each page in ``text``; empty when there are no pages.
@@ -39,7 +39,7 @@ class Document:
         return f"{self.source}, line {line}" if line else self.source
 
     def page_at(self, offset: int) -> int | None:
-        """Return the number, from 1, of the page that holds an offset; None when there are no pages."""
+        """Return the number, from 1, of the page at an offset; None if there are no pages."""
         return bisect_right(self.page_starts, offset) or None
 
 
@@ -47,7 +47,7 @@ class Skipped(NamedTuple):
     """A source, or a part of one, that could not be read.
 
     Args:
-        path: the file or folder, with the line or page where only that is concerned.
+        path: the file or folder, with the line or page if only that is affected.
         reason: what is wrong, and what to do about it.
     """
 

@@ -1,4 +1,4 @@
-"""What turns texts into vectors."""
+"""Embedders, which turn texts into vectors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from nest_engine.retrieval.optional import require
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Maps texts to vectors whose cosine tells how related they are."""
+    """Maps texts to vectors whose cosine says how related they are."""
 
     @property
     def fingerprint(self) -> str:
-        """Equal for two embedders only if they give the same vectors: model, dimension and a hash of the weights."""
+        """Equal for two embedders only if they give the same vectors.
+
+        It includes the model, the dimension and a hash of the weights.
+        """
         ...
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -30,7 +33,7 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class QueryEmbedder(Embedder, Protocol):
-    """An embedder that treats queries otherwise than passages, as many models want."""
+    """An embedder that treats queries differently from passages, as many models require."""
 
     def embed_queries(self, queries: Sequence[str]) -> NDArray[np.float32]:
         """Return one vector for each query, ``[len(queries), D]``."""
@@ -38,13 +41,13 @@ class QueryEmbedder(Embedder, Protocol):
 
 
 class SentenceTransformerEmbedder:
-    """A model of the sentence-transformers library, with the prompts for queries and passages that it brings.
+    """A model of the sentence-transformers library, with its prompts for queries and passages.
 
-    Weights are read from safetensors files only, and code that comes with a model is never run.
+    Weights are read from safetensors files only, and code shipped with a model is never run.
 
     Args:
         model_name_or_path: a folder or a name on the Hugging Face Hub.
-        device: where to run; the library's choice when None.
+        device: device to run on; None leaves the choice to the library.
         batch_size: texts per forward pass.
 
     Raises:
@@ -52,7 +55,9 @@ class SentenceTransformerEmbedder:
         MissingDependencyError: if sentence-transformers is not installed.
     """
 
-    def __init__(self, model_name_or_path: str, *, device: str | None = None, batch_size: int = 32) -> None:
+    def __init__(
+        self, model_name_or_path: str, *, device: str | None = None, batch_size: int = 32
+    ) -> None:
         library = require("sentence_transformers", "sentence-transformers")
         try:
             self._model = library.SentenceTransformer(
@@ -63,7 +68,8 @@ class SentenceTransformerEmbedder:
             )
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"the embedding model {str(model_name_or_path)!r} cannot be loaded: {error}; give a folder or a Hub "
+                f"the embedding model {str(model_name_or_path)!r} cannot be loaded: {error}; give "
+                f"a folder or a Hub "
                 "name of a sentence-transformers model with safetensors weights"
             ) from error
         self._batch_size = batch_size
@@ -82,18 +88,23 @@ class SentenceTransformerEmbedder:
         return self._encode(self._model.encode_query, queries)
 
     def _encode(self, encode: Any, texts: Sequence[str]) -> NDArray[np.float32]:
-        vectors = encode(list(texts), batch_size=self._batch_size, show_progress_bar=False, convert_to_numpy=True)
+        vectors = encode(
+            list(texts), batch_size=self._batch_size, show_progress_bar=False, convert_to_numpy=True
+        )
         return np.asarray(vectors, dtype=np.float32)
 
 
 def _fingerprint(model: Any, dimension: int) -> str:
-    """Name what the vectors depend on: layers, dimension, and a hash of weights, prompts and the length limit.
+    """Name what the vectors depend on: layers, dimension, a hash of weights, prompts and length.
 
     The folder is not part of it: a model that has moved is still the same model.
     """
-    import torch  # loaded long before by whoever has an embedder; importing this package must not cost it
+    # Already loaded wherever there is an embedder; importing this package must not load it.
+    import torch
 
-    digest = hashlib.sha256(json.dumps([model.prompts, model.max_seq_length], sort_keys=True).encode())
+    digest = hashlib.sha256(
+        json.dumps([model.prompts, model.max_seq_length], sort_keys=True).encode()
+    )
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

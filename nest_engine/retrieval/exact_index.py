@@ -1,4 +1,4 @@
-"""Vector index that reads every vector for every query."""
+"""A vector index that reads every vector for every query."""
 
 from __future__ import annotations
 
@@ -9,32 +9,41 @@ from pathlib import Path
 import numpy as np
 
 from nest_engine.errors import InputError
+from nest_engine.records import Passage
 from nest_engine.retrieval.embedder import Embedder
 from nest_engine.retrieval.progress import Progress, ignore
 from nest_engine.retrieval.ranking import Ranking
 from nest_engine.retrieval.search_text import search_text
-from nest_engine.retrieval.vector_index import VectorIndex, Vectors, candidates, load_matrix, normalized, products
-from nest_engine.types import Passage
+from nest_engine.retrieval.vector_index import (
+    VectorIndex,
+    Vectors,
+    candidates,
+    load_matrix,
+    normalized,
+    products,
+)
 
 EXACT_FILE = "vectors.npy"
-_BATCH = 64  # passages between two reports of progress; the embedder batches as it likes
+_BATCH = 64  # passages between two progress reports; the embedder does its own batching
 
 
 class ExactIndex(VectorIndex):
-    """One vector of length 1 for each passage, in the order of the passages; a search reads all of them.
+    """One vector of length 1 for each passage, in the same order; a search reads them all.
 
     Args:
         vectors_ND: the matrix, float32.
     """
 
     @classmethod
-    def build(cls, passages: Sequence[Passage], embedder: Embedder, progress: Progress = ignore) -> ExactIndex:
+    def build(
+        cls, passages: Sequence[Passage], embedder: Embedder, progress: Progress = ignore
+    ) -> ExactIndex:
         """Embed the passages in memory.
 
         Args:
             passages: the corpus; not empty.
             embedder: maps texts to vectors.
-            progress: told the number of passages embedded.
+            progress: called with the number of passages embedded.
 
         Raises:
             InputError: if a vector is zero or not finite.
@@ -42,8 +51,10 @@ class ExactIndex(VectorIndex):
         return cls(_embed(passages, embedder, progress, lambda shape: np.empty(shape, np.float32)))
 
     @classmethod
-    def write(cls, directory: Path, passages: Sequence[Passage], embedder: Embedder, progress: Progress) -> ExactIndex:
-        """Like `build`, but into a file, so that the vectors need not fit in memory."""
+    def write(
+        cls, directory: Path, passages: Sequence[Passage], embedder: Embedder, progress: Progress
+    ) -> ExactIndex:
+        """Embed the passages into a file, so that the vectors need not fit in memory."""
         allocate = partial(np.lib.format.open_memmap, directory / EXACT_FILE, "w+", np.float32)
         vectors_ND = _embed(passages, embedder, progress, allocate)
         vectors_ND.flush()  # type: ignore[attr-defined]
@@ -51,16 +62,16 @@ class ExactIndex(VectorIndex):
 
     @classmethod
     def load(cls, directory: Path) -> ExactIndex:
-        """Open a written index; the vectors stay on disk and are mapped into memory.
+        """Open a written index; the vectors stay on disk and are memory-mapped.
 
         Raises:
-            CorruptIndexError: if the file is missing or is no matrix of float32.
+            CorruptIndexError: if the file is missing or is not a float32 matrix.
         """
         return cls(load_matrix(directory / EXACT_FILE))
 
     @property
     def fingerprint(self) -> str:
-        """What the rankings depend on besides the vectors."""
+        """What the rankings depend on, apart from the vectors."""
         return "exact"
 
     def _rank(self, query_D: Vectors, k: int) -> Ranking:

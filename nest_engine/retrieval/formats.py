@@ -1,8 +1,9 @@
-"""Documents in a file, by its type; HTML and PDF are read by Beautiful Soup and pypdf.
+"""Read the documents in a file, by its type; HTML with Beautiful Soup, PDF with pypdf.
 
-Each function takes an open file and yields its documents, and what it had to leave out. Text, Markdown and JSON lines
-are decoded as UTF-8 and otherwise unchanged; only a byte order mark at the start, which says how to decode, is no part
-of the text. Bytes that do not decode are an error: nothing is replaced.
+Each function takes an open file and yields its documents, and what it had to leave out. Text,
+Markdown and JSON lines are decoded as UTF-8 and otherwise unchanged; only a byte order mark at the
+start, which says how to decode, is not part of the text. Bytes that do not decode are an error:
+nothing is replaced.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ class SourceFile:
     """A file to read.
 
     Args:
-        path: where it is.
+        path: path of the file.
         source: its path relative to the folder that is read.
         size: its size in bytes.
-        max_bytes: most bytes of a document.
+        max_bytes: maximum size of a document in bytes.
     """
 
     path: Path
@@ -43,10 +44,10 @@ class SourceFile:
     max_bytes: int
 
     def document(self, text: str, title: str = "", **details: Any) -> Document:
-        """Make a document of this file; its title is the name of the file unless there is another.
+        """Make a document from this file; its title defaults to the name of the file.
 
         Raises:
-            InputError: if there is no text, or it holds lone surrogates.
+            InputError: if there is no text, or it contains lone surrogates.
         """
         if not text.strip():
             raise InputError("holds no text")
@@ -56,7 +57,8 @@ class SourceFile:
             json.dumps([text, title, self.source, fields], ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(
-                f"name or content holds a lone surrogate {error.object[error.start]!r}, which is not text"
+                f"name or content holds a lone surrogate {error.object[error.start]!r}, which is "
+                f"not text"
             ) from error
         return Document(text, title, source=self.source, **fields)
 
@@ -70,7 +72,7 @@ _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S[^\r\n]*)", re.MULTILINE)
 
 
 def parse_markdown(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
-    """Read Markdown as it is written, with the first heading as title."""
+    """Read Markdown source, with the first heading as the title."""
     text = _decode(stream.read())
     heading = _HEADING.search(text)
     yield file.document(text, re.sub(r"\s+#+\s*$", "", heading[1][:_MAX_TITLE]) if heading else "")
@@ -84,14 +86,16 @@ def parse_html(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
 
 
 def parse_pdf(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipped]:
-    """Read the text of all pages, set apart by form feeds; a page that fails is skipped."""
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it would say is in the reasons of skipped files
+    """Read the text of all pages, separated by form feeds; a page that fails is skipped."""
+    # What pypdf would log is in the reasons of skipped files.
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     reader = require("pypdf", "pypdf").PdfReader(stream)
     pages: list[str] = []
     for number, page in enumerate(reader.pages, start=1):
         try:
             pages.append(_without_surrogates(page.extract_text()))
-        except Exception as error:  # pypdf lets any error of a damaged page through; the other pages may be fine
+        # pypdf lets any error of a damaged page through; the other pages may be fine.
+        except Exception as error:
             yield Skipped(f"{file.source}, page {number}", f"cannot be read: {error}")
             pages.append("")
     starts = [0]
@@ -102,9 +106,10 @@ def parse_pdf(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipped
 
 
 def parse_jsonl(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipped]:
-    """Read one document a line: ``text``, and if given ``title``, ``id``, ``uri``, ``license``, ``metadata``.
+    """Read one document per line.
 
-    Other fields are kept in the metadata, together with ``line``. A line that is no such document is skipped.
+    Its fields are ``text`` and optionally ``title``, ``id``, ``uri``, ``license`` and ``metadata``.
+    Other fields are kept in the metadata, together with ``line``. Any other line is skipped.
     """
     number = 0
     while line := stream.readline(file.max_bytes + 1):
@@ -136,7 +141,8 @@ def parse(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipped]:
     """Read an open file of any known type.
 
     Raises:
-        InputError: if it is too large; only ``.jsonl``, where every line is a document, may exceed the limit.
+        InputError: if it is too large; only ``.jsonl``, where every line is a document, may exceed
+            the limit.
     """
     suffix = file.path.suffix.lower()
     if suffix != ".jsonl" and os.fstat(stream.fileno()).st_size > file.max_bytes:
@@ -150,11 +156,19 @@ def _document_of(line: str, file: SourceFile, number: int) -> Document:
     except (ValueError, RecursionError) as error:
         raise InputError(f"malformed JSON: {error}") from error
     if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise InputError('expected an object with a string "text", such as {"title": "...", "text": "..."}')
+        raise InputError(
+            'expected an object with a string "text", such as {"title": "...", "text": "..."}'
+        )
     given = {key: value for key, value in record.items() if value is not None}
-    text, title, metadata = given.pop("text"), str(given.pop("title", "")), given.pop("metadata", {})
+    text, title, metadata = (
+        given.pop("text"),
+        str(given.pop("title", "")),
+        given.pop("metadata", {}),
+    )
     details = {key: given.pop(key) for key in ("uri", "license") if key in given}
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in details.values()):
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) for value in details.values()
+    ):
         raise InputError('"metadata" must be an object, "uri" and "license" strings')
     details["id"] = str(given.pop("id", f"{file.source}:{number}"))
     return file.document(text, title, metadata=metadata | given | {"line": number}, **details)
@@ -164,7 +178,8 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-# As on the web: Latin-1 means Windows-1252, and what declares UTF-16 in readable bytes is none. A byte order mark goes.
+# As on the web: Latin-1 means Windows-1252, and UTF-16 declared in readable bytes is not UTF-16. A
+# byte order mark is dropped.
 _MEANT = {"iso8859-1": "cp1252", "ascii": "cp1252"} | dict.fromkeys(
     ("utf-8", "utf-16", "utf-16-le", "utf-16-be"), "utf-8-sig"
 )
@@ -176,15 +191,18 @@ def _decode(data: bytes, encoding: str = "utf-8") -> str:
         name = codecs.lookup(encoding).name
         return data.decode(_MEANT.get(name, name))
     except LookupError as error:
-        raise InputError(f"unknown character encoding {encoding!r}; convert the file to UTF-8") from error
+        raise InputError(
+            f"unknown character encoding {encoding!r}; convert the file to UTF-8"
+        ) from error
     except UnicodeDecodeError as error:
         raise InputError(
-            f"not valid {encoding}: byte 0x{data[error.start]:02x} at offset {error.start}; convert the file to UTF-8"
+            f"not valid {encoding}: byte 0x{data[error.start]:02x} at offset {error.start}; "
+            f"convert the file to UTF-8"
         ) from error
 
 
 def _without_surrogates(text: str) -> str:
-    """Join the surrogate pairs that pypdf leaves in extracted text; replace what has no partner."""
+    """Join the surrogate pairs that pypdf leaves in extracted text; replace lone surrogates."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -1,4 +1,4 @@
-"""Versions of an index directory: a reader sees the old one or the new one, never a mixture.
+"""Versions of an index directory: a reader sees the old or the new one, never a mixture.
 
 ::
 
@@ -9,8 +9,9 @@
             ...
         .lock                  held while an index is built
 
-A build writes a new generation, flushes it to disk, and only then replaces ``CURRENT``, which is atomic. Killed at any
-moment, it leaves the previous generation in use; what it wrote is removed by the next build.
+A build writes a new generation, flushes it to disk, and only then replaces ``CURRENT``, which is
+atomic. A build killed at any moment leaves the previous generation in use; the next build removes
+what it wrote.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
+from nest_engine._file_lock import hold
 from nest_engine.errors import CorruptIndexError, PassageIndexError
-from nest_engine.file_lock import hold
 from nest_engine.retrieval.manifest import FileRecord, Manifest, sha256_of
 
 T = TypeVar("T")
@@ -41,32 +42,41 @@ class Generation:
     """One complete version of an index.
 
     Args:
-        directory: where its files are.
-        manifest: what they are.
+        directory: folder of its files.
+        manifest: description of its files.
     """
 
     directory: Path
     manifest: Manifest
 
     def check(self, *, contents: bool) -> None:
-        """Compare the files with the manifest: their names and sizes, and their contents too if asked for.
+        """Compare the files with the manifest.
+
+        Args:
+            contents: compare their contents too, not only their names and sizes.
 
         Raises:
             CorruptIndexError: if a file is missing, differs or is not listed.
         """
-        unlisted = {path.name for path in self.directory.iterdir()} - {_MANIFEST, *self.manifest.files}
+        unlisted = {path.name for path in self.directory.iterdir()} - {
+            _MANIFEST,
+            *self.manifest.files,
+        }
         if unlisted:
-            raise CorruptIndexError(f"{self.directory / min(unlisted)} is not in the manifest; rebuild the index")
+            raise CorruptIndexError(
+                f"{self.directory / min(unlisted)} is not in the manifest; rebuild the index"
+            )
         for name, record in self.manifest.files.items():
             record.check(self.directory / name, contents=contents)
 
 
 def with_current(root: Path, use: Callable[[Generation], T]) -> T:
-    """Apply a function to the generation in use; again, if a build has replaced it meanwhile.
+    """Apply a function to the generation in use, and again if a build replaces it meanwhile.
 
     Raises:
         PassageIndexError: if there is no index.
-        CorruptIndexError: if the pointer, the manifest or, as ``use`` finds, another file is damaged.
+        CorruptIndexError: if the pointer, the manifest or, as ``use`` finds, another file is
+            damaged.
     """
     while True:
         pointer = _read_pointer(root)
@@ -86,19 +96,22 @@ def _load(root: Path, name: str, expected_sha256: str) -> Generation:
     except OSError as error:
         raise CorruptIndexError(f"{path} cannot be read ({error}); rebuild the index") from error
     if (found := sha256(data).hexdigest()) != expected_sha256:
-        raise CorruptIndexError(f"{path} has SHA-256 {found}, expected {expected_sha256}; rebuild the index")
+        raise CorruptIndexError(
+            f"{path} has SHA-256 {found}, expected {expected_sha256}; rebuild the index"
+        )
     return Generation(path.parent, Manifest.from_json(data, path))
 
 
 @contextmanager
 def building(root: Path) -> Iterator[Path]:
-    """Give a fresh directory for the files of a generation; afterwards, whatever happened, clean up.
+    """Provide a fresh directory for the files of a generation, and clean up in any case.
 
     Args:
-        root: directory of the index; made if need be.
+        root: directory of the index; created if needed.
 
     Raises:
-        PassageIndexError: if ``root`` holds something else, another build is at work, or writing fails.
+        PassageIndexError: if ``root`` holds something else, another build is running, or writing
+            fails.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -112,7 +125,8 @@ def building(root: Path) -> Iterator[Path]:
                 _remove_unused(root)
     except OSError as error:
         raise PassageIndexError(
-            f"the index {root} cannot be written ({error}); an index that was there before, if any, is still in use"
+            f"the index {root} cannot be written ({error}); an index that was there before, if "
+            f"any, is still in use"
         ) from error
 
 
@@ -130,7 +144,7 @@ def publish(directory: Path, manifest: Manifest) -> None:
     path.write_bytes(manifest.to_json())
     _fsync(path)
     _fsync(directory)
-    pointer = directory / _POINTER  # beside its future place, on the same file system
+    pointer = directory / _POINTER  # near its final place, on the same file system
     pointer.write_text(f"{directory.name} {sha256_of(path)}\n", encoding="ascii", newline="\n")
     _fsync(pointer)
     os.replace(pointer, root / _POINTER)
@@ -156,18 +170,21 @@ def _read_pointer(root: Path) -> tuple[str, str]:
         line = path.read_bytes()[:200].decode("ascii", "replace")
     except FileNotFoundError as error:
         raise PassageIndexError(
-            f"there is no passage index at {root}; build one with: nest index build DIR --out {root}"
+            f"there is no passage index at {root}; build one with: nest index build DIR --out "
+            f"{root}"
         ) from error
     except OSError as error:
         raise PassageIndexError(f"the passage index {root} cannot be read: {error}") from error
     match = _POINTER_LINE.fullmatch(line)
     if not match or path.is_symlink():
-        raise CorruptIndexError(f"{path} holds {line[:100]!r}, which names no generation; rebuild the index")
+        raise CorruptIndexError(
+            f"{path} holds {line[:100]!r}, which names no generation; rebuild the index"
+        )
     return match[1], match[2]
 
 
 def _remove_unused(root: Path) -> None:
-    """Remove every generation that is not in use: the previous one, and what killed builds have left."""
+    """Remove every generation not in use: the previous one, and what killed builds left."""
     try:
         current, _ = _read_pointer(root)
     except CorruptIndexError:
@@ -176,15 +193,21 @@ def _remove_unused(root: Path) -> None:
         current = ""
     for path in root.iterdir():
         if _NAME.fullmatch(path.name) and path.name != current:
-            shutil.rmtree(path, ignore_errors=True)  # another system may forbid it while a reader has it open
+            # Some systems forbid this while a reader has the files open.
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _refuse_foreign(root: Path) -> None:
-    """Keep out of directories that hold something else, such as the documents themselves."""
+    """Refuse directories that hold something else, such as the documents themselves."""
     if (root / _POINTER).exists():
         return
-    foreign = [path.name for path in root.iterdir() if path.name != _LOCK and not _NAME.fullmatch(path.name)]
+    foreign = [
+        path.name
+        for path in root.iterdir()
+        if path.name != _LOCK and not _NAME.fullmatch(path.name)
+    ]
     if foreign:
         raise PassageIndexError(
-            f"{root} holds other files, such as {min(foreign)!r}; give the index a directory of its own"
+            f"{root} holds other files, such as {min(foreign)!r}; give the index a directory of "
+            f"its own"
         )

@@ -1,4 +1,4 @@
-"""What an index on disk consists of: its settings, and the size and checksum of every file."""
+"""The contents of an index on disk: its settings, and the size and checksum of every file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class FileRecord:
 
         Args:
             path: the file; it must be a regular one, not a link.
-            contents: compare the checksum too, which reads the whole file (about 1 GB/s); otherwise only the size.
+            contents: compare the checksum too, which reads the whole file (about 1 GB/s); otherwise
+                only the size.
 
         Raises:
             CorruptIndexError: if it is missing or differs.
@@ -43,11 +44,17 @@ class FileRecord:
             if not S_ISREG(status.st_mode):
                 raise CorruptIndexError(f"{path} is not a regular file; rebuild the index")
             if status.st_size != self.size:
-                raise CorruptIndexError(f"{path} has {status.st_size} bytes, expected {self.size}; rebuild the index")
+                raise CorruptIndexError(
+                    f"{path} has {status.st_size} bytes, expected {self.size}; rebuild the index"
+                )
             if contents and (found := sha256_of(path)) != self.sha256:
-                raise CorruptIndexError(f"{path} has SHA-256 {found}, expected {self.sha256}; rebuild the index")
+                raise CorruptIndexError(
+                    f"{path} has SHA-256 {found}, expected {self.sha256}; rebuild the index"
+                )
         except OSError as error:
-            raise CorruptIndexError(f"{path} cannot be read ({error}); rebuild the index") from error
+            raise CorruptIndexError(
+                f"{path} cannot be read ({error}); rebuild the index"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,9 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return the text of the manifest file."""
-        return json.dumps({"format_version": FORMAT_VERSION} | asdict(self), indent=2).encode("utf-8")
+        return json.dumps({"format_version": FORMAT_VERSION} | asdict(self), indent=2).encode(
+            "utf-8"
+        )
 
     @classmethod
     def from_json(cls, data: bytes, path: Path) -> Manifest:
@@ -89,13 +98,18 @@ class Manifest:
             version = fields.pop("format_version")
             if version == FORMAT_VERSION:
                 if (dense := fields["dense"]) is not None:
-                    fields["dense"] = {key: dense[key] for key in ("embedder", "fingerprint", "dimension")}
-                fields["files"] = {_plain(name): FileRecord(**record) for name, record in fields["files"].items()}
+                    fields["dense"] = {
+                        key: dense[key] for key in ("embedder", "fingerprint", "dimension")
+                    }
+                fields["files"] = {
+                    _plain(name): FileRecord(**record) for name, record in fields["files"].items()
+                }
                 return cls(**fields)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CorruptIndexError(f"{path} is malformed ({error}); rebuild the index") from error
         raise IndexMismatchError(
-            f"{path} has format version {version}, this release reads version {FORMAT_VERSION}; rebuild the index"
+            f"{path} has format version {version}, this release reads version {FORMAT_VERSION}; "
+            f"rebuild the index"
         )
 
 
@@ -109,7 +123,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _plain(name: str) -> str:
-    """Refuse a name that could lead out of the index: a path, ``..``, an absolute name."""
+    """Refuse a name that could lead out of the index: a path, ``..`` or an absolute name."""
     if name in ("", ".", "..") or any(character in name for character in "/\\:\0"):
         raise ValueError(f"it names the file {name!r}, which is not a plain file name")
     return name

@@ -1,4 +1,4 @@
-"""Import of the optional libraries, at the moment a class needs them."""
+"""Import optional libraries at the moment a class needs them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ def require(module: str, package: str, extra: str = "retrieval") -> ModuleType:
     Args:
         module: the name to import.
         package: the distribution's name on PyPI.
-        extra: the extra of ``nest-engine`` that brings it.
+        extra: the extra of ``nest-engine`` that includes it.
 
     Raises:
-        MissingDependencyError: if it is not installed. A library that is installed but broken raises its own error.
+        MissingDependencyError: if it is not installed. A library that is installed but broken
+            raises its own error.
     """
     try:
         return importlib.import_module(module)

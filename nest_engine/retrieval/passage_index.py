@@ -1,4 +1,4 @@
-"""An index of passages on disk: built once, opened in milliseconds, searched by keyword, vector or both."""
+"""A passage index on disk: opened in milliseconds, searched by keyword, vector or both."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nest_engine.errors import ConfigError, CorruptIndexError, IndexMismatchError, InputError
+from nest_engine.records import Passage
 from nest_engine.retrieval.bm25 import BM25Retriever
 from nest_engine.retrieval.clustered_index import EXACT_UP_TO, ClusteredIndex
 from nest_engine.retrieval.corpus_retriever import CorpusRetriever
@@ -23,14 +24,13 @@ from nest_engine.retrieval.passage_store import LINES, PassageStore
 from nest_engine.retrieval.progress import Progress, ignore, stage
 from nest_engine.retrieval.term_index import TermIndex
 from nest_engine.retrieval.vector_index import VectorIndex
-from nest_engine.types import Passage
 
 SearchMode = Literal["bm25", "dense", "hybrid"]
 
 
 @dataclass(frozen=True)
 class IndexInfo:
-    """What an index is.
+    """Description of an index.
 
     Args:
         passages: number of passages.
@@ -39,7 +39,8 @@ class IndexInfo:
         embedder: the embedder that made the vectors; None without vectors.
         embedder_fingerprint: its fingerprint.
         dimension: width of the vectors.
-        clusters: number of clusters of vectors, of which a search reads the nearest; None where it reads all vectors.
+        clusters: number of vector clusters, of which a search reads the nearest; None if it reads
+            all vectors.
         format_version: version of the layout on disk.
         created: when it was built, ISO 8601 in UTC.
     """
@@ -58,7 +59,7 @@ class IndexInfo:
 class PassageIndex:
     """Passages with their keyword scores and, if an embedder was given, their vectors.
 
-    Everything but the vocabulary stays on disk and is mapped into memory. Made by `build` or `open`.
+    Everything but the vocabulary stays on disk and is memory-mapped. Created by `build` or `open`.
     """
 
     def __init__(self, root: Path, generation: Generation, embedder: Embedder | None) -> None:
@@ -88,35 +89,41 @@ class PassageIndex:
         exact: bool | None = None,
         progress: Progress | None = None,
     ) -> PassageIndex:
-        """Write an index and open it, in place of the one that was at ``path``, if any.
+        """Write an index, replacing any at ``path``, and open it.
 
-        The old index stays in use until the new one is complete, also if the build is killed.
+        The old index stays in use until the new one is complete, even if the build is killed.
 
         Args:
             passages: what to index; not empty, ids unique.
-            path: directory of the index; made if need be.
-            embedder: makes the vectors; without one, the index serves keyword search only.
+            path: directory of the index; created if needed.
+            embedder: computes the vectors; without one, the index serves keyword search only.
             exact: search all vectors, or with False those of the nearest clusters; None: all up to
                 `EXACT_UP_TO` passages (`nest_engine.retrieval.clustered_index`).
-            progress: told the number of passages, which are counted once for each stage: their words, their vectors,
-                their clusters.
+            progress: called with the number of passages, counted once per stage: words, vectors,
+                clusters.
 
         Raises:
             ConfigError: if ``exact`` is given and there is no embedder.
-            InputError: if there are no passages, two share an id, metadata is not JSON, or a vector is unusable.
-            PassageIndexError: if the directory holds something else, is being built already, or cannot be written.
+            InputError: if there are no passages, two share an id, metadata is not JSON, or a vector
+                is unusable.
+            PassageIndexError: if the directory holds something else, is already being built, or
+                cannot be written.
             MissingDependencyError: if an optional library is missing.
         """
         if not len(passages):
             raise InputError("there are no passages to index; give at least one")
         if exact is not None and embedder is None:
-            raise ConfigError(f"exact={exact!r} is about vectors, and there is no embedder; give one or leave it out")
+            raise ConfigError(
+                f"exact={exact!r} is about vectors, and there is no embedder; give one or leave it "
+                f"out"
+            )
         if exact is None:
             exact = len(passages) <= EXACT_UP_TO
         root = Path(path)
         with building(root) as directory:
             _write(directory, passages, embedder, exact, progress or ignore)
-        return cls.open(root, embedder=embedder, verify=False)  # it has just been written and hashed
+        # It has just been written and hashed.
+        return cls.open(root, embedder=embedder, verify=False)
 
     @classmethod
     def open(
@@ -126,14 +133,15 @@ class PassageIndex:
 
         Args:
             path: directory of the index.
-            embedder: the one that it was built with; without it, the index serves keyword search only.
-            verify: compare the SHA-256 of every file, which takes about a second for each gigabyte; otherwise only
-                the sizes of the files and the checksum of the manifest.
+            embedder: the embedder that it was built with; without it, the index serves keyword
+                search only.
+            verify: compare the SHA-256 of every file, which takes about a second per gigabyte;
+                otherwise only the sizes of the files and the checksum of the manifest.
 
         Raises:
             PassageIndexError: if there is no index.
             CorruptIndexError: if a file is missing, truncated or altered.
-            IndexMismatchError: if the format or the embedder is another one.
+            IndexMismatchError: if the format or the embedder differs.
         """
         root = Path(path)
 
@@ -148,25 +156,33 @@ class PassageIndex:
         """Return a search over the index.
 
         Args:
-            mode: ``bm25`` by keywords, ``dense`` by vectors, ``hybrid`` by both (the paper's); ``hybrid`` when None,
-                or ``bm25`` without an embedder.
+            mode: ``bm25`` by keywords, ``dense`` by vectors, ``hybrid`` by both (the paper's);
+                ``hybrid`` when None, or ``bm25`` without an embedder.
 
         Raises:
-            ConfigError: if the mode is unknown, or needs an embedder and the index was opened without one.
+            ConfigError: if the mode is unknown, or needs an embedder and the index was opened
+                without one.
             IndexMismatchError: if the mode needs vectors and the index has none.
         """
         mode = mode or ("hybrid" if self._embedder else "bm25")
         if mode not in get_args(SearchMode):
-            raise ConfigError(f"mode={mode!r} is not valid: expected one of {', '.join(get_args(SearchMode))}")
+            raise ConfigError(
+                f"mode={mode!r} is not valid: expected one of {', '.join(get_args(SearchMode))}"
+            )
         if mode == "bm25":
             return BM25Retriever(self.passages, self._terms)
         dense = self._dense(mode)
-        return dense if mode == "dense" else HybridRetriever(BM25Retriever(self.passages, self._terms), dense)
+        return (
+            dense
+            if mode == "dense"
+            else HybridRetriever(BM25Retriever(self.passages, self._terms), dense)
+        )
 
     def _dense(self, mode: str) -> DenseRetriever:
         if self._vectors is None:
             raise IndexMismatchError(
-                f"mode {mode!r} needs vectors and {self._root} has none; rebuild it with an embedder, or use 'bm25'"
+                f"mode {mode!r} needs vectors and {self._root} has none; rebuild it with an "
+                f"embedder, or use 'bm25'"
             )
         if self._embedder is None:
             raise ConfigError(
@@ -194,14 +210,20 @@ class PassageIndex:
             embedder=dense.get("embedder"),
             embedder_fingerprint=dense.get("fingerprint"),
             dimension=dense.get("dimension"),
-            clusters=self._vectors.num_clusters if isinstance(self._vectors, ClusteredIndex) else None,
+            clusters=self._vectors.num_clusters
+            if isinstance(self._vectors, ClusteredIndex)
+            else None,
             format_version=FORMAT_VERSION,
             created=manifest.created,
         )
 
 
 def _write(
-    directory: Path, passages: Sequence[Passage], embedder: Embedder | None, exact: bool, progress: Progress
+    directory: Path,
+    passages: Sequence[Passage],
+    embedder: Embedder | None,
+    exact: bool,
+    progress: Progress,
 ) -> None:
     stages = 1 if embedder is None else 2 if exact else 3
     store = PassageStore.write(directory, passages)
@@ -209,11 +231,17 @@ def _write(
     terms.save(directory)
     dense = None
     if embedder:
-        vectors: VectorIndex = ExactIndex.write(directory, store, embedder, stage(progress, 1, stages))
+        vectors: VectorIndex = ExactIndex.write(
+            directory, store, embedder, stage(progress, 1, stages)
+        )
         if not exact:
             vectors = ClusteredIndex.sort(vectors.vectors_ND, directory, stage(progress, 2, stages))
             (directory / EXACT_FILE).unlink()
-        dense = {"embedder": repr(embedder), "fingerprint": embedder.fingerprint, "dimension": vectors.dimension}
+        dense = {
+            "embedder": repr(embedder),
+            "fingerprint": embedder.fingerprint,
+            "dimension": vectors.dimension,
+        }
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     publish(directory, Manifest(created, len(store), terms.settings, dense, flush(directory)))
 
@@ -229,12 +257,15 @@ def _check_embedder(root: Path, manifest: Manifest, embedder: Embedder | None) -
         return
     if manifest.dense is None:
         raise IndexMismatchError(
-            f"{root} was built without vectors and opened with {embedder!r}; rebuild it with that embedder, or open it "
+            f"{root} was built without vectors and opened with {embedder!r}; rebuild it with that "
+            f"embedder, or open it "
             "without one for keyword search"
         )
     if manifest.dense["fingerprint"] != embedder.fingerprint:
         raise IndexMismatchError(
-            f"{root} was built with {manifest.dense['embedder']} ({manifest.dense['fingerprint']}) and opened with "
-            f"{embedder!r} ({embedder.fingerprint}); open it with the former, or rebuild it with the latter: "
+            f"{root} was built with {manifest.dense['embedder']} ({manifest.dense['fingerprint']}) "
+            f"and opened with "
+            f"{embedder!r} ({embedder.fingerprint}); open it with the former, or rebuild it with "
+            f"the latter: "
             f"nest index build DIR --out {root}"
         )

@@ -1,4 +1,4 @@
-"""Passages in a file: one JSON line each, read one at a time."""
+"""Passages in a file, one JSON line each, read one at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from nest_engine.errors import CorruptIndexError, InputError
-from nest_engine.types import Passage
+from nest_engine.records import Passage
 
 LINES = "passages.jsonl"
 _OFFSETS = "passages.offsets.npy"
@@ -21,10 +21,11 @@ _FIELDS = ("id", "title", "text", "uri", "license", "metadata")
 class PassageStore(Sequence[Passage]):
     """The passages of an index, kept on disk and decoded when asked for.
 
-    Both files are mapped into memory, so threads can share a store, and it outlives the removal of its files.
+    Both files are memory-mapped, so threads can share a store, and it outlives the removal of its
+    files.
 
     Args:
-        directory: where `write` has put them.
+        directory: where `write` put them.
 
     Raises:
         CorruptIndexError: if the files are missing or do not fit together.
@@ -37,19 +38,27 @@ class PassageStore(Sequence[Passage]):
             with self._path.open("rb") as file:
                 self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise CorruptIndexError(f"the passages in {directory} cannot be read ({error}); rebuild it") from error
-        offsets = self._offsets
-        if offsets.dtype != np.int64 or offsets.ndim != 1 or not len(offsets) or offsets[-1] != len(self._lines):
             raise CorruptIndexError(
-                f"{_OFFSETS} in {directory} does not fit {LINES} of {len(self._lines)} bytes; rebuild the index"
+                f"the passages in {directory} cannot be read ({error}); rebuild it"
+            ) from error
+        offsets = self._offsets
+        if (
+            offsets.dtype != np.int64
+            or offsets.ndim != 1
+            or not len(offsets)
+            or offsets[-1] != len(self._lines)
+        ):
+            raise CorruptIndexError(
+                f"{_OFFSETS} in {directory} does not fit {LINES} of {len(self._lines)} bytes; "
+                f"rebuild the index"
             )
 
     @staticmethod
     def write(directory: Path, passages: Sequence[Passage]) -> PassageStore:
-        """Write passages in order, without their scores, and open what was written.
+        """Write passages in order, without their scores, and open the result.
 
         Raises:
-            InputError: if two passages that differ have the same id, or metadata is not JSON.
+            InputError: if two different passages have the same id, or metadata is not JSON.
         """
         contents: dict[str, int] = {}
         offsets = np.zeros(len(passages) + 1, np.int64)
@@ -58,7 +67,8 @@ class PassageStore(Sequence[Passage]):
                 content = hash((passage.title, passage.text))
                 if contents.setdefault(passage.id, content) != content:
                     raise InputError(
-                        f"two different passages have the id {passage.id!r}; give each its own, so that a citation "
+                        f"two different passages have the id {passage.id!r}; give each its own, so "
+                        f"that a citation "
                         "names one source"
                     )
                 file.write(_line_of(passage))
@@ -81,7 +91,9 @@ class PassageStore(Sequence[Passage]):
         try:
             return Passage(**json.loads(line))
         except (ValueError, TypeError) as error:
-            raise CorruptIndexError(f"passage {row} of {self._path} cannot be read ({error}); rebuild it") from error
+            raise CorruptIndexError(
+                f"passage {row} of {self._path} cannot be read ({error}); rebuild it"
+            ) from error
 
 
 def _line_of(passage: Passage) -> bytes:
@@ -91,6 +103,7 @@ def _line_of(passage: Passage) -> bytes:
         return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"passage {passage.id!r} cannot be stored as JSON ({error}); metadata may hold only strings, numbers, "
+            f"passage {passage.id!r} cannot be stored as JSON ({error}); metadata may hold only "
+            f"strings, numbers, "
             "booleans, None, lists and dicts of these"
         ) from error

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Ranking(NamedTuple):
-    """Rows of a corpus, best first; rows of equal score in the order of the corpus.
+    """Rows of a corpus, best first; rows with equal scores in the order of the corpus.
 
     Args:
         rows: row numbers, int64 ``[n]``.
@@ -29,15 +29,15 @@ class Ranking(NamedTuple):
             k: how many to keep; all of them when there are fewer.
         """
         if len(rows) > k:
-            # A linear pass drops almost everything before the sort. Ties with the k-th score all stay, so that the
-            # stable sort below decides between them, and not the partition.
+            # A linear pass drops almost everything before the sort. All ties with the k-th score
+            # stay, so that the stable sort below decides between them, not the partition.
             kept = scores >= np.partition(scores, -k)[-k]
             rows, scores = rows[kept], scores[kept]
         order = np.argsort(-scores, kind="stable")[:k]
         return cls(rows[order], scores[order])
 
     def rescaled(self) -> Ranking:
-        """Return the same rows with scores of which the best is 1, or unchanged if no score is positive."""
+        """Return the same rows, scaled to a best score of 1; unchanged if no score is positive."""
         if not len(self.scores) or self.scores[0] <= 0:
             return self
         return Ranking(self.rows, self.scores / self.scores[0])

@@ -1,4 +1,4 @@
-"""Read files and folders into passages; what cannot be read is reported, and nothing else is lost for it."""
+"""Read files and folders into passages; what cannot be read is reported, and the rest is kept."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nest_engine.errors import InputError, MissingDependencyError, NestError
+from nest_engine.records import Passage
 from nest_engine.retrieval.document import Document, Skipped
 from nest_engine.retrieval.formats import SourceFile, parse
 from nest_engine.retrieval.progress import Progress, ignore
 from nest_engine.retrieval.source_files import Paths, find_files
-from nest_engine.retrieval.splitting import CountTokens, check_max_tokens, estimate_tokens, split_document
-from nest_engine.types import Passage
+from nest_engine.retrieval.splitting import (
+    CountTokens,
+    check_max_tokens,
+    estimate_tokens,
+    split_document,
+)
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Largest document, in bytes of its file, that is read unless told otherwise."""
+"""Default maximum size of a document, in bytes of its file."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class ReadResult:
     """What was read, and what was not.
 
     Args:
-        passages: in the order of the paths; within a folder by name, its files before its subfolders.
+        passages: the passages in the order of the paths; within a folder by name, files before
+            subfolders.
         skipped: files, folders, lines and pages that were left out, each with the reason.
     """
 
@@ -43,13 +49,13 @@ def read_passages(
 
     Args:
         paths: a file or folder, or several.
-        max_tokens: one more than the most tokens of a passage (paper: 200).
+        max_tokens: a passage has fewer tokens than this (paper: 200).
         count_tokens: counts the tokens of a text; by default an estimate on the high side.
         max_bytes: skip larger documents.
-        progress: told the number of bytes read.
+        progress: called with the number of bytes read.
 
     Returns:
-        The passages, and whatever could not be read.
+        The passages, and what could not be read.
 
     Raises:
         ConfigError: if ``max_tokens`` is below 2.
@@ -65,7 +71,9 @@ def read_passages(
         else:
             passages.extend(split_document(item, max_tokens=max_tokens, count_tokens=count_tokens))
     if not passages:
-        reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3]) or "the folder is empty"
+        reasons = (
+            "; ".join(f"{path}: {reason}" for path, reason in skipped[:3]) or "the folder is empty"
+        )
         named = ", ".join(map(str, [paths] if isinstance(paths, (str, os.PathLike)) else paths))
         raise InputError(f"no readable document in {named} ({len(skipped)} skipped): {reasons}")
     return ReadResult(passages, skipped)
@@ -74,12 +82,12 @@ def read_passages(
 def read_documents(
     paths: Paths, *, max_bytes: int = MAX_BYTES, progress: Progress | None = None
 ) -> Iterator[Document | Skipped]:
-    """Read documents one by one, with what had to be left out among them.
+    """Read documents one by one, reporting in between what was left out.
 
     Args:
         paths: a file or folder, or several.
         max_bytes: skip larger documents.
-        progress: told the number of bytes read.
+        progress: called with the number of bytes read.
 
     Returns:
         An iterator over documents, whose ids are unique, and what was left out.
@@ -92,7 +100,9 @@ def read_documents(
     return _read_all(files, skipped, progress or ignore)
 
 
-def _read_all(files: list[SourceFile], skipped: list[Skipped], progress: Progress) -> Iterator[Document | Skipped]:
+def _read_all(
+    files: list[SourceFile], skipped: list[Skipped], progress: Progress
+) -> Iterator[Document | Skipped]:
     yield from skipped
     ids: set[str] = set()
     done, total = 0, sum(file.size for file in files)
@@ -101,7 +111,10 @@ def _read_all(files: list[SourceFile], skipped: list[Skipped], progress: Progres
             if isinstance(item, Skipped):
                 yield item
             elif item.id in ids:
-                yield Skipped(item.place, f"the id {item.id!r} is taken by an earlier document; make ids unique")
+                yield Skipped(
+                    item.place,
+                    f"the id {item.id!r} is taken by an earlier document; make ids unique",
+                )
             else:
                 ids.add(item.id)
                 yield item
@@ -122,5 +135,10 @@ def _read(file: SourceFile) -> Iterator[tuple[int, Document | Skipped]]:
         yield file.size, Skipped(file.source, str(error))
     except OSError as error:
         yield file.size, Skipped(file.source, error.strerror or str(error))
-    except Exception as error:  # the libraries that parse foreign files let any error through
-        yield file.size, Skipped(file.source, f"damaged or not what its name says: {type(error).__name__}: {error}")
+    except Exception as error:  # the parsing libraries let any error of a damaged file through
+        yield (
+            file.size,
+            Skipped(
+                file.source, f"damaged or not what its name says: {type(error).__name__}: {error}"
+            ),
+        )

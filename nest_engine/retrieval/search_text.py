@@ -1,8 +1,8 @@
-"""What a passage is found by."""
+"""The text by which a passage is found."""
 
 from __future__ import annotations
 
-from nest_engine.types import Passage
+from nest_engine.records import Passage
 
 
 def search_text(passage: Passage) -> str:

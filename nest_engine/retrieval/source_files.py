@@ -1,4 +1,4 @@
-"""The files to read among the paths that a user gives."""
+"""Find the files to read at the paths that a user gives."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Paths = StrPath | Sequence[StrPath]
 
 
 def find_files(paths: Paths, max_bytes: int) -> tuple[list[SourceFile], list[Skipped]]:
-    """List the readable files at the given paths, each file once, folders with all that is in them.
+    """List the readable files at the given paths, each once, with the contents of folders.
 
-    ``SourceFile.source`` is relative to the folder if a single folder is given, and otherwise the path as given, so
-    that it is unique.
+    ``SourceFile.source`` is relative to the folder if a single folder is given, and otherwise the
+    path as given, so that it is unique.
 
     Args:
         paths: files and folders.
         max_bytes: carried into the result.
 
     Returns:
-        The files, in the order of the paths and by name within a folder; and what was left out: other types, hidden
-        files, links that lead out of their folder.
+        The files, in the order of the paths and by name within a folder; and what was left out:
+        other types, hidden files, links that lead out of their folder.
 
     Raises:
         InputError: if a path does not exist, or none is given.
@@ -43,14 +43,16 @@ def find_files(paths: Paths, max_bytes: int) -> tuple[list[SourceFile], list[Ski
             if reason := reason or _unreadable(path):
                 skipped.append(Skipped(source, reason))
             else:
-                files.setdefault(path.resolve(), SourceFile(path, source, path.stat().st_size, max_bytes))
+                files.setdefault(
+                    path.resolve(), SourceFile(path, source, path.stat().st_size, max_bytes)
+                )
         except OSError as error:
             skipped.append(Skipped(source, error.strerror or str(error)))
     return list(files.values()), skipped
 
 
 def _found(given: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
-    """Yield files, and with a reason, what is not to be opened."""
+    """Yield paths, each with None or the reason for not opening it."""
     for path in given:
         if not path.exists():
             raise InputError(f"{path} does not exist; give a file or folder to read")
@@ -74,24 +76,29 @@ def _walk(root: Path) -> Iterator[tuple[Path, str | None]]:
                 yield path, None
             elif is_index(path):
                 yield path, "a passage index, not a document"
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_index(Path(folder, name)))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and not is_index(Path(folder, name))
+        )
     yield from ((Path(error.filename), error.strerror) for error in failed)
 
 
 def is_index(path: Path) -> bool:
-    """Return whether a folder is a passage index, going by what lies in it."""
+    """Return whether a folder is a passage index, judging by its contents."""
     return (path / "CURRENT").is_file() and any(path.glob("generation-*/manifest.json"))
 
 
 def _leads_out(link: Path, folder: Path) -> bool:
     try:
         return not link.resolve().is_relative_to(folder)
-    except (OSError, RuntimeError):  # Python up to 3.12 raises RuntimeError for a circle, and later ones do not
+    # Python up to 3.12 raises RuntimeError for a circle, later versions do not.
+    except (OSError, RuntimeError):
         return True
 
 
 def _unreadable(path: Path) -> str | None:
-    """Say why a file cannot be read, as far as that shows from outside."""
+    """Return why a file cannot be read, as far as can be told without opening it."""
     if path.suffix.lower() not in PARSERS:
         return f"files of type {path.suffix!r} are not supported; known types: {', '.join(PARSERS)}"
     return None if path.is_file() else "not a regular file, or a link to nothing"

@@ -7,8 +7,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
+from nest_engine._validation import require_count
+from nest_engine.records import Passage
 from nest_engine.retrieval.document import Document
-from nest_engine.types import Passage, require_count
 
 CountTokens = Callable[[str], int]
 
@@ -18,7 +19,8 @@ _BOUNDARIES = tuple(
     for pattern in (
         r"\n\s*\n",  # between paragraphs
         r"[.!?…。！？][\"'”’)\]]*[^\S\n]*\n",  # the end of a sentence that ends a line
-        r"(?<!\b[A-Z])[.!?…][\"'”’)\]]*\s+(?![a-z\s])|[。！？]",  # between sentences, not after an initial
+        # between sentences, not after an initial
+        r"(?<!\b[A-Z])[.!?…][\"'”’)\]]*\s+(?![a-z\s])|[。！？]",
         r"\n",  # between lines
     )
 )
@@ -26,13 +28,14 @@ _TEXT = re.compile(r"\S")
 _SPACE = re.compile(r"\s")
 _PIECE = re.compile(r"[A-Za-z]{1,5}|[^\sA-Za-z]")
 
-# A passage has at most this many characters for every token it may have. Prose stays below (3 to 5); a single
-# giant word does not, and neither does a blank page, which would otherwise be counted over and over.
+# Maximum number of characters per allowed token of a passage. Prose stays below (3 to 5); a single
+# giant word does not, and neither does a blank page, which would otherwise be counted over and
+# over.
 _MAX_CHARACTERS_PER_TOKEN = 6
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate, rather high than low, how many tokens a language model makes of a text.
+    """Estimate, on the high side, how many tokens a language model makes of a text.
 
     Five Latin letters, or any other character that is not a space, count as a token.
     """
@@ -44,31 +47,37 @@ def split_document(
 ) -> Iterator[Passage]:
     """Cut a document into passages of fewer than ``max_tokens`` tokens (the paper: 200).
 
-    A passage ends at the best boundary in the second half of the longest stretch that fits: between paragraphs, else
-    between sentences, lines or words, and inside a word only if that word alone is too long. It never spans two pages.
-    White space around passages belongs to none; all other characters belong to exactly one.
+    A passage ends at the best boundary in the second half of the longest stretch that fits: between
+    paragraphs, else between sentences, lines or words, and inside a word only if that word alone is
+    too long. It never spans two pages. White space between passages belongs to none; all other
+    characters belong to exactly one.
 
     Args:
         document: the text with its title and source.
-        max_tokens: one more than the most tokens of a passage.
-        count_tokens: counts the tokens of a text; more text must never count fewer.
+        max_tokens: a passage has fewer tokens than this.
+        count_tokens: counts the tokens of a text; longer text must never have fewer.
 
     Yields:
-        Passages with ``document.text[start_index:start_index + len(text)] == text``, where ``start_index`` is in
-        their metadata, together with ``source`` and, where there are pages, ``page``.
+        Passages with ``document.text[start_index:start_index + len(text)] == text``, where
+        ``start_index`` is in their metadata, together with ``source`` and, where there are pages,
+        ``page``.
 
     Raises:
         ConfigError: if ``max_tokens`` is not a whole number of at least 2.
     """
     check_max_tokens(max_tokens)
-    bounds = (*document.page_starts, len(document.text)) if document.page_starts else (0, len(document.text))
+    bounds = (
+        (*document.page_starts, len(document.text))
+        if document.page_starts
+        else (0, len(document.text))
+    )
     for page_start, page_end in pairwise(bounds):
         for start, end in _spans(document.text, page_start, page_end, max_tokens, count_tokens):
             yield _passage(document, start, end)
 
 
 def check_max_tokens(max_tokens: int) -> None:
-    """Raise `ConfigError` unless a passage of fewer than ``max_tokens`` tokens can hold one."""
+    """Raise `ConfigError` unless fewer than ``max_tokens`` tokens can be at least one."""
     require_count("max_tokens", max_tokens, 2)
 
 
@@ -86,7 +95,9 @@ def _passage(document: Document, start: int, end: int) -> Passage:
     )
 
 
-def _spans(text: str, start: int, end: int, max_tokens: int, count: CountTokens) -> Iterator[tuple[int, int]]:
+def _spans(
+    text: str, start: int, end: int, max_tokens: int, count: CountTokens
+) -> Iterator[tuple[int, int]]:
     """Yield the (start, end) of the passages of ``text[start:end]``."""
     while match := _TEXT.search(text, start, end):
         start = match.start()
@@ -97,7 +108,10 @@ def _spans(text: str, start: int, end: int, max_tokens: int, count: CountTokens)
 
 
 def _longest_fit(text: str, start: int, end: int, max_tokens: int, count: CountTokens) -> int:
-    """Return where the longest stretch of fewer than ``max_tokens`` tokens ends: after a word if possible."""
+    """Return the end of the longest stretch of fewer than ``max_tokens`` tokens.
+
+    It ends after a word if possible.
+    """
 
     def tokens_to(stop: int) -> int:
         return count(text[start:stop])
@@ -114,11 +128,15 @@ def _longest_fit(text: str, start: int, end: int, max_tokens: int, count: CountT
 
 
 def _best_boundary(text: str, start: int, longest: int, end: int) -> int:
-    """Return the last boundary of the best kind in the second half of ``text[start:longest]``, else ``longest``."""
+    """Return the last boundary of the best kind in the second half of ``text[start:longest]``.
+
+    Without any boundary there, return ``longest``.
+    """
     following = _TEXT.search(text, longest, end)
     next_start = following.start() if following else end
     for boundary in _BOUNDARIES:
-        # The next character is searched too: some boundaries depend on what follows. It is no part of the passage.
+        # The next character is searched too, because some boundaries depend on it. It is not part
+        # of the passage.
         matches = boundary.finditer(text, (start + longest) // 2, min(next_start + 1, end))
         cuts = [match.end() for match in matches if match.end() <= next_start]
         if cuts:

@@ -1,4 +1,4 @@
-"""Keyword index of a corpus: BM25 scores by term (bm25s)."""
+"""A keyword index of a corpus: BM25 scores by term (bm25s)."""
 
 from __future__ import annotations
 
@@ -11,42 +11,45 @@ from typing import Any
 import numpy as np
 
 from nest_engine.errors import CorruptIndexError
+from nest_engine.records import Passage
 from nest_engine.retrieval.optional import require
 from nest_engine.retrieval.progress import Progress, ignore
 from nest_engine.retrieval.ranking import Ranking
 from nest_engine.retrieval.search_text import search_text
-from nest_engine.types import Passage
 
-# Of bm25s' variants, Lucene's alone gives every term a positive weight, even one that stands in all passages: a score
-# above zero then says exactly that a passage shares a term with the query.
+# Of bm25s' variants, only Lucene's gives every term a positive weight, even one that occurs in all
+# passages: a score is above zero exactly if the passage shares a term with the query.
 _METHOD = "lucene"
 
-# Lucene's English stop words and those that ask questions, but for the words that are also names ("The Who", "IT").
+# Lucene's English stop words and question words, except those that are also names ("The Who",
+# "IT").
 _WORD = re.compile(r"\w+")
 STOP_WORDS = frozenset(
     _WORD.findall(
-        "a an and are as at be but by did do does for from had has have how in into is its of on or that the their "
+        "a an and are as at be but by did do does for from had has have how in into is its of on "
+        "or that the their "
         "then there these they this to was were what when where which why will with"
     )
 )
 
 
 def terms_of(text: str) -> list[str]:
-    """Return the terms of a text: its words, in the compatible and case-folded form of Unicode.
+    """Return the terms of a text: its words, NFKC-normalized and case-folded.
 
-    Nothing is left out: a query may be the name of a band or of a programming language. `query_terms` drops words.
+    Nothing is left out: a query may be the name of a band or of a programming language.
+    `query_terms` drops words.
     """
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def query_terms(query: str) -> list[str]:
-    """Return the terms of a query without stop words, unless it has no others ("to be or not to be")."""
+    """Return the terms of a query without stop words, unless it has no other terms."""
     terms = terms_of(query)
     return [term for term in terms if term not in STOP_WORDS] or terms
 
 
 class TermIndex:
-    """BM25 scores of every term in every passage that has it.
+    """BM25 scores of every term in every passage that contains it.
 
     Args:
         bm25: a bm25s index.
@@ -57,31 +60,41 @@ class TermIndex:
 
     @classmethod
     def build(
-        cls, passages: Sequence[Passage], *, k1: float = 0.9, b: float = 0.4, progress: Progress = ignore
+        cls,
+        passages: Sequence[Passage],
+        *,
+        k1: float = 0.9,
+        b: float = 0.4,
+        progress: Progress = ignore,
     ) -> TermIndex:
         """Index titles and texts.
 
         Args:
             passages: the corpus.
             k1: how much a repeated term adds.
-            b: how much a long passage is held against it, from 0 to 1.
-            progress: told the number of passages read.
+            b: how much the length of a passage counts against it, from 0 to 1.
+            progress: called with the number of passages read.
         """
         bm25s = require("bm25s", "bm25s")
         vocabulary: dict[str, int] = {}
         rows: list[list[int]] = []
         for row, passage in enumerate(passages, start=1):
-            rows.append([vocabulary.setdefault(term, len(vocabulary)) for term in terms_of(search_text(passage))])
+            rows.append(
+                [
+                    vocabulary.setdefault(term, len(vocabulary))
+                    for term in terms_of(search_text(passage))
+                ]
+            )
             progress(row, len(passages))
         bm25 = bm25s.BM25(method=_METHOD, k1=k1, b=b)
-        # Passages without a single word have the mean length 0, by which bm25s divides to no effect.
+        # If no passage has a word, their mean length is 0, and bm25s divides by it to no effect.
         with np.errstate(invalid="ignore"):
             bm25.index((rows, vocabulary), create_empty_token=False, show_progress=False)
         return cls(bm25)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the scores depend on besides the passages."""
+        """What the scores depend on, apart from the passages."""
         return {"method": self._bm25.method, "k1": self._bm25.k1, "b": self._bm25.b}
 
     @property
@@ -104,7 +117,7 @@ class TermIndex:
 
     @classmethod
     def load(cls, directory: Path) -> TermIndex:
-        """Open a saved index; the scores stay on disk and are mapped into memory.
+        """Open a saved index; the scores stay on disk and are memory-mapped.
 
         Raises:
             CorruptIndexError: if files are missing or do not fit together.
@@ -115,10 +128,13 @@ class TermIndex:
             postings, scores = len(bm25.scores["indices"]), len(bm25.scores["data"])
             terms, bounds = len(bm25.vocab_dict), bm25.scores["indptr"]
         except Exception as error:  # bm25s lets any error of malformed files through
-            raise CorruptIndexError(f"the keyword index in {directory} cannot be read ({error}); rebuild it") from error
+            raise CorruptIndexError(
+                f"the keyword index in {directory} cannot be read ({error}); rebuild it"
+            ) from error
         if not (len(bounds) == terms + 1 and bounds[-1] == postings == scores):
             raise CorruptIndexError(
-                f"the keyword index in {directory} does not fit together: {terms} terms and {len(bounds) - 1} lists, "
+                f"the keyword index in {directory} does not fit together: {terms} terms and "
+                f"{len(bounds) - 1} lists, "
                 f"{postings} postings and {scores} scores; rebuild it"
             )
         return cls(bm25)

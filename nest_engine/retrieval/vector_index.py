@@ -1,8 +1,9 @@
-"""Vector index of a corpus: search for the largest cosine.
+"""A vector index of a corpus: search for the largest cosine.
 
-The vectors are a plain ``.npy`` matrix mapped into memory and multiplied with the query as it is: nothing is loaded or
-copied at opening, and no foreign binary format is trusted. `ExactIndex` reads all of them, `ClusteredIndex` those that
-are likely to be near. numpy does so with all cores for a single query, which ``faiss.knn`` searches with one.
+The vectors are a plain, memory-mapped ``.npy`` matrix that is multiplied with the query directly:
+nothing is loaded or copied on opening, and no foreign binary format is trusted. `ExactIndex` reads
+all of them, `ClusteredIndex` those that are likely to be near. numpy uses all cores for a single
+query, ``faiss.knn`` only one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from nest_engine.retrieval.ranking import Ranking
 
 Vectors = NDArray[np.float32]
 
-_ROUNDING = 1e-5  # by which two products of the same unit vectors stay apart, whatever the order of their sums
+# more than the difference between two products of the same unit vectors, summed in any order
+_ROUNDING = 1e-5
 
 
 class VectorIndex(ABC):
@@ -46,10 +48,12 @@ class VectorIndex(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """What the rankings depend on besides the vectors."""
+        """What the rankings depend on, apart from the vectors."""
 
     def search(self, queries: Sequence[str], embedder: Embedder, k: int) -> list[Ranking]:
-        """Rank ``k`` passages, those of largest cosine, for each query; scores are float32 from -1 to 1.
+        """Rank the ``k`` passages of largest cosine for each query.
+
+        Scores are float32 from -1 to 1.
 
         Raises:
             InputError: if the vector of a query is zero or not finite.
@@ -61,8 +65,10 @@ class VectorIndex(ABC):
         queries_QD = normalized(embed(queries), [f"the query {query[:40]!r}" for query in queries])
         if queries_QD.shape[1] != self.dimension:
             raise IndexMismatchError(
-                f"the vectors of the index have {self.dimension} dimensions, those of {embedder!r} have "
-                f"{queries_QD.shape[1]}; use the embedder that the index was built with, or rebuild the index"
+                f"the vectors of the index have {self.dimension} dimensions, those of {embedder!r} "
+                f"have "
+                f"{queries_QD.shape[1]}; use the embedder that the index was built with, or "
+                f"rebuild the index"
             )
         return [self._rank(query_D, k) for query_D in queries_QD]
 
@@ -72,7 +78,7 @@ class VectorIndex(ABC):
 
 
 def load_matrix(path: Path) -> Vectors:
-    """Map a matrix of float32 into memory.
+    """Memory-map a float32 matrix.
 
     Raises:
         CorruptIndexError: if the file is missing or holds something else.
@@ -84,7 +90,7 @@ def load_matrix(path: Path) -> Vectors:
 
 
 def load_array(path: Path) -> NDArray[Any]:
-    """Map an array of any kind into memory; errors as for :func:`load_matrix`."""
+    """Memory-map an array of any kind; errors as for :func:`load_matrix`."""
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -93,14 +99,17 @@ def load_array(path: Path) -> NDArray[Any]:
 
 
 def unexpected(path: Path, array: NDArray[Any], expected: str) -> CorruptIndexError:
-    """Return the error that a file holds another array than was expected."""
+    """Return the error for a file that holds a different array than expected."""
     return CorruptIndexError(
         f"{path} holds {array.dtype} of shape {array.shape}, expected {expected}; rebuild the index"
     )
 
 
 def candidates(scores_N: Vectors, k: int) -> NDArray[np.int64]:
-    """Return the positions of the ``k`` largest scores, ascending, with all that rounding may have kept from them."""
+    """Return the positions of the ``k`` largest scores, in ascending order.
+
+    Scores that may be smaller only by rounding are included.
+    """
     if k >= len(scores_N):
         return np.arange(len(scores_N))
     return np.flatnonzero(scores_N >= np.partition(scores_N, -k)[-k] - _ROUNDING)
@@ -109,7 +118,8 @@ def candidates(scores_N: Vectors, k: int) -> NDArray[np.int64]:
 def products(vectors_ND: Vectors, query_D: Vectors) -> Vectors:
     """Return the product of each vector with the query, the same for the same vector.
 
-    In a product of matrices the rounding of a row depends on its place, so that of equal passages any could come first.
+    In a matrix product the rounding of a row depends on its place, so any of several equal passages
+    could come first.
     """
     return np.asarray((vectors_ND * query_D).sum(-1))
 
@@ -125,9 +135,14 @@ def normalized(vectors: Vectors, names: Sequence[str]) -> Vectors:
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     unusable = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)))
     if len(unusable):
-        kind = "a zero vector" if lengths[unusable[0], 0] == 0 else "a vector with NaN or infinite values"
+        kind = (
+            "a zero vector"
+            if lengths[unusable[0], 0] == 0
+            else "a vector with NaN or infinite values"
+        )
         raise InputError(
-            f"the embedder returned {kind} for {names[unusable[0]]} ({len(unusable)} of {len(names)} in this batch); "
+            f"the embedder returned {kind} for {names[unusable[0]]} ({len(unusable)} of "
+            f"{len(names)} in this batch); "
             "remove the text or use another embedding model"
         )
     return np.ascontiguousarray(vectors / lengths, dtype=np.float32)

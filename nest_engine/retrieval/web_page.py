@@ -1,4 +1,4 @@
-"""The text of a web page as a reader sees it: blocks are paragraphs, cells of a row are set apart by tabs."""
+"""The visible text of a web page: blocks become paragraphs, cells of a row are tab-separated."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ _INVISIBLE = frozenset(("head", "title", "script", "style", "noscript", "templat
 _BLOCKS = frozenset(
     re.findall(
         r"\w+",
-        "address article aside blockquote body caption dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 "
+        "address article aside blockquote body caption dd div dl dt fieldset figcaption figure "
+        "footer form h1 h2 h3 h4 "
         "h5 h6 header hr li main nav ol p pre section table tr ul",
     )
 )
 
 
 class _Context(NamedTuple):
-    """What a tag means for the text in it: the block it belongs to, and how its white space counts."""
+    """The effect of a tag on the text in it: its block, and how its white space counts."""
 
     block: Any
     is_hidden: bool
@@ -35,7 +36,8 @@ class _Context(NamedTuple):
 def declared_encoding(data: bytes) -> str | None:
     """Return the character encoding that a page declares for itself.
 
-    The page is decoded by the caller: Beautiful Soup would guess an encoding rather than report a wrong one.
+    The page is decoded by the caller: Beautiful Soup would guess an encoding rather than report a
+    wrong one.
     """
     bs4 = require("bs4", "beautifulsoup4")
     encoding: str | None = bs4.dammit.EncodingDetector.find_declared_encoding(data, is_html=True)
@@ -50,7 +52,8 @@ def parse_markup(markup: str) -> Any:
 def visible_text(soup: Any) -> str:
     """Return the text of a page, in time linear in its size."""
     bs4 = require("bs4", "beautifulsoup4")
-    contexts = {id(soup): _Context(soup, False, False)}  # filled before it is read: tags come before what is in them
+    # Filled before it is read: tags come before their contents.
+    contexts = {id(soup): _Context(soup, False, False)}
     pieces: list[str] = []
     block = None
     for node in soup.descendants:
@@ -61,7 +64,8 @@ def visible_text(soup: Any) -> str:
                 pieces.append("\n")
             elif node.name in ("td", "th") and block is context.block:
                 pieces.append("\t")
-        elif type(node) is bs4.NavigableString and not context.is_hidden:  # not a comment or a script
+        # Comments and scripts are subclasses of NavigableString.
+        elif type(node) is bs4.NavigableString and not context.is_hidden:
             text = str(node) if context.is_preformatted else re.sub(r"\s+", " ", node)
             if block is not context.block:
                 if not text.strip():
@@ -73,6 +77,6 @@ def visible_text(soup: Any) -> str:
 
 
 def _tidy(text: str) -> str:
-    """Drop the spaces beside breaks that only lay out the source; several spaces are meant (in ``pre``)."""
+    """Drop single spaces next to breaks, which only lay out the source; several are meant."""
     text = re.sub(r"(?<=[\n\t]) (?! )|(?<![ \t])[ \t]+(?=\n)|(?<! ) +(?=\t)", "", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip()

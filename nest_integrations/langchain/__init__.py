@@ -21,7 +21,11 @@ from nest_integrations.langchain.callbacks import CitationCallback
 from nest_integrations.langchain.chat import ChatNest
 from nest_integrations.langchain.documents import to_document, to_passage
 from nest_integrations.langchain.llm import NestLLM
-from nest_integrations.langchain.retrievers import LangChainRetriever, NestRetriever, VectorStoreWithScores
+from nest_integrations.langchain.retrievers import (
+    LangChainRetriever,
+    NestRetriever,
+    VectorStoreWithScores,
+)
 
 __all__ = [
     "ChatNest",

@@ -1,4 +1,4 @@
-"""Collect the citations of every run, also where LangChain returns a bare string."""
+"""Citations through callbacks, even where LangChain returns a bare string."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages.content import Citation
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk, LLMResult
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    Generation,
+    GenerationChunk,
+    LLMResult,
+)
 
 
 class CitationCallback(BaseCallbackHandler):
-    """Collects what NEST models have cited: sync and async, one answer or a batch, streaming or not.
+    """Collects the citations of NEST models: sync or async, single, batched or streamed.
 
         cited = CitationCallback()
         chain.invoke(question, config={"callbacks": [cited]})
         cited.citations
 
-    It may be shared between threads. A cached answer of ``NestLLM`` makes no run, hence no citations here.
+    It may be shared between threads. A cached answer of ``NestLLM`` makes no run, so its citations
+    are missing here.
 
     Attributes:
-        runs: the citations of each run that is finished, in the order of finishing.
-        degraded: why each run that failed to find passages answered without them.
+        runs: the citations of each finished run, in the order in which the runs finished.
+        degraded: for each run that was answered without passages, why the search failed.
     """
 
     def __init__(self) -> None:
@@ -60,7 +67,9 @@ def _infos(response: LLMResult) -> Iterator[dict[str, Any]]:
                 yield info
 
 
-def _info(generation: Generation | ChatGeneration | GenerationChunk | ChatGenerationChunk) -> dict[str, Any]:
+def _info(
+    generation: Generation | ChatGeneration | GenerationChunk | ChatGenerationChunk,
+) -> dict[str, Any]:
     if isinstance(generation, ChatGeneration):
         return generation.message.response_metadata
     return generation.generation_info or {}

@@ -23,20 +23,27 @@ from nest_integrations.langchain.content import TurnStream, generation_of
 from nest_integrations.langchain.documents import documents_of_tools
 from nest_integrations.langchain.events import afire_citations, fire_citations
 from nest_integrations.langchain.messages import chat_tokenizer, format_chat, last_question
-from nest_integrations.langchain.model import MODEL_CONFIG, Call, NestModel, number_of_answers, passages_argument
+from nest_integrations.langchain.model import (
+    MODEL_CONFIG,
+    Call,
+    NestModel,
+    number_of_answers,
+    passages_argument,
+)
 from nest_integrations.langchain.search import Found
 from nest_integrations.langchain.tools import Turn, opening, read_tool_choice
 
 
 class ChatNest(NestModel, BaseChatModel):
-    """A chat model whose copied spans have an exact source.
+    """A chat model whose copied spans have exact sources.
 
         chat = ChatNest.from_model_id("HuggingFaceTB/SmolLM2-360M-Instruct", retriever=vectorstore)
         chat.invoke("Who discovered helium?").content_blocks
 
-    Passages come from ``passages=`` of the call, else from what tools have found since the last human message (the
-    artifacts of ``create_retriever_tool(..., response_format="content_and_artifact")``), else from a search for
-    ``query=`` or the last human message. The other fields are described at ``NestModel``.
+    Passages come from ``passages=`` of the call, else from what tools have found since the last
+    human message (the artifacts of ``create_retriever_tool(...,
+    response_format="content_and_artifact")``), else from a search for ``query=`` or the last human
+    message. The other fields are described in ``NestModel``.
 
     Args:
         chat_template: a template in place of the tokenizer's own.
@@ -80,8 +87,8 @@ class ChatNest(NestModel, BaseChatModel):
 
         Args:
             tools: tools in any form that LangChain knows.
-            tool_choice: ``auto``, ``none``, ``any``, or the name of a tool. A choice is enforced by beginning the
-                model's turn with ``<tool_call>``.
+            tool_choice: ``auto``, ``none``, ``any``, or the name of a tool. A choice is enforced by
+                beginning the model's turn with ``<tool_call>``.
             kwargs: arguments of every call.
 
         Returns:
@@ -94,10 +101,12 @@ class ChatNest(NestModel, BaseChatModel):
         template = chat_tokenizer(self.engine, self.tokenizer, self.chat_template).chat_template
         if "tools" not in str(template):
             raise UnsupportedModelError(
-                f"the chat template of {self.model_name} has no place for tools; use a model that was trained to call "
-                "tools, or give a chat_template= that writes them"
+                f"the chat template of {self.model_name} has no place for tools; use a model that "
+                "was trained to call tools, or give a chat_template= that writes them"
             )
-        formatted = [] if tool_choice == "none" else [convert_to_openai_tool(tool) for tool in tools]
+        formatted = (
+            [] if tool_choice == "none" else [convert_to_openai_tool(tool) for tool in tools]
+        )
         choice = None if tool_choice == "none" else read_tool_choice(tool_choice, formatted)
         return self.bind(tools=formatted, tool_choice=choice, **kwargs)
 
@@ -127,7 +136,8 @@ class ChatNest(NestModel, BaseChatModel):
         await afire_citations(_citations(result), run_manager)
         return result
 
-    # `stream` and `astream` pass no run manager and report the tokens themselves; the event hooks get one.
+    # `stream` and `astream` report the tokens themselves and pass no run manager; the event methods
+    # below get one.
 
     def _stream(
         self,
@@ -168,7 +178,8 @@ class ChatNest(NestModel, BaseChatModel):
         stream = TurnStream(turn, self.model_name, _message_id(run_manager))
         for piece, found in self._pieces(call, run_manager):
             events = stream.events(piece, found)
-            fire_citations(stream.fresh_citations, run_manager)  # nobody may ask for what comes after the last event
+            # Before the events: whoever has the last event may not ask for more.
+            fire_citations(stream.fresh_citations, run_manager)
             yield from events
 
     async def _astream_chat_model_events(
@@ -213,14 +224,20 @@ class ChatNest(NestModel, BaseChatModel):
         return call, turn
 
     def _result(self, outputs: Sequence[NestOutput], found: Found, turn: Turn) -> ChatResult:
-        return ChatResult(generations=[generation_of(output, found, turn, self.model_name) for output in outputs])
+        return ChatResult(
+            generations=[generation_of(output, found, turn, self.model_name) for output in outputs]
+        )
 
 
 def _citations(result: ChatResult) -> list[Any]:
     return [
-        citation for generation in result.generations for citation in generation.message.response_metadata["citations"]
+        citation
+        for generation in result.generations
+        for citation in generation.message.response_metadata["citations"]
     ]
 
 
-def _message_id(run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None) -> str | None:
+def _message_id(
+    run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
+) -> str | None:
     return f"lc_run--{run_manager.run_id}" if run_manager is not None else None

@@ -1,4 +1,4 @@
-"""A model's turn as LangChain's messages, content blocks and streamed events: one text block holds all citations."""
+"""A model's turn as messages, content blocks and streamed events of LangChain."""
 
 from __future__ import annotations
 
@@ -22,23 +22,28 @@ def generation_of(output: NestOutput, found: Found, turn: Turn, model_name: str)
     """Return a finished answer as a message."""
     shown, calls = turn.split(output.text)
     citations = _within(citations_of(output), shown)
-    info = {"model_provider": PROVIDER, "citations": citations} | closing_info(output, model_name, found.failure)
+    info = {"model_provider": PROVIDER, "citations": citations} | closing_info(
+        output, model_name, found.failure
+    )
     message = AIMessage(
-        content=output.text[:shown], tool_calls=calls, usage_metadata=usage_of([output]), response_metadata=info
+        content=output.text[:shown],
+        tool_calls=calls,
+        usage_metadata=usage_of([output]),
+        response_metadata=info,
     )
     return ChatGeneration(message=message, generation_info=info)
 
 
 class TurnStream:
-    """Follow one answer, and show what of it is for the reader.
+    """Turn the pieces of one answer into chunks or events.
 
     Args:
-        turn: how to read the answer.
+        turn: how to read the answer: what of it is text, and what are tool calls.
         model_name: goes into the metadata.
         message_id: id of the message, for events.
 
     Attributes:
-        fresh_citations: those that the last piece has added.
+        fresh_citations: citations that the last piece has added.
     """
 
     def __init__(self, turn: Turn, model_name: str, message_id: str | None = None) -> None:
@@ -66,7 +71,12 @@ class TurnStream:
                 content=text,
                 response_metadata=info,
                 tool_call_chunks=[
-                    tool_call_chunk(name=call["name"], args=json.dumps(call["args"]), id=call["id"], index=number)
+                    tool_call_chunk(
+                        name=call["name"],
+                        args=json.dumps(call["args"]),
+                        id=call["id"],
+                        index=number,
+                    )
                     for number, call in enumerate(calls)
                 ],
                 usage_metadata=usage_of([piece.output]),
@@ -77,7 +87,8 @@ class TurnStream:
     def events(self, piece: NestChunk, found: Found) -> list[dict[str, Any]]:
         """Return what a piece of the answer adds, as events of the content-block protocol.
 
-        Citations come twice: each as soon as it is final, and all of them when their block is finished.
+        Citations come twice: each as soon as it is final, and all of them when the text block that
+        holds them is finished.
         """
         text, citations, calls = self._advance(piece)
         events: list[dict[str, Any]] = []
@@ -90,17 +101,26 @@ class TurnStream:
         if text:
             events.append(_block_delta({"type": "text-delta", "text": text}))
         if citations:
-            events.append(_block_delta({"type": "block-delta", "fields": {"type": "text", "annotations": citations}}))
+            events.append(
+                _block_delta(
+                    {"type": "block-delta", "fields": {"type": "text", "annotations": citations}}
+                )
+            )
         if piece.output is not None:
             if self._has_text_block:
-                events.append(_block_finish(0, _text_block(self._text[: self._shown], self._citations)))
+                events.append(
+                    _block_finish(0, _text_block(self._text[: self._shown], self._citations))
+                )
             for number, call in enumerate(calls, int(self._has_text_block)):
-                events += [_block_start(number, dict(call) | {"args": {}}), _block_finish(number, dict(call))]
+                events += [
+                    _block_start(number, dict(call) | {"args": {}}),
+                    _block_finish(number, dict(call)),
+                ]
             events.append(self._message_finish(piece.output, found))
         return events
 
     def _advance(self, piece: NestChunk) -> tuple[str, list[Citation], list[ToolCall]]:
-        """Return text and citations that may be shown now, and the tool calls once all is said."""
+        """Return the text and citations that may be shown now; at the end, the tool calls too."""
         self._text += piece.text
         self._waiting += citations_of(piece)
         before = self._shown
@@ -117,10 +137,17 @@ class TurnStream:
 
     def _message_start(self) -> dict[str, Any]:
         metadata = {"provider": PROVIDER, "model": self._model_name}
-        return {"event": "message-start", "role": "ai", "id": self._message_id or "", "metadata": metadata}
+        return {
+            "event": "message-start",
+            "role": "ai",
+            "id": self._message_id or "",
+            "metadata": metadata,
+        }
 
     def _message_finish(self, output: NestOutput, found: Found) -> dict[str, Any]:
-        info = {"citations": self._citations} | closing_info(output, self._model_name, found.failure)
+        info = {"citations": self._citations} | closing_info(
+            output, self._model_name, found.failure
+        )
         return {"event": "message-finish", "usage": usage_of([output]), "metadata": info}
 
 
@@ -146,7 +173,7 @@ def _text_block(text: str, citations: Sequence[Citation]) -> dict[str, Any]:
 
 
 def _translate(message: AIMessage) -> list[ContentBlock]:
-    """Return the content blocks of a message of ours, or of a part of one."""
+    """Return the content blocks of one of our messages or message chunks."""
     if not isinstance(message.content, str):
         raise NotImplementedError  # content blocks already: core reads them
     citations = message.response_metadata.get("citations") or []

@@ -17,10 +17,10 @@ _SCORE_KEYS = ("score", "relevance_score", "_relevance_score")
 
 
 def to_passage(document: Document) -> Passage:
-    """Return a document as a passage.
+    """Convert a document to a passage.
 
-    The id is ``Document.id``, else ``metadata["id"]``, else a digest of content and source. Title, uri, licence and
-    score come from the metadata keys in common use; all metadata is kept.
+    The id is ``Document.id``, else ``metadata["id"]``, else a digest of content and source. Title,
+    uri, licence and score come from the metadata keys in common use; all metadata is kept.
 
     Args:
         document: the document.
@@ -42,17 +42,23 @@ def to_passage(document: Document) -> Passage:
 
 
 def to_document(passage: Passage) -> Document:
-    """Return a passage as a document: title, source, licence and score stand in its metadata."""
-    named = {"title": passage.title or None, "source": passage.uri, "license": passage.license, "score": passage.score}
+    """Convert a passage to a document, with title, source, licence and score in its metadata."""
+    named = {
+        "title": passage.title or None,
+        "source": passage.uri,
+        "license": passage.license,
+        "score": passage.score,
+    }
     return Document(
         id=passage.id,
         page_content=passage.text,
-        metadata=dict(passage.metadata) | {name: value for name, value in named.items() if value is not None},
+        metadata=dict(passage.metadata)
+        | {name: value for name, value in named.items() if value is not None},
     )
 
 
 def as_passages(documents: object) -> list[Passage]:
-    """Return what a caller handed over as passages.
+    """Convert the ``passages`` argument of a call.
 
     Raises:
         InputError: if it is not a sequence of documents or passages.
@@ -63,22 +69,32 @@ def as_passages(documents: object) -> list[Passage]:
 
 
 def passages_of_each(given: object, num_prompts: int) -> list[list[Passage]]:
-    """Return the passages of each prompt: a flat list serves every prompt, a list of lists gives each its own.
+    """Return the passages of each prompt.
+
+    Args:
+        given: one list for all prompts, or a list of lists, one for each.
+        num_prompts: number of prompts.
 
     Raises:
         InputError: if there are not as many lists as prompts.
     """
-    if not isinstance(given, Sequence) or not any(isinstance(item, (list, tuple)) for item in given):
+    if not isinstance(given, Sequence) or not any(
+        isinstance(item, (list, tuple)) for item in given
+    ):
         return [as_passages(given)] * num_prompts
     if len(given) != num_prompts:
-        raise InputError(f"{num_prompts} prompts but {len(given)} lists of passages; give one list for each prompt")
+        raise InputError(
+            f"{num_prompts} prompts but {len(given)} lists of passages; give one list for each "
+            f"prompt"
+        )
     return [as_passages(documents) for documents in given]
 
 
 def documents_of_tools(messages: Sequence[BaseMessage]) -> list[Passage] | None:
-    """Return the documents that tools have found since the last human message; None when there are none.
+    """Return what tools have found since the last human message, or None.
 
-    ``create_retriever_tool(..., response_format="content_and_artifact")`` leaves them in ``ToolMessage.artifact``.
+    ``create_retriever_tool(..., response_format="content_and_artifact")`` leaves them in
+    ``ToolMessage.artifact``.
     """
     found: list[Passage] = []
     for message in reversed(messages):
@@ -100,7 +116,8 @@ def _as_passage(document: object) -> Passage:
     if isinstance(document, Document):
         return to_passage(document)
     raise InputError(
-        f"passages must be Document or Passage objects, got {type(document).__name__}: use Document(page_content=...)"
+        f"passages must be Document or Passage objects, got {type(document).__name__}: use "
+        f"Document(page_content=...)"
     )
 
 
@@ -110,7 +127,9 @@ def _identity(document: Document, source: str | None) -> str:
     given = next((str(candidate) for candidate in candidates if candidate not in (None, "")), None)
     if given is not None:
         return given
-    return hashlib.sha256(f"{source or ''}\0{document.page_content}".encode("utf-8", "replace")).hexdigest()[:16]
+    return hashlib.sha256(
+        f"{source or ''}\0{document.page_content}".encode("utf-8", "replace")
+    ).hexdigest()[:16]
 
 
 def _first_text(metadata: Mapping[str, Any], *keys: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The ``nest_citation`` event: one for each citation, as soon as it is final."""
+"""The ``nest_citation`` event, one for each citation as soon as it is final."""
 
 from __future__ import annotations
 
@@ -18,15 +18,30 @@ from nest_integrations.langchain.search import nested_config
 CITATION_EVENT = "nest_citation"
 
 
-def fire_citations(citations: Sequence[Citation], run_manager: CallbackManagerForLLMRun | None) -> None:
-    """Tell the handlers of a model's run about citations; without one, those of the run around it, if there is any."""
+def fire_citations(
+    citations: Sequence[Citation], run_manager: CallbackManagerForLLMRun | None
+) -> None:
+    """Dispatch an event for each citation.
+
+    Args:
+        citations: the citations.
+        run_manager: the model's run. Without one, the handlers of the surrounding run are called,
+            if there is a run.
+    """
     for citation in citations:
-        with suppress(*([] if run_manager else [RuntimeError])):  # LangChain's word for "there is no run"
-            dispatch_custom_event(CITATION_EVENT, citation, config=nested_config(run_manager) or None)
+        # LangChain raises RuntimeError when there is no run.
+        with suppress(*([] if run_manager else [RuntimeError])):
+            dispatch_custom_event(
+                CITATION_EVENT, citation, config=nested_config(run_manager) or None
+            )
 
 
-async def afire_citations(citations: Sequence[Citation], run_manager: AsyncCallbackManagerForLLMRun | None) -> None:
-    """Tell the handlers about citations; see :func:`fire_citations`."""
+async def afire_citations(
+    citations: Sequence[Citation], run_manager: AsyncCallbackManagerForLLMRun | None
+) -> None:
+    """Dispatch an event for each citation; see :func:`fire_citations`."""
     for citation in citations:
         with suppress(*([] if run_manager else [RuntimeError])):
-            await adispatch_custom_event(CITATION_EVENT, citation, config=nested_config(run_manager) or None)
+            await adispatch_custom_event(
+                CITATION_EVENT, citation, config=nested_config(run_manager) or None
+            )

@@ -17,22 +17,29 @@ from nest_engine import InputError, NestChunk, NestOutput, __version__
 from nest_integrations.langchain.answers import PROVIDER, citations_of, closing_info, usage_of
 from nest_integrations.langchain.events import afire_citations, fire_citations
 from nest_integrations.langchain.identity import name_of
-from nest_integrations.langchain.model import MODEL_CONFIG, Call, NestModel, number_of_answers, passages_argument
+from nest_integrations.langchain.model import (
+    MODEL_CONFIG,
+    Call,
+    NestModel,
+    number_of_answers,
+    passages_argument,
+)
 from nest_integrations.langchain.search import Found
 
 Query = Callable[[str], str]
-"""A prompt, to what to search for."""
+"""Returns what to search for, given a prompt."""
 
 
 class NestLLM(NestModel, BaseLLM):
-    """A text-completion model whose copied spans have an exact source.
+    """A text-completion model whose copied spans have exact sources.
 
         llm = NestLLM.from_model_id("HuggingFaceTB/SmolLM2-360M", retriever=vectorstore)
         chain = prompt | llm | StrOutputParser()
 
-    Citations are in ``generation_info["citations"]`` at ``on_llm_end``: collect them with ``CitationCallback``. A call
-    takes every setting of ``NestConfig``, ``passages=`` (documents to quote, in place of a search), ``query=`` (what to
-    search for) and ``n=``. The other fields are described at ``NestModel``.
+    Citations are in ``generation_info["citations"]`` at ``on_llm_end``: collect them with
+    ``CitationCallback``. A call takes every setting of ``NestConfig``, ``passages=`` (documents to
+    quote, in place of a search), ``query=`` (what to search for) and ``n=``. The other fields are
+    described in ``NestModel``.
 
     Args:
         query: what to search for, computed from the prompt; by default the whole prompt.
@@ -59,17 +66,25 @@ class NestLLM(NestModel, BaseLLM):
         return cast(LangSmithParams, self._ls_params("llm", stop, kwargs))
 
     def generate(
-        self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        callbacks: Any = None,
+        **kwargs: Any,
     ) -> LLMResult:
         """Answer prompts; see ``BaseLLM.generate``."""
-        model = self._beside_cache(kwargs)
+        model = self._without_stale_cache(kwargs)
         return super(NestLLM, model).generate(prompts, stop, callbacks, **kwargs)
 
     async def agenerate(
-        self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        callbacks: Any = None,
+        **kwargs: Any,
     ) -> LLMResult:
         """Answer prompts; see ``BaseLLM.agenerate``."""
-        model = self._beside_cache(kwargs)
+        model = self._without_stale_cache(kwargs)
         return await super(NestLLM, model).agenerate(prompts, stop, callbacks, **kwargs)
 
     def _generate(
@@ -80,7 +95,7 @@ class NestLLM(NestModel, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         answers = self._answer(self._call(prompts, stop, kwargs), run_manager)
-        if len(prompts) == 1:  # of a batch, only the first run is known here
+        if len(prompts) == 1:  # in a batch, only the first run is known here
             fire_citations(_citations(answers), run_manager)
         return self._result(answers)
 
@@ -117,19 +132,23 @@ class NestLLM(NestModel, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        async for piece, found in self._apieces(self._stream_call(prompt, stop, kwargs), run_manager):
+        async for piece, found in self._apieces(
+            self._stream_call(prompt, stop, kwargs), run_manager
+        ):
             chunk = self._chunk(piece, found)
             if run_manager is not None:
                 await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             await afire_citations(citations_of(piece), run_manager)
             yield chunk
 
-    def _beside_cache(self, settings: dict[str, Any]) -> NestLLM:
-        """Return this model, without its cache when a call has settings of its own: the cache's key ignores them."""
-        has_own = settings.keys() - _OF_RUNS
+    def _without_stale_cache(self, settings: dict[str, Any]) -> NestLLM:
+        """Return this model, without its cache if a call has settings: the cache ignores them."""
+        has_own = settings.keys() - _RUN_SETTINGS
         return self.model_copy(update={"cache": False}) if has_own else self
 
-    def _call(self, prompts: Sequence[str], stop: list[str] | None, settings: dict[str, Any]) -> Call:
+    def _call(
+        self, prompts: Sequence[str], stop: list[str] | None, settings: dict[str, Any]
+    ) -> Call:
         passages = passages_argument(settings, len(prompts))
         query = settings.pop("query", self.query)
         n = number_of_answers(settings, self.n)
@@ -148,28 +167,46 @@ class NestLLM(NestModel, BaseLLM):
         return GenerationChunk(text=piece.text, generation_info=info)
 
     def _result(self, answers: list[tuple[list[NestOutput], Found]]) -> LLMResult:
-        generations = [[self._generation(output, found) for output in outputs] for outputs, found in answers]
+        generations = [
+            [self._generation(output, found) for output in outputs] for outputs, found in answers
+        ]
         usage = [usage_of(outputs) for outputs, _ in answers]
         total = {
             "prompt_tokens": sum(each["input_tokens"] for each in usage),
             "completion_tokens": sum(each["output_tokens"] for each in usage),
             "total_tokens": sum(each["total_tokens"] for each in usage),
         }
-        return LLMResult(generations=generations, llm_output={"token_usage": total, "model_name": self.model_name})
+        return LLMResult(
+            generations=generations,
+            llm_output={"token_usage": total, "model_name": self.model_name},
+        )
 
     def _generation(self, output: NestOutput, found: Found) -> Generation:
-        info = {"model_provider": PROVIDER, "citations": citations_of(output)} | self._closing_info(output, found)
+        info = {"model_provider": PROVIDER, "citations": citations_of(output)} | self._closing_info(
+            output, found
+        )
         return Generation(text=output.text, generation_info=info)
 
     def _closing_info(self, output: NestOutput, found: Found) -> dict[str, Any]:
-        return closing_info(output, self.model_name, found.failure) | {"usage": dict(usage_of([output]))}
+        return closing_info(output, self.model_name, found.failure) | {
+            "usage": dict(usage_of([output]))
+        }
 
 
-_OF_RUNS = {"tags", "metadata", "run_name", "run_id"}
+_RUN_SETTINGS = {"tags", "metadata", "run_name", "run_id"}
 
 
 def _queries(query: object, prompts: Sequence[str]) -> list[str]:
-    """Return what to search for: one text for all prompts, one for each, or computed from each; else the prompts."""
+    """Return what to search for, one text for each prompt.
+
+    Args:
+        query: one text for all prompts, a text for each, or a function of the prompt; None searches
+            for the prompts themselves.
+        prompts: the prompts.
+
+    Raises:
+        InputError: if it is anything else.
+    """
     if query is None:
         return list(prompts)
     if isinstance(query, str):
@@ -177,12 +214,20 @@ def _queries(query: object, prompts: Sequence[str]) -> list[str]:
     if callable(query):
         return [query(prompt) for prompt in prompts]
     if not isinstance(query, (list, tuple)) or len(query) != len(prompts):
-        given = f"{len(query)} queries" if isinstance(query, (list, tuple)) else type(query).__name__
+        given = (
+            f"{len(query)} queries" if isinstance(query, (list, tuple)) else type(query).__name__
+        )
         raise InputError(
-            f"query must be a text, a function, or one text for each of {len(prompts)} prompts; got {given}"
+            f"query must be a text, a function, or one text for each of {len(prompts)} prompts; "
+            f"got {given}"
         )
     return list(query)
 
 
 def _citations(answers: list[tuple[list[NestOutput], Found]]) -> list[Citation]:
-    return [citation for outputs, _ in answers for output in outputs for citation in citations_of(output)]
+    return [
+        citation
+        for outputs, _ in answers
+        for output in outputs
+        for citation in citations_of(output)
+    ]

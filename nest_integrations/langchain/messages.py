@@ -1,4 +1,4 @@
-"""Messages to the model's chat template."""
+"""Messages through the model's chat template."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from nest_engine import InputError, NestEngine, UnsupportedModelError
 _MEDIA = {"image", "audio", "video", "file"}
 
 
-def format_chat(tokenizer: Any, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]] | None) -> str:
-    """Return the prompt that a chat template makes of messages, ready for the model's turn.
+def format_chat(
+    tokenizer: Any, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]] | None
+) -> str:
+    """Format messages as a prompt, ready for the model's turn.
 
     Args:
         tokenizer: has ``apply_chat_template``.
@@ -40,7 +42,7 @@ def chat_tokenizer(engine: NestEngine, tokenizer: Any, chat_template: str | None
     """Return the tokenizer whose chat template formats messages.
 
     Args:
-        engine: the engine, whose tokenizer is taken when no other is given.
+        engine: the engine, whose tokenizer is used when no other is given.
         tokenizer: a tokenizer of transformers, or None.
         chat_template: a template in place of the tokenizer's own.
 
@@ -50,37 +52,46 @@ def chat_tokenizer(engine: NestEngine, tokenizer: Any, chat_template: str | None
     tokenizer = tokenizer or getattr(engine.language_model.tokenizer, "hf_tokenizer", None)
     if tokenizer is None:
         raise UnsupportedModelError(
-            f"{type(engine.language_model).__name__} has no chat template: give tokenizer= one of transformers"
+            f"{type(engine.language_model).__name__} has no chat template: give tokenizer= one of "
+            f"transformers"
         )
     if chat_template is not None:
         return _WithTemplate(tokenizer, chat_template)
     if not getattr(tokenizer, "chat_template", None):
         raise UnsupportedModelError(
-            "the model has no chat template: give chat_template=, use an instruction-tuned model, or use NestLLM"
+            "the model has no chat template: give chat_template=, use an instruction-tuned model, "
+            "or use NestLLM"
         )
     return tokenizer
 
 
 def last_question(messages: Sequence[BaseMessage]) -> str | None:
     """Return the text of the last human message; None when there is none."""
-    return next((message.text for message in reversed(messages) if isinstance(message, HumanMessage)), None)
+    return next(
+        (message.text for message in reversed(messages) if isinstance(message, HumanMessage)), None
+    )
 
 
 class _WithTemplate:
-    """A tokenizer with another chat template; the tokenizer itself is shared and stays as it is."""
+    """A tokenizer with another chat template; the shared tokenizer itself does not change."""
 
     def __init__(self, tokenizer: Any, chat_template: str) -> None:
         self._tokenizer = tokenizer
         self.chat_template = chat_template
 
     def apply_chat_template(self, messages: Sequence[dict[str, Any]], **options: Any) -> Any:
-        return self._tokenizer.apply_chat_template(messages, chat_template=self.chat_template, **options)
+        return self._tokenizer.apply_chat_template(
+            messages, chat_template=self.chat_template, **options
+        )
 
 
 def _as_template_message(message: BaseMessage) -> dict[str, Any]:
     media = sorted({block["type"] for block in message.content_blocks} & _MEDIA)
     if media:
-        raise InputError(f"the message of type {message.type!r} holds {', '.join(media)}: this model reads text only")
+        raise InputError(
+            f"the message of type {message.type!r} holds {', '.join(media)}: this model reads text "
+            f"only"
+        )
     text = str(message.text)
     converted = convert_to_openai_messages(message.model_copy(update={"content": text}))
     assert isinstance(converted, dict)  # one message in, one out
@@ -89,6 +100,9 @@ def _as_template_message(message: BaseMessage) -> dict[str, Any]:
 
 
 def _as_template_call(call: dict[str, Any]) -> dict[str, Any]:
-    """Return a tool call with its arguments as a mapping, which is what templates expect; OpenAI writes a string."""
+    """Return a tool call with its arguments as a mapping, as templates expect it.
+
+    In OpenAI's format they are a string.
+    """
     function = call["function"]
     return call | {"function": function | {"arguments": json.loads(function["arguments"])}}

@@ -1,4 +1,4 @@
-"""What ``NestLLM`` and ``ChatNest`` share: an engine, settings, a passage source, and how a call is decoded."""
+"""What ``NestLLM`` and ``ChatNest`` share: engine, settings, passage source and decoding."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from pydantic import ConfigDict, Field, SecretStr, model_validator
 from typing_extensions import Self
 
-from nest_engine import ConfigError, NestChunk, NestConfig, NestEngine, NestOutput, Passage, __version__
-from nest_engine.types import require_count
+from nest_engine import (
+    ConfigError,
+    NestChunk,
+    NestConfig,
+    NestEngine,
+    NestOutput,
+    Passage,
+    __version__,
+)
+from nest_engine._validation import require_count
 from nest_integrations.langchain.documents import passages_of_each
 from nest_integrations.langchain.identity import name_of
 from nest_integrations.langchain.retrievers import as_retriever
@@ -21,7 +29,8 @@ from nest_integrations.langchain.workers import Cancel, cancel_after, in_thread,
 
 Model = TypeVar("Model", bound="NestModel")
 
-# Set on each model class: LangChain's base classes, which come behind this one, would allow unknown fields again.
+# Set on each model class: LangChain's base classes come later in the method resolution order and
+# would allow unknown fields again.
 MODEL_CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
 
@@ -33,7 +42,7 @@ class Call:
         prompts: what the model continues, one for each answer.
         queries: what to search for, one for each prompt.
         questions: the question as it stands in each prompt, or None.
-        passages: what was handed over, one list for each prompt, or None to search.
+        passages: passages given by the caller, one list for each prompt, or None to search.
         config: settings.
         n: answers to each prompt.
     """
@@ -49,23 +58,28 @@ class Call:
 class NestModel(NestSettings, arbitrary_types_allowed=True):
     """Fields and decoding shared by ``NestLLM`` and ``ChatNest``.
 
-    Give an ``engine``, or a ``model`` of transformers with its ``tokenizer``; or use :meth:`from_model_id`.
+    Give an ``engine``, or a ``model`` of transformers with its ``tokenizer``; or use
+    :meth:`from_model_id`.
 
     Args:
         engine: the engine; may be shared between models and threads.
         tokenizer: the tokenizer of ``model``.
-        retriever: any vector store or retriever, of LangChain or of the engine; the engine's own by default.
-        config: settings, in place of the engine's; every field of ``NestConfig`` may also be given by itself, here and
-            with each call. ``stop`` adds to the stop strings configured before it; everything else replaces.
+        retriever: any vector store or retriever, of LangChain or of the engine; the engine's own by
+            default.
+        config: settings, in place of the engine's; every field of ``NestConfig`` may also be given
+            by itself, here and with each call. ``stop`` adds to the stop strings configured before
+            it; everything else replaces.
         deadline: most seconds that the search for passages may take.
-        on_error: when the search fails: ``raise``, or ``degrade`` to an answer without passages that says so.
+        on_error: when the search fails: ``raise``, or ``degrade`` to an answer without passages
+            that says so.
         max_retries: further attempts of a search that failed.
         timeout: most seconds that an answer may take to decode; then ``TimeoutError``.
         batch_size: most prompts that are decoded together.
         n: answers to each prompt; more than one needs a temperature.
         model_name: name for traces and usage reports.
         revision: the model's revision.
-        source_id: names the passage source in cache keys; without it, only this very object is taken for the same.
+        source_id: names the passage source in cache keys; without it, only this very object is
+            taken for the same.
         api_key: accepted because LangChain passes it to any model; a local model needs none.
         streaming: for chat models: ``invoke`` streams inside, for callbacks.
     """
@@ -93,9 +107,13 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
         values = dict(values)
         model = values.pop("model")
         if "engine" in values:
-            raise ConfigError("engine and model exclude each other: an engine holds its model; give one")
+            raise ConfigError(
+                "engine and model exclude each other: an engine holds its model; give one"
+            )
         if isinstance(model, str):
-            raise ConfigError(f"model={model!r} is a name: use {cls.__name__}.from_model_id({model!r})")
+            raise ConfigError(
+                f"model={model!r} is a name: use {cls.__name__}.from_model_id({model!r})"
+            )
         return values | {"engine": NestEngine(model, values.get("tokenizer"))}
 
     @model_validator(mode="after")
@@ -125,7 +143,9 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
         pipeline_kwargs: dict[str, Any] | None = None,
         **fields: Any,
     ) -> Model:
-        """Load a model from the hub or a folder; the arguments are those of ``HuggingFacePipeline.from_model_id``.
+        """Load a model from the hub or a folder.
+
+        The arguments are those of ``HuggingFacePipeline.from_model_id``.
 
         Args:
             model_id: hub id or local folder.
@@ -133,9 +153,11 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
             backend: ``default``; there is no other.
             device: a device of torch, or its number: -1 is the CPU, 0 the first GPU.
             device_map: placement by accelerate, in place of ``device``.
-            model_kwargs: what transformers loads with: ``dtype``, ``revision``, ``quantization_config``,
-                ``local_files_only``, ``trust_remote_code`` and others; also ``key_layer``.
-            pipeline_kwargs: settings under the pipeline's names: ``max_new_tokens``, ``do_sample``, ``top_p``, ...
+            model_kwargs: what transformers loads with: ``dtype``, ``revision``,
+                ``quantization_config``, ``local_files_only``, ``trust_remote_code`` and others;
+                also ``key_layer``.
+            pipeline_kwargs: settings under the pipeline's names: ``max_new_tokens``, ``do_sample``,
+                ``top_p``, ...
             fields: fields of the class, settings included.
 
         Returns:
@@ -145,18 +167,27 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
             ConfigError: if an argument asks for what the engine does not do.
         """
         if task != "text-generation" or backend != "default":
-            raise ConfigError(f"task={task!r} with backend={backend!r} is not there: NEST is text-generation on torch")
+            raise ConfigError(
+                f"task={task!r} with backend={backend!r} is not there: NEST is text-generation on "
+                f"torch"
+            )
         placement = {"device": _torch_device(device), "device_map": device_map}
-        loading: dict[str, Any] = {name: value for name, value in placement.items() if value is not None}
+        loading: dict[str, Any] = {
+            name: value for name, value in placement.items() if value is not None
+        }
         loading |= model_kwargs or {}
         settings = from_pipeline_kwargs(pipeline_kwargs) | fields
         engine = NestEngine.from_pretrained(model_id, **loading)
-        named: dict[str, Any] = {"model_name": model_id, "revision": loading.get("revision"), "engine": engine}
+        named: dict[str, Any] = {
+            "model_name": model_id,
+            "revision": loading.get("revision"),
+            "engine": engine,
+        }
         return cls(**(named | settings))
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        """Everything that an answer depends on: the key of caches."""
+        """Everything that an answer depends on, as the key of caches."""
         config = self.config_for(self.engine.config, None, {})
         return {
             "model_name": self.model_name,
@@ -167,7 +198,8 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
             "on_error": self.on_error,
             "n": self.n,
             "nest_version": __version__,
-            "settings": config.to_dict(),  # not at this level: LangChain writes `stop` of the call here
+            # nested, because LangChain writes the call's `stop` at this level
+            "settings": config.to_dict(),
         }
 
     def get_token_ids(self, text: str) -> list[int]:
@@ -179,10 +211,14 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
 
     def _require_one_answer(self, n: int) -> None:
         if n != 1:
-            raise ConfigError(f"n={n} answers cannot be streamed as one text; stream with n=1, or use generate()")
+            raise ConfigError(
+                f"n={n} answers cannot be streamed as one text; stream with n=1, or use generate()"
+            )
 
-    def _ls_params(self, kind: str, stop: Sequence[str] | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what LangSmith shows of a call; it is asked before the call is checked."""
+    def _ls_params(
+        self, kind: str, stop: Sequence[str] | None, settings: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return what LangSmith shows of a call; called before the call is checked."""
         shown = {
             "ls_provider": "nest",
             "ls_model_type": kind,
@@ -193,8 +229,10 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
         }
         return {name: value for name, value in shown.items() if value is not None}
 
-    def _answer(self, call: Call, run_manager: CallbackManagerForLLMRun | None) -> list[tuple[list[NestOutput], Found]]:
-        """Return the ``n`` answers to each prompt, and what the search had brought."""
+    def _answer(
+        self, call: Call, run_manager: CallbackManagerForLLMRun | None
+    ) -> list[tuple[list[NestOutput], Found]]:
+        """Return the ``n`` answers to each prompt, and what the search has found."""
         found = self._find(call, run_manager)
         return self._decode(call, found, None)
 
@@ -204,8 +242,10 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
         found = await self._afind(call, run_manager)
         return await in_thread(lambda cancel: self._decode(call, found, cancel))
 
-    def _pieces(self, call: Call, run_manager: CallbackManagerForLLMRun | None) -> Iterator[tuple[NestChunk, Found]]:
-        """Yield the answer to the one prompt of a call piece by piece, each with what the search had brought."""
+    def _pieces(
+        self, call: Call, run_manager: CallbackManagerForLLMRun | None
+    ) -> Iterator[tuple[NestChunk, Found]]:
+        """Yield the pieces of the only answer, each with what the search has found."""
         [found] = self._find(call, run_manager)
         for piece in self._decode_stream(call, found, None):
             yield piece, found
@@ -214,16 +254,24 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
         self, call: Call, run_manager: AsyncCallbackManagerForLLMRun | None
     ) -> AsyncIterator[tuple[NestChunk, Found]]:
         [found] = await self._afind(call, run_manager)
-        async for piece in iterate_in_thread(lambda cancel: self._decode_stream(call, found, cancel)):
+        async for piece in iterate_in_thread(
+            lambda cancel: self._decode_stream(call, found, cancel)
+        ):
             yield piece, found
 
     def _find(self, call: Call, run_manager: CallbackManagerForLLMRun | None) -> list[Found]:
         search = self._search_for(call)
-        return _handed_over(call) if search is None else search.run(call.queries, run_manager)
+        return _given_passages(call) if search is None else search.run(call.queries, run_manager)
 
-    async def _afind(self, call: Call, run_manager: AsyncCallbackManagerForLLMRun | None) -> list[Found]:
+    async def _afind(
+        self, call: Call, run_manager: AsyncCallbackManagerForLLMRun | None
+    ) -> list[Found]:
         search = self._search_for(call)
-        return _handed_over(call) if search is None else await search.arun(call.queries, run_manager)
+        return (
+            _given_passages(call)
+            if search is None
+            else await search.arun(call.queries, run_manager)
+        )
 
     def _search_for(self, call: Call) -> Search | None:
         k = call.config.passages_to_find
@@ -250,7 +298,9 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
                     answer.append(output)
         return list(zip(answers, found, strict=True))
 
-    def _decode_stream(self, call: Call, found: Found, cancel: Cancel | None) -> Iterator[NestChunk]:
+    def _decode_stream(
+        self, call: Call, found: Found, cancel: Cancel | None
+    ) -> Iterator[NestChunk]:
         return self.engine.stream(
             call.prompts[0],
             passages=found.passages,
@@ -268,13 +318,13 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
 
 
 def passages_argument(settings: dict[str, Any], num_prompts: int) -> list[list[Passage]] | None:
-    """Take ``passages`` out of the arguments of a call."""
+    """Remove ``passages`` from the arguments of a call, and return them."""
     given = settings.pop("passages", None)
     return None if given is None else passages_of_each(given, num_prompts)
 
 
 def number_of_answers(settings: dict[str, Any], default: int) -> int:
-    """Take ``n`` out of the arguments of a call.
+    """Remove ``n`` from the arguments of a call, and return it.
 
     Raises:
         ConfigError: if it is not a whole number of at least 1.
@@ -284,14 +334,17 @@ def number_of_answers(settings: dict[str, Any], default: int) -> int:
     return int(n)
 
 
-def _handed_over(call: Call) -> list[Found]:
+def _given_passages(call: Call) -> list[Found]:
     return [Found(passages) for passages in call.passages or [()] * len(call.prompts)]
 
 
 def _configs(call: Call) -> Iterator[NestConfig]:
     """Yield the settings of each of the ``n`` answers; each has a seed of its own."""
     if call.n > 1 and call.config.greedy:
-        raise ConfigError(f"n={call.n} with temperature=0 gives one and the same answer; set a temperature above 0")
+        raise ConfigError(
+            f"n={call.n} with temperature=0 gives one and the same answer; set a temperature above "
+            "0"
+        )
     for number in range(call.n):
         seed = call.config.seed
         yield call.config if seed is None else call.config.replace(seed=seed + number)

@@ -1,11 +1,14 @@
-"""Retrievers of LangChain for the engine, and the engine's for LangChain."""
+"""LangChain's retrievers for the engine, and the engine's for LangChain."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForRetrieverRun,
+    CallbackManagerForRetrieverRun,
+)
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable
@@ -16,18 +19,18 @@ from pydantic import ConfigDict, Field
 from nest_engine import ConfigError, Passage, PassageRetriever
 from nest_integrations.langchain.documents import to_document, to_passage
 
-_DEFAULT_NUMBER = 4  # documents of a search that nobody gave a number, as everywhere in LangChain
+_DEFAULT_K = 4  # as everywhere in LangChain
 
 
 class VectorStoreWithScores(BaseRetriever):
-    """A retriever over a vector store that keeps the scores which ``as_retriever()`` drops.
+    """A retriever over a vector store that keeps the scores, which ``as_retriever()`` drops.
 
-    The score stands in ``metadata["score"]``, higher is better: the store's relevance score where it has one, its
-    similarity otherwise, a distance with its sign turned.
+    ``metadata["score"]`` is higher for better documents: the store's relevance score where it has
+    one, otherwise its similarity, or its distance with the sign changed.
 
     Args:
         vectorstore: the store.
-        k: most documents to return; None leaves it to who asks, 4 by itself.
+        k: most documents to return; by default the caller's number, or 4.
         search_kwargs: passed to the store's search, for example ``filter``.
     """
 
@@ -40,28 +43,34 @@ class VectorStoreWithScores(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        arguments = {"k": k or self.k or _DEFAULT_NUMBER} | self.search_kwargs
+        arguments = {"k": k or self.k or _DEFAULT_K} | self.search_kwargs
         try:
-            return _scored(self.vectorstore.similarity_search_with_relevance_scores(query, **arguments))
+            return _scored(
+                self.vectorstore.similarity_search_with_relevance_scores(query, **arguments)
+            )
         except NotImplementedError:
             return _similar(self.vectorstore.similarity_search_with_score(query, **arguments))
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        arguments = {"k": k or self.k or _DEFAULT_NUMBER} | self.search_kwargs
+        arguments = {"k": k or self.k or _DEFAULT_K} | self.search_kwargs
         try:
-            return _scored(await self.vectorstore.asimilarity_search_with_relevance_scores(query, **arguments))
+            return _scored(
+                await self.vectorstore.asimilarity_search_with_relevance_scores(query, **arguments)
+            )
         except NotImplementedError:
-            return _similar(await self.vectorstore.asimilarity_search_with_score(query, **arguments))
+            return _similar(
+                await self.vectorstore.asimilarity_search_with_score(query, **arguments)
+            )
 
 
 class NestRetriever(BaseRetriever):
-    """A retriever of the engine (BM25, dense, hybrid, an index on disk) as a retriever of LangChain.
+    """One of the engine's retrievers (BM25, dense, hybrid, an index) as a LangChain retriever.
 
     Args:
         retriever: anything with ``retrieve(queries, k)``.
-        k: most documents to return; None leaves it to who asks, 4 by itself.
+        k: most documents to return; by default the caller's number, or 4.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -72,21 +81,23 @@ class NestRetriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        [passages] = self.retriever.retrieve([query], k or self.k or _DEFAULT_NUMBER)
+        [passages] = self.retriever.retrieve([query], k or self.k or _DEFAULT_K)
         return [to_document(passage) for passage in passages]
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        return await run_in_executor(None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), k=k)
+        return await run_in_executor(
+            None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), k=k
+        )
 
 
 class LangChainRetriever:
-    """A vector store or retriever of LangChain as a ``PassageRetriever``: ``NestEngine(..., retriever=...)``.
+    """A vector store or retriever of LangChain as the ``retriever=`` of a ``NestEngine``.
 
     Args:
-        retriever: a vector store or retriever. A retriever that knows no ``k`` returns as many documents as it likes;
-            the first ``k`` are taken.
+        retriever: a vector store or retriever. A retriever that knows no ``k`` returns as many
+            documents as it likes; the first ``k`` are taken.
     """
 
     def __init__(self, retriever: VectorStore | Runnable[str, list[Document]]) -> None:
@@ -99,7 +110,7 @@ class LangChainRetriever:
 
 
 def as_retriever(source: object) -> Runnable[str, list[Document]]:
-    """Return anything that finds passages as a retriever of LangChain, which is any runnable from text to documents.
+    """Return anything that finds passages as a runnable from text to documents.
 
     Raises:
         ConfigError: if it cannot search.
@@ -113,19 +124,19 @@ def as_retriever(source: object) -> Runnable[str, list[Document]]:
     if isinstance(source, Runnable):
         return source
     raise ConfigError(
-        f"retriever={type(source).__name__} cannot search: give a VectorStore, a BaseRetriever or another runnable "
-        "that returns documents, or an object with retrieve(queries, k)"
+        f"retriever={type(source).__name__} cannot search: give a VectorStore, a BaseRetriever or "
+        "another runnable that returns documents, or an object with retrieve(queries, k)"
     )
 
 
 def number_argument(retriever: Runnable[str, list[Document]], k: int) -> dict[str, Any]:
-    """Return the argument that asks for ``k`` documents, for the retrievers that leave it to us."""
+    """Return ``k`` as an argument for the retrievers that take it and have none of their own."""
     is_open = isinstance(retriever, (VectorStoreWithScores, NestRetriever)) and retriever.k is None
     return {"k": k} if is_open else {}
 
 
 def _similar(found: Sequence[tuple[Document, float]]) -> list[Document]:
-    """Score documents by similarity; best first, so rising numbers are distances."""
+    """Score documents by similarity. They come best first, so rising numbers are distances."""
     is_distance = len(found) > 1 and found[0][1] < found[-1][1]
     return _scored([(document, -score if is_distance else score) for document, score in found])
 

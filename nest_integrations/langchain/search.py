@@ -26,11 +26,11 @@ OnError = Literal["raise", "degrade"]
 
 @dataclass(frozen=True)
 class Found:
-    """What the search for one prompt has brought.
+    """What the search for one prompt has found.
 
     Args:
         passages: what may be quoted, best first.
-        failure: why there are none, when the search failed and the answer goes on without.
+        failure: why the search failed, if the answer goes on without passages.
     """
 
     passages: Sequence[Passage] = field(default=())
@@ -55,7 +55,9 @@ class Search:
     on_error: OnError
     max_retries: int
 
-    def run(self, queries: Sequence[str], run_manager: CallbackManagerForLLMRun | None) -> list[Found]:
+    def run(
+        self, queries: Sequence[str], run_manager: CallbackManagerForLLMRun | None
+    ) -> list[Found]:
         """Search for each query.
 
         Raises:
@@ -63,45 +65,57 @@ class Search:
         """
         config = nested_config(run_manager)
         try:
-            results: Sequence[Any] = with_deadline(lambda: self._batch(queries, config), self.deadline)
+            results: Sequence[Any] = with_deadline(
+                lambda: self._batch(queries, config), self.deadline
+            )
         except TimeoutError:
             results = [self._late()] * len(queries)
         return [self._found(result) for result in results]
 
-    async def arun(self, queries: Sequence[str], run_manager: AsyncCallbackManagerForLLMRun | None) -> list[Found]:
+    async def arun(
+        self, queries: Sequence[str], run_manager: AsyncCallbackManagerForLLMRun | None
+    ) -> list[Found]:
         """Search for each query; see :meth:`run`."""
         config = nested_config(run_manager)
         try:
-            results: Sequence[Any] = await asyncio.wait_for(self._abatch(queries, config), self.deadline)
+            results: Sequence[Any] = await asyncio.wait_for(
+                self._abatch(queries, config), self.deadline
+            )
         except asyncio.TimeoutError:
             results = [self._late()] * len(queries)
         return [self._found(result) for result in results]
 
     def _batch(self, queries: Sequence[str], config: RunnableConfig) -> list[Any]:
-        return self._persistent().batch(list(queries), config, return_exceptions=True, **self._arguments())
+        return self._persistent().batch(
+            list(queries), config, return_exceptions=True, **self._arguments()
+        )
 
     def _abatch(self, queries: Sequence[str], config: RunnableConfig) -> Awaitable[list[Any]]:
-        return self._persistent().abatch(list(queries), config, return_exceptions=True, **self._arguments())
+        return self._persistent().abatch(
+            list(queries), config, return_exceptions=True, **self._arguments()
+        )
 
     def _persistent(self) -> Runnable[str, list[Document]]:
         if not self.max_retries:
             return self.retriever
-        return self.retriever.with_retry(stop_after_attempt=1 + self.max_retries, wait_exponential_jitter=False)
+        return self.retriever.with_retry(
+            stop_after_attempt=1 + self.max_retries, wait_exponential_jitter=False
+        )
 
     def _arguments(self) -> dict[str, Any]:
         return number_argument(self.retriever, self.k)
 
     def _late(self) -> RetrievalError:
         return RetrievalError(
-            f"{self.retriever.get_name()} did not answer within deadline={self.deadline} seconds; raise the deadline, "
-            "or answer without passages with on_error='degrade'"
+            f"{self.retriever.get_name()} did not answer within deadline={self.deadline} seconds; "
+            "raise the deadline, or answer without passages with on_error='degrade'"
         )
 
     def _found(self, result: list[Document] | Exception) -> Found:
         if not isinstance(result, Exception):
             try:
                 return Found([to_passage(document) for document in result])
-            except (AttributeError, TypeError, NestError) as error:  # no documents, or documents that hold no text
+            except (AttributeError, TypeError, NestError) as error:  # no valid documents
                 result = error
         if self.on_error == "degrade":
             return Found(failure=str(self._named(result)))
@@ -115,11 +129,17 @@ class Search:
         return RetrievalError(f"{self.retriever.get_name()} failed: {error}")
 
 
-def nested_config(run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None) -> RunnableConfig:
+def nested_config(
+    run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
+) -> RunnableConfig:
     """Return the configuration that makes a run, or a custom event, a child of the model's run."""
     if run_manager is None:
         return {}
-    manager_type = AsyncCallbackManager if isinstance(run_manager, AsyncCallbackManagerForLLMRun) else CallbackManager
+    manager_type = (
+        AsyncCallbackManager
+        if isinstance(run_manager, AsyncCallbackManagerForLLMRun)
+        else CallbackManager
+    )
     manager = manager_type(
         handlers=list(run_manager.inheritable_handlers),
         inheritable_handlers=list(run_manager.inheritable_handlers),

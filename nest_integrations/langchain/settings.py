@@ -1,4 +1,4 @@
-"""Settings of a model and of a call: fields of ``NestConfig`` under the names that LangChain users write."""
+"""Settings of a model and of a call: ``NestConfig`` under the names of LangChain."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from pydantic import AliasChoices, BaseModel, Field
 from nest_engine import ConfigError, NestConfig
 from nest_engine.config import Method
 
-_OF_PIPELINES = {"do_sample", "return_full_text"}
+_PIPELINE_ONLY = {"do_sample", "return_full_text"}
 
 
 class NestSettings(BaseModel):
-    """The fields of ``NestConfig``; None means what ``config`` says, or the engine when there is none."""
+    """The fields of ``NestConfig``; None means the value of ``config``, or of the engine."""
 
     config: NestConfig | None = None
     method: Method | None = None
-    max_tokens: int | None = Field(default=None, validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
+    max_tokens: int | None = Field(
+        default=None, validation_alias=AliasChoices("max_tokens", "max_new_tokens")
+    )
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -47,16 +49,24 @@ class NestSettings(BaseModel):
 
         Args:
             default: the engine's settings.
-            stop: stop strings of the call; those configured before hold as well.
+            stop: stop strings of the call, in addition to those configured before.
             settings: single settings of the call.
 
         Raises:
             ConfigError: if a setting is unknown or not valid.
         """
-        named = {name: getattr(self, name) for name in NestSettings.model_fields if name != "config"}
+        named = {
+            name: getattr(self, name) for name in NestSettings.model_fields if name != "config"
+        }
         own = {name: value for name, value in named.items() if value is not None and name != "stop"}
-        config = (self.config or default).replace(**engine_names(own)).replace(**engine_names(settings))
-        stops = [*config.stop, *(self.stop or ()), *([stop] if isinstance(stop, str) else stop or ())]
+        config = (
+            (self.config or default).replace(**engine_names(own)).replace(**engine_names(settings))
+        )
+        stops = [
+            *config.stop,
+            *(self.stop or ()),
+            *([stop] if isinstance(stop, str) else stop or ()),
+        ]
         return config.replace(stop=tuple(dict.fromkeys(stops)))
 
 
@@ -70,8 +80,8 @@ def engine_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     if "max_tokens" in named:
         if "max_new_tokens" in named:
             raise ConfigError(
-                f"max_tokens={named['max_tokens']} and max_new_tokens={named['max_new_tokens']} are the same setting; "
-                "give one"
+                f"max_tokens={named['max_tokens']} and max_new_tokens={named['max_new_tokens']} "
+                "are the same setting; give one"
             )
         named["max_new_tokens"] = named.pop("max_tokens")
     return named
@@ -84,9 +94,12 @@ def from_pipeline_kwargs(pipeline_kwargs: Mapping[str, Any] | None) -> dict[str,
         ConfigError: if one asks for what the engine does not do.
     """
     given = dict(pipeline_kwargs or {})
-    settings = {name: value for name, value in given.items() if name not in _OF_PIPELINES}
+    settings = {name: value for name, value in given.items() if name not in _PIPELINE_ONLY}
     if given.get("return_full_text"):
-        raise ConfigError("return_full_text=True: an answer never repeats its prompt, or citations would not fit it")
+        raise ConfigError(
+            "return_full_text=True: an answer never repeats its prompt, or citations would not fit "
+            "it"
+        )
     if given.get("do_sample") is False:
         settings["temperature"] = 0.0
     elif given.get("do_sample"):

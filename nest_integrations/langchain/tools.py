@@ -1,6 +1,7 @@
-"""Tool calls in the text of a model: ``<tool_call>{"name": ..., "arguments": {...}}</tool_call>``, or the bare object.
+"""Tool calls in the text of a model.
 
-Models of the Hermes, Qwen and SmolLM families write the first, Llama's the second.
+Models of the Hermes, Qwen and SmolLM families write
+``<tool_call>{"name": ..., "arguments": {...}}</tool_call>``, Llama's the bare object.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ class Turn:
 
     Args:
         has_tools: whether the model may call tools.
-        opening: what the turn had to begin with, so that it calls one; it stands in the prompt.
+        opening: how the turn begins when a call is forced; it is part of the prompt.
     """
 
     has_tools: bool = False
     opening: str = ""
 
     def split(self, answer: str) -> tuple[int, list[ToolCall]]:
-        """Return how much of a finished answer is for the reader, and the tool calls behind that.
+        """Return how many characters of a finished answer are text, and the tool calls after it.
 
-        Text that looks like a tool call and cannot be read as one is for the reader.
+        What looks like a tool call but cannot be parsed as one is text.
         """
         text = self.opening + answer
         start = _calls_start(text) if self.has_tools else None
@@ -45,18 +46,23 @@ class Turn:
         return max(0, start - len(self.opening)), calls
 
     def shown(self, answer: str) -> int:
-        """Return how much of an unfinished answer is for the reader; what may begin a tool call is held back."""
+        """Return how many characters of an unfinished answer are text.
+
+        Whatever may be the beginning of a tool call is held back.
+        """
         if not self.has_tools:
             return len(answer)
         if self.opening or not answer.strip():
             return 0
         start = _calls_start(answer)
-        held = next((size for size in range(len(_START) - 1, 0, -1) if answer.endswith(_START[:size])), 0)
+        held = next(
+            (size for size in range(len(_START) - 1, 0, -1) if answer.endswith(_START[:size])), 0
+        )
         return len(answer) - held if start is None else start
 
 
 def opening(tools: Sequence[dict[str, Any]], tool_choice: str | None) -> str:
-    """Return what the model's turn has to begin with for it to call a tool.
+    """Return the beginning of the model's turn that makes it call a tool.
 
     Args:
         tools: the tools in OpenAI's format.
@@ -72,7 +78,7 @@ def opening(tools: Sequence[dict[str, Any]], tool_choice: str | None) -> str:
 
 
 def read_tool_choice(tool_choice: object, tools: Sequence[dict[str, Any]]) -> str | None:
-    """Return a tool choice in any of LangChain's forms as the name of a tool, ``any``, or None for the model's choice.
+    """Return the name of the chosen tool, ``any``, or None to leave it to the model.
 
     Raises:
         ConfigError: if it is none of them, or names no tool.
@@ -81,11 +87,16 @@ def read_tool_choice(tool_choice: object, tools: Sequence[dict[str, Any]]) -> st
         return None
     if tool_choice in (True, "any", "required"):
         return "any"
-    name = tool_choice.get("function", {}).get("name") if isinstance(tool_choice, dict) else tool_choice
+    name = (
+        tool_choice.get("function", {}).get("name")
+        if isinstance(tool_choice, dict)
+        else tool_choice
+    )
     names = [tool["function"]["name"] for tool in tools]
     if name not in names:
         raise ConfigError(
-            f"tool_choice={tool_choice!r} names no bound tool: give one of {', '.join(names)}, 'any', 'auto' or 'none'"
+            f"tool_choice={tool_choice!r} names no bound tool: give one of {', '.join(names)}, "
+            f"'any', 'auto' or 'none'"
         )
     return str(name)
 

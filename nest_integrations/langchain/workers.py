@@ -1,4 +1,4 @@
-"""Blocking work beside an event loop, and work that must not take longer than it may."""
+"""Blocking work next to an event loop, and work with a time limit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from langchain_core.runnables.config import run_in_executor
 T = TypeVar("T")
 
 Cancel = Callable[[], bool]
-"""Asked between decoding steps; True ends decoding."""
+"""Called between decoding steps; True ends decoding."""
 
 
 async def in_thread(work: Callable[[Cancel], T]) -> T:
-    """Run blocking work in a worker thread; cancelling the task cancels the work between two steps."""
+    """Run blocking work in a thread; cancelling the task ends the work before its next step."""
     abandoned = threading.Event()
     try:
         return await run_in_executor(None, work, abandoned.is_set)
@@ -27,9 +27,9 @@ async def in_thread(work: Callable[[Cancel], T]) -> T:
 
 
 async def iterate_in_thread(start: Callable[[Cancel], Iterator[T]]) -> AsyncIterator[T]:
-    """Iterate in worker threads, one item at a time, so that nothing runs while nobody waits.
+    """Iterate in worker threads, one item at a time: nothing runs while nobody waits.
 
-    Closing the iteration or cancelling the task cancels the work between two steps.
+    Closing the iteration or cancelling the task ends the work before its next step.
     """
     abandoned = threading.Event()
     try:
@@ -41,9 +41,10 @@ async def iterate_in_thread(start: Callable[[Cancel], Iterator[T]]) -> AsyncIter
 
 
 def with_deadline(work: Callable[[], T], seconds: float | None) -> T:
-    """Return what ``work`` returns.
+    """Return the result of ``work``.
 
-    Work that is late goes on in a daemon thread, where nobody waits for it: Python cannot end a thread.
+    Work that is late goes on in a daemon thread, and its result is dropped: Python cannot end a
+    thread.
 
     Raises:
         TimeoutError: if it takes longer than ``seconds``; None sets no limit.
@@ -68,7 +69,7 @@ def cancel_after(seconds: float | None, cancel: Cancel | None) -> Cancel | None:
     """Return ``cancel`` with a time limit, which begins now.
 
     Raises:
-        TimeoutError: out of the returned callable, once the time is over.
+        TimeoutError: from the returned callable, once the time is over.
     """
     if seconds is None:
         return cancel
@@ -76,7 +77,10 @@ def cancel_after(seconds: float | None, cancel: Cancel | None) -> Cancel | None:
 
     def is_cancelled() -> bool:
         if time.monotonic() > end:
-            raise TimeoutError(f"the answer took longer than timeout={seconds:g} seconds; raise it or lower max_tokens")
+            raise TimeoutError(
+                f"the answer took longer than timeout={seconds:g} seconds; raise it or lower "
+                "max_tokens"
+            )
         return cancel is not None and cancel()
 
     return is_cancelled

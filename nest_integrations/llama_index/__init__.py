@@ -1,4 +1,4 @@
-"""NEST in LlamaIndex: an LLM and a response synthesizer whose answers quote the retrieved nodes word for word.
+"""NEST in LlamaIndex: an LLM and a response synthesizer that quote retrieved nodes verbatim.
 
 from nest_integrations.llama_index import NestLLM, NestSynthesizer
 

@@ -11,12 +11,18 @@ from llama_index.core.base.llms.types import ChatMessage, ContentBlock, MessageR
 from nest_engine import DecodeStats, NestChunk, NestOutput
 from nest_integrations.llama_index.events import plain
 from nest_integrations.llama_index.nodes import NodeCitation, cite_nodes, node_citation
-from nest_integrations.llama_index.responses import NestChatResponse, NestCompletionResponse, citation_block
+from nest_integrations.llama_index.responses import (
+    NestChatResponse,
+    NestCompletionResponse,
+    citation_block,
+)
 
 
 @dataclass(frozen=True)
-class AnswerSoFar:
-    """What LLM responses are made of. What is meant for others to serialize comes once the answer is complete.
+class PartialAnswer:
+    """What LLM responses are made of.
+
+    Fields that are meant to be serialized are filled once the answer is complete.
 
     Args:
         text: the text so far.
@@ -31,20 +37,22 @@ class AnswerSoFar:
     output: NestOutput | None = None
 
     @classmethod
-    def complete(cls, output: NestOutput) -> AnswerSoFar:
+    def complete(cls, output: NestOutput) -> PartialAnswer:
         """Return a whole answer."""
         return cls(output.text, cast("Sequence[NodeCitation]", output.citations), output=output)
 
     def as_completion(self) -> NestCompletionResponse:
-        """Return the response of ``complete`` and its kin."""
+        """Return the response of ``complete`` and its variants."""
         return NestCompletionResponse(text=self.text, **self._shared())
 
     def as_chat(self) -> NestChatResponse:
-        """Return the response of ``chat`` and its kin."""
+        """Return the response of ``chat`` and its variants."""
         blocks: list[ContentBlock] = [TextBlock(text=self.text)]
         if self.output:
             blocks += map(citation_block, self.citations)
-        return NestChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks), **self._shared())
+        return NestChatResponse(
+            message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks), **self._shared()
+        )
 
     def _shared(self) -> dict[str, Any]:
         shared: dict[str, Any] = {"citations": list(self.citations), "delta": self.delta}
@@ -55,29 +63,31 @@ class AnswerSoFar:
 
 
 @dataclass
-class GrowingAnswer:
-    """A streamed answer."""
+class StreamedAnswer:
+    """A streamed answer, as far as its chunks have come."""
 
     text: str = ""
     citations: list[NodeCitation] = field(default_factory=list)
     complete: NestOutput | None = None
 
-    def grow(self, chunk: NestChunk) -> AnswerSoFar:
+    def append(self, chunk: NestChunk) -> PartialAnswer:
         """Append a chunk."""
         self.text += chunk.text
         self.citations += map(node_citation, chunk.citations)
         self.complete = cite_nodes(chunk.output) if chunk.output else None
-        return AnswerSoFar(self.text, self.citations, chunk.text, self.complete)
+        return PartialAnswer(self.text, self.citations, chunk.text, self.complete)
 
     @property
     def output(self) -> NestOutput:
-        """The answer; what there is of it, if the stream was closed early."""
-        return self.complete or NestOutput(self.text, tuple(self.citations), "cancelled", DecodeStats())
+        """The answer, or as much of it as there is if the stream was closed early."""
+        return self.complete or NestOutput(
+            self.text, tuple(self.citations), "cancelled", DecodeStats()
+        )
 
 
 @dataclass
-class Journal:
-    """What a model answered, and the errors it raised: for callers who see neither, as LlamaIndex's synthesizers."""
+class AnswerLog:
+    """The answers and errors of a model, for callers that LlamaIndex does not pass them to."""
 
     answers: list[NestOutput] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)

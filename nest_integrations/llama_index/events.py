@@ -1,4 +1,4 @@
-"""Citations on LlamaIndex's instrumentation: one event for every answer of the model, and a collector."""
+"""Citations in LlamaIndex's instrumentation: an event for every answer, and a collector."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from llama_index_instrumentation.event_handlers import BaseEventHandler
 from pydantic import InstanceOf
 
 from nest_engine import NestOutput
-from nest_engine.citation_formats import json_ready
+from nest_engine.citations.formats import json_ready
 from nest_integrations.llama_index.nodes import NodeCitation
 
 _TAG = "nest_collectors"
 
 
 class NestCitationEvent(BaseEvent):
-    """The model has given an answer; a stream gives its event when it ends, or is closed and let go.
+    """The model has answered; the event of a stream comes when it ends or is closed.
 
     Args:
-        output: the answer, its citations, what it cost. Serialized, it is a plain dict without the passages.
+        output: the answer, its citations, what it cost. Serialized, it is a plain dict without the
+            passages.
     """
 
     output: InstanceOf[NestOutput]
@@ -50,7 +51,7 @@ class NestCitationEvent(BaseEvent):
 
 
 class CitationCollector(BaseEventHandler):
-    """Collect the answers that are given inside a ``with`` block, by this thread or task and what it starts.
+    """Collect the answers given inside a ``with`` block, by this thread or task and what it starts.
 
     with CitationCollector() as cited:
         chat_engine.chat("Who discovered helium?")
@@ -63,12 +64,12 @@ class CitationCollector(BaseEventHandler):
 
     @property
     def outputs(self) -> list[NestOutput]:
-        """The answers, in the order in which they were finished."""
+        """The answers, in the order in which they finished."""
         return [event.output for event in self.events]
 
     @property
     def citations(self) -> list[NodeCitation]:
-        """What all of them quote; offsets count in the answer that quotes."""
+        """The citations of all answers; offsets count in the answer that quotes."""
         return [citation for event in self.events for citation in event.citations]
 
     @classmethod
@@ -82,7 +83,7 @@ class CitationCollector(BaseEventHandler):
             self.events.append(event)
 
     def __enter__(self) -> CitationCollector:
-        # Tags follow the caller into tasks and threads, so that no answer of another request is collected.
+        # Tags follow the caller into tasks and threads: no answer of another request is collected.
         tags = active_instrument_tags.get()
         self._exit.enter_context(instrument_tags({**tags, _TAG: (*tags.get(_TAG, ()), self._id)}))
         get_dispatcher().add_event_handler(self)
@@ -98,7 +99,7 @@ class CitationCollector(BaseEventHandler):
 
 
 def plain(output: NestOutput) -> dict[str, Any]:
-    """Return an answer in JSON's types: text, citations, finish reason, usage, statistics, notices."""
+    """Return an answer in JSON's types, without its passages."""
     answer = output.to_dict()
     del answer["passages"]
     return json_ready(answer)  # type: ignore[no-any-return]

@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 
 import torch
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.base.llms.generic_utils import messages_to_prompt as generic_messages_to_prompt
+from llama_index.core.base.llms.generic_utils import (
+    messages_to_prompt as generic_messages_to_prompt,
+)
 from llama_index.core.base.llms.types import (
     AudioBlock,
     ChatMessage,
@@ -50,8 +52,8 @@ from nest_engine import (
     Passage,
     PassageRetriever,
 )
-from nest_engine.citation_formats import json_ready
-from nest_integrations.llama_index.answer import AnswerSoFar, GrowingAnswer, Journal
+from nest_engine.citations.formats import json_ready
+from nest_integrations.llama_index.answer import AnswerLog, PartialAnswer, StreamedAnswer
 from nest_integrations.llama_index.events import NestCitationEvent
 from nest_integrations.llama_index.loading import StoppingLanguageModel, load_engine
 from nest_integrations.llama_index.nodes import Quotable, cite_nodes, passages_of
@@ -69,15 +71,15 @@ dispatcher = get_dispatcher(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
+class EngineCall:
     """One call of the engine.
 
     Args:
         prompt: what the model reads.
-        query: what to search for, and the question in front of which ``ra`` methods place passages.
+        query: what to search for; ``ra`` methods place passages in front of it.
         passages: what may be quoted; None asks the retriever.
         config: settings.
-        context: the caller's span and tags, which are others by the time a stream ends.
+        context: the caller's span and tags, which have changed by the time a stream ends.
     """
 
     prompt: str
@@ -88,13 +90,15 @@ class Request:
 
 
 class NestLLM(CustomLLM):
-    """A language model that copies from passages word for word and cites what it copied.
+    """A language model that copies from passages verbatim and cites what it copied.
 
-    Takes the arguments of ``HuggingFaceLLM``. What may be quoted is, in this order: ``passages=`` of a call; what
-    :meth:`with_passages` or a ``NestSynthesizer`` has bound; what a ``NestNodePostprocessor`` has seen and the prompt
-    holds; what the retriever finds. With none of these the model answers alone, as any other LLM.
+    Takes the arguments of ``HuggingFaceLLM``. The passages that may be quoted are the first of
+    these: ``passages=`` of a call; those bound by :meth:`with_passages` or a ``NestSynthesizer``;
+    those that a ``NestNodePostprocessor`` has seen and the prompt holds; those that the retriever
+    finds. With none of these the model answers alone, like any other LLM.
 
-    Calls take settings of ``NestConfig`` by name, and ``max_tokens``, ``passages`` (nodes or passages) and ``query``.
+    Calls take settings of ``NestConfig`` by name, and ``max_tokens``, ``passages`` (nodes or
+    passages) and ``query``.
 
     Args:
         model_name: hub id or folder; only a label when ``model`` or ``engine`` is given.
@@ -102,16 +106,19 @@ class NestLLM(CustomLLM):
         model: a model of transformers, or a ``nest_engine.LanguageModel``.
         tokenizer: its fast tokenizer.
         engine: an engine, instead of a model; several LLMs may share one.
-        retriever: first-stage search: any LlamaIndex retriever or index, or a ``nest_engine.PassageRetriever``.
+        retriever: first-stage search: any LlamaIndex retriever or index, or a
+            ``nest_engine.PassageRetriever``.
         config: default settings; the engine's when None.
         context_window: tokens of prompt and answer together; the model's when None.
-        max_new_tokens: most tokens of an answer; that of ``config`` when None.
-        device_map: placement of a model that is loaded here.
+        max_new_tokens: most tokens of an answer; the value of ``config`` when None.
+        device_map: placement of a model that this class loads.
         model_kwargs: further arguments for loading the model.
         tokenizer_kwargs: further arguments for loading the tokenizer.
-        generate_kwargs: further default settings, under the names of ``NestConfig`` or transformers.
+        generate_kwargs: further default settings, under the names of ``NestConfig`` or
+            transformers.
         stopping_ids: tokens that end an answer, beside the model's own.
-        is_chat_model: whether prompts are chat messages; None: if the tokenizer has a chat template.
+        is_chat_model: whether prompts are chat messages; None: if the tokenizer has a chat
+            template.
         system_prompt: system message, or text in front of prompts.
         query_wrapper_prompt: template with ``{query_str}`` around prompts of ``complete``.
         messages_to_prompt: writes messages into a prompt; the chat template by default.
@@ -125,21 +132,31 @@ class NestLLM(CustomLLM):
     """
 
     model_name: str = Field(description="Hub id or folder of the model.")
-    tokenizer_name: str | None = Field(default=None, description="Where the tokenizer is, if not with the model.")
+    tokenizer_name: str | None = Field(
+        default=None, description="Where the tokenizer is, if not with the model."
+    )
     context_window: int = Field(description="Tokens of prompt and answer together.", gt=0)
     max_new_tokens: int = Field(description="Most tokens of an answer.", gt=0)
     is_chat_model: bool = Field(description="Whether prompts are chat messages.")
-    device_map: str | dict[str, Any] | None = Field(default="auto", description="Placement of a loaded model.")
-    model_kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments for loading the model.")
-    tokenizer_kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments for loading the tokenizer.")
-    stopping_ids: list[int] = Field(default_factory=list, description="Further tokens that end an answer.")
+    device_map: str | dict[str, Any] | None = Field(
+        default="auto", description="Placement of a loaded model."
+    )
+    model_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments for loading the model."
+    )
+    tokenizer_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments for loading the tokenizer."
+    )
+    stopping_ids: list[int] = Field(
+        default_factory=list, description="Further tokens that end an answer."
+    )
     config: InstanceOf[NestConfig] = Field(description="Default settings of NEST.")
 
     _engine: NestEngine = PrivateAttr()
     _worker: Worker = PrivateAttr(default_factory=Worker)
     _passages: tuple[Passage, ...] | None = PrivateAttr(default=None)
     _query: str | None = PrivateAttr(default=None)
-    _journal: Journal | None = PrivateAttr(default=None)
+    _log: AnswerLog | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -169,10 +186,19 @@ class NestLLM(CustomLLM):
     ) -> None:
         if engine is None:
             engine = load_engine(
-                model_name, tokenizer_name, model, tokenizer, device_map, model_kwargs or {}, tokenizer_kwargs or {}
+                model_name,
+                tokenizer_name,
+                model,
+                tokenizer,
+                device_map,
+                model_kwargs or {},
+                tokenizer_kwargs or {},
             )
         elif model is not None or tokenizer is not None:
-            raise ConfigError(f"engine= brings the model {_name_of(engine)!r} and its tokenizer; do not give others")
+            raise ConfigError(
+                f"engine= brings the model {_name_of(engine)!r} and its tokenizer; do not give "
+                f"others"
+            )
         engine = copy.copy(engine)  # the caller's own keeps its retriever and its stopping tokens
         if retriever is not None:
             engine.retriever = passage_retriever(retriever)
@@ -228,11 +254,11 @@ class NestLLM(CustomLLM):
         return self._engine
 
     def tokenize(self, text: str) -> list[int]:
-        """Return the tokens of a text; for ``Settings.tokenizer``, so that LlamaIndex counts as the model does."""
+        """Return the tokens of a text; as ``Settings.tokenizer``, LlamaIndex counts with it."""
         return list(self._engine.language_model.tokenizer.encode_prompt(text).token_ids)
 
     def with_passages(self, passages: Iterable[Quotable], query: str | None = None) -> NestLLM:
-        """Return a copy, on the same engine, that quotes from given nodes or passages alone.
+        """Return a copy, on the same engine, that quotes only from the given nodes or passages.
 
         Args:
             passages: what may be quoted.
@@ -242,133 +268,165 @@ class NestLLM(CustomLLM):
         bound._passages, bound._query = passages_of(passages), query
         return bound
 
-    def with_journal(self, journal: Journal) -> NestLLM:
-        """Return a copy, on the same engine, that also notes its answers and errors."""
-        noting = self.model_copy()
-        noting._journal = journal
-        return noting
+    def with_log(self, log: AnswerLog) -> NestLLM:
+        """Return a copy, on the same engine, that also logs its answers and errors."""
+        logged = self.model_copy()
+        logged._log = log
+        return logged
 
     @llm_completion_callback()
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> NestCompletionResponse:
+    def complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> NestCompletionResponse:
         """Continue a prompt; ``formatted`` prompts are read as they are."""
-        request = self._to_complete(prompt, formatted, kwargs)
-        return AnswerSoFar.complete(self._report(self._generate(request), request)).as_completion()
+        call = self._to_complete(prompt, formatted, kwargs)
+        return PartialAnswer.complete(self._report(self._generate(call), call)).as_completion()
 
     @llm_completion_callback()
-    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> NestCompletionResponse:
+    async def acomplete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> NestCompletionResponse:
         """Continue a prompt in the model's thread; cancelling the task ends decoding."""
-        request = self._to_complete(prompt, formatted, kwargs)
-        output = await self._worker.run(partial(self._generate, request))
-        return AnswerSoFar.complete(self._report(output, request)).as_completion()
+        call = self._to_complete(prompt, formatted, kwargs)
+        output = await self._worker.run(partial(self._generate, call))
+        return PartialAnswer.complete(self._report(output, call)).as_completion()
 
     @llm_completion_callback()
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseGen:
         """Continue a prompt piece by piece; closing the generator ends decoding."""
-        return self._stream(self._to_complete(prompt, formatted, kwargs), AnswerSoFar.as_completion)
+        return self._stream(
+            self._to_complete(prompt, formatted, kwargs), PartialAnswer.as_completion
+        )
 
     @llm_completion_callback()
-    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        """Continue a prompt piece by piece in the model's thread; closing the generator ends decoding."""
-        return await self._astream(self._to_complete(prompt, formatted, kwargs), AnswerSoFar.as_completion)
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        """Stream the continuation of a prompt from the model's thread; closing ends decoding."""
+        return await self._astream(
+            self._to_complete(prompt, formatted, kwargs), PartialAnswer.as_completion
+        )
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> NestChatResponse:
         """Answer messages."""
-        request = self._to_chat(messages, kwargs)
-        return AnswerSoFar.complete(self._report(self._generate(request), request)).as_chat()
+        call = self._to_chat(messages, kwargs)
+        return PartialAnswer.complete(self._report(self._generate(call), call)).as_chat()
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> NestChatResponse:
         """Answer messages in the model's thread; cancelling the task ends decoding."""
-        request = self._to_chat(messages, kwargs)
-        output = await self._worker.run(partial(self._generate, request))
-        return AnswerSoFar.complete(self._report(output, request)).as_chat()
+        call = self._to_chat(messages, kwargs)
+        output = await self._worker.run(partial(self._generate, call))
+        return PartialAnswer.complete(self._report(output, call)).as_chat()
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer messages piece by piece; closing the generator ends decoding."""
-        return self._stream(self._to_chat(messages, kwargs), AnswerSoFar.as_chat)
+        return self._stream(self._to_chat(messages, kwargs), PartialAnswer.as_chat)
 
     @llm_chat_callback()
-    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """Answer messages piece by piece in the model's thread; closing the generator ends decoding."""
-        return await self._astream(self._to_chat(messages, kwargs), AnswerSoFar.as_chat)
+    async def astream_chat(
+        self, messages: Sequence[ChatMessage], **kwargs: Any
+    ) -> ChatResponseAsyncGen:
+        """Stream the answer to messages from the model's thread; closing ends decoding."""
+        return await self._astream(self._to_chat(messages, kwargs), PartialAnswer.as_chat)
 
-    def _to_complete(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> Request:
-        return self._request(prompt if formatted else self._completion_prompt(prompt), prompt, kwargs)
+    def _to_complete(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> EngineCall:
+        return self._call(prompt if formatted else self._completion_prompt(prompt), prompt, kwargs)
 
-    def _to_chat(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Request:
+    def _to_chat(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> EngineCall:
         _require_text_only(messages)
-        questions = [message.content for message in messages if message.role == MessageRole.USER and message.content]
+        questions = [
+            message.content
+            for message in messages
+            if message.role == MessageRole.USER and message.content
+        ]
         prompt = self.messages_to_prompt(messages)  # type: ignore[misc]
-        return self._request(prompt, questions[-1] if questions else prompt, kwargs)
+        return self._call(prompt, questions[-1] if questions else prompt, kwargs)
 
-    def _request(self, prompt: str, query: str, kwargs: dict[str, Any]) -> Request:
+    def _call(self, prompt: str, query: str, kwargs: dict[str, Any]) -> EngineCall:
         given, bound = kwargs.pop("passages", None), self._passages
         passages = bound if given is None else passages_of(given)
-        return Request(
+        return EngineCall(
             prompt=prompt,
             query=kwargs.pop("query", None) or self._query or query,
             passages=offered_passages(prompt) if passages is None else passages,
-            config=self.config.replace(max_new_tokens=self.max_new_tokens).replace(**nest_settings(kwargs)),
+            config=self.config.replace(max_new_tokens=self.max_new_tokens).replace(
+                **nest_settings(kwargs)
+            ),
         )
 
     def _completion_prompt(self, prompt: str) -> str:
         if self.is_chat_model and self.completion_to_prompt is default_completion_to_prompt:
-            question = self.query_wrapper_prompt.format(query_str=prompt) if self.query_wrapper_prompt else prompt
+            question = (
+                self.query_wrapper_prompt.format(query_str=prompt)
+                if self.query_wrapper_prompt
+                else prompt
+            )
             return self.messages_to_prompt(  # type: ignore[misc]
                 self._extend_messages([ChatMessage(role=MessageRole.USER, content=question)])
             )
         return self.completion_to_prompt(self._extend_prompt(prompt))  # type: ignore[misc]
 
-    def _generate(self, request: Request, cancel: Cancel | None = None) -> NestOutput:
-        return cite_nodes(self._ask(self._engine.generate, request, cancel))
+    def _generate(self, call: EngineCall, cancel: Cancel | None = None) -> NestOutput:
+        return cite_nodes(self._ask(self._engine.generate, call, cancel))
 
-    def _chunks(self, request: Request, cancel: Cancel | None = None) -> Iterator[NestChunk]:
-        return self._ask(self._engine.stream, request, cancel)
+    def _chunks(self, call: EngineCall, cancel: Cancel | None = None) -> Iterator[NestChunk]:
+        return self._ask(self._engine.stream, call, cancel)
 
-    def _ask(self, answer: Callable[..., T], request: Request, cancel: Cancel | None) -> T:
+    def _ask(self, answer: Callable[..., T], call: EngineCall, cancel: Cancel | None) -> T:
         try:
             return answer(
-                request.prompt, passages=request.passages, query=request.query, config=request.config, cancel=cancel
+                call.prompt,
+                passages=call.passages,
+                query=call.query,
+                config=call.config,
+                cancel=cancel,
             )
         except Exception as error:
-            if self._journal:
-                self._journal.errors.append(error)
+            if self._log:
+                self._log.errors.append(error)
             raise
 
-    def _stream(self, request: Request, respond: Callable[[AnswerSoFar], T]) -> Generator[T, None, None]:
-        chunks = self._chunks(request)  # searches at once, so that its errors are raised here
+    def _stream(
+        self, call: EngineCall, respond: Callable[[PartialAnswer], T]
+    ) -> Generator[T, None, None]:
+        chunks = self._chunks(call)  # searches at once, so that its errors are raised here
 
         def responses() -> Generator[T, None, None]:
-            answer = GrowingAnswer()
+            answer = StreamedAnswer()
             try:
                 for chunk in chunks:
-                    yield respond(answer.grow(chunk))
+                    yield respond(answer.append(chunk))
             finally:
-                self._report(answer.output, request)
+                self._report(answer.output, call)
 
         return responses()
 
-    async def _astream(self, request: Request, respond: Callable[[AnswerSoFar], T]) -> AsyncGenerator[T, None]:
-        chunks = await self._worker.iterate(partial(self._chunks, request))
+    async def _astream(
+        self, call: EngineCall, respond: Callable[[PartialAnswer], T]
+    ) -> AsyncGenerator[T, None]:
+        chunks = await self._worker.iterate(partial(self._chunks, call))
 
         async def responses() -> AsyncGenerator[T, None]:
-            answer = GrowingAnswer()
+            answer = StreamedAnswer()
             try:
                 async with aclosing(chunks):
                     async for chunk in chunks:
-                        yield respond(answer.grow(chunk))
+                        yield respond(answer.append(chunk))
             finally:
-                self._report(answer.output, request)
+                self._report(answer.output, call)
 
         return responses()
 
-    def _report(self, output: NestOutput, request: Request) -> NestOutput:
-        """Tell observers of an answer."""
-        if self._journal:
-            self._journal.answers.append(output)
-        request.context.run(lambda: dispatcher.event(NestCitationEvent(output=output)))
+    def _report(self, output: NestOutput, call: EngineCall) -> NestOutput:
+        """Log an answer and dispatch its event."""
+        if self._log:
+            self._log.answers.append(output)
+        call.context.run(lambda: dispatcher.event(NestCitationEvent(output=output)))
         return output
 
     @field_serializer("config")
@@ -377,7 +435,11 @@ class NestLLM(CustomLLM):
 
     @field_serializer("model_kwargs", "tokenizer_kwargs")
     def _plain_kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        names = {name: str(v).removeprefix("torch.") for name, v in kwargs.items() if isinstance(v, torch.dtype)}
+        names = {
+            name: str(v).removeprefix("torch.")
+            for name, v in kwargs.items()
+            if isinstance(v, torch.dtype)
+        }
         return json_ready(kwargs | names)  # type: ignore[no-any-return]
 
 
@@ -385,7 +447,9 @@ def _context_window(requested: int | None, of_model: int | None) -> int:
     if of_model is None:
         return requested or DEFAULT_CONTEXT_WINDOW
     if requested is not None and requested > of_model:
-        logger.warning("context_window=%d was limited to %d, all that the model reads", requested, of_model)
+        logger.warning(
+            "context_window=%d was limited to %d, all that the model reads", requested, of_model
+        )
     return min(requested or of_model, of_model)
 
 
@@ -400,15 +464,20 @@ def _require_text_only(messages: Sequence[ChatMessage]) -> None:
 
 
 def _chat_template(language_model: LanguageModel) -> Callable[[Sequence[ChatMessage]], str] | None:
-    """Return the model's way to write messages, if it has one."""
-    # The engine's tokenizer writes single questions; conversations need the tokenizer of transformers behind it.
+    """Return a function that applies the model's chat template, if it has one."""
+    # The engine's tokenizer formats single questions; conversations need the one of transformers
+    # behind it.
     tokenizer: Any = getattr(language_model.tokenizer, "hf_tokenizer", None)
     if not getattr(tokenizer, "chat_template", None):
         return None
 
     def write(messages: Sequence[ChatMessage]) -> str:
-        conversation = [{"role": message.role.value, "content": message.content or ""} for message in messages]
-        return str(tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
+        conversation = [
+            {"role": message.role.value, "content": message.content or ""} for message in messages
+        ]
+        return str(
+            tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        )
 
     return write
 

@@ -28,18 +28,21 @@ def load_engine(
     """
     if model is None and model_name is None:
         raise ConfigError(
-            "there is no model: give model_name='...' (hub id or folder), or model= and tokenizer=, or engine="
+            "there is no model: give model_name='...' (hub id or folder), or model= and "
+            "tokenizer=, or engine="
         )
     if model is None:
         model = _load_model(model_name, device_map, model_kwargs)
     if isinstance(model, torch.nn.Module) and tokenizer is None:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_name or model.name_or_path, **tokenizer_kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer_name or model.name_or_path, **tokenizer_kwargs
+        )
     return NestEngine(model, tokenizer)
 
 
 def _load_model(model_name: str | None, device_map: Any, model_kwargs: dict[str, Any]) -> Any:
     if device_map == "auto" and not is_accelerate_available():
-        # Without accelerate transformers cannot spread a model, but one device can be chosen all the same.
+        # Without accelerate transformers cannot spread a model, but one device can be chosen.
         model = AutoModelForCausalLM.from_pretrained(model_name, **model_kwargs)
         return model.to("cuda" if torch.cuda.is_available() else "cpu")
     return AutoModelForCausalLM.from_pretrained(model_name, device_map=device_map, **model_kwargs)
@@ -63,6 +66,6 @@ class StoppingLanguageModel:
         return self._model.eos_ids | self._stopping_ids
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # copying and pickling ask for these before there is a model
+        if name.startswith("__"):  # copying and pickling look these up before there is a model
             raise AttributeError(name)
         return getattr(self._model, name)

@@ -1,4 +1,4 @@
-"""Nodes become passages, and citations of passages become citations of nodes."""
+"""Nodes to passages, and citations of passages to citations of nodes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import BaseNode, MetadataMode, NodeRelationship, NodeWithScore, TextNode
+from llama_index.core.schema import (
+    BaseNode,
+    MetadataMode,
+    NodeRelationship,
+    NodeWithScore,
+    TextNode,
+)
 
 from nest_engine import Citation, InputError, NestOutput, Passage
 
 Quotable = Passage | NodeWithScore | BaseNode
-"""What may be handed over to be quoted."""
+"""What callers may give to be quoted."""
 
 
 @dataclass(frozen=True)
 class NodeCitation(Citation):
-    """A stretch of the answer that stands word for word in a node.
+    """A span of the answer that stands verbatim in a node.
 
     ``source_start`` and ``source_end`` count in ``node.get_content(MetadataMode.NONE)``.
     """
@@ -35,7 +41,7 @@ class NodeCitation(Citation):
 
     @property
     def document_start(self) -> int | None:
-        """First quoted character in the document; None where the node's place in it is unknown or does not verify."""
+        """First quoted character in the document; None if the node's place in it is uncertain."""
         start: int | None = self.metadata.get("start_index")
         return None if start is None else start + self.source_start
 
@@ -57,17 +63,26 @@ class NodeCitation(Citation):
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict with every field and property."""
-        names = ("node_id", "document_id", "document_start", "document_end", "file_name", "page_label")
+        names = (
+            "node_id",
+            "document_id",
+            "document_start",
+            "document_end",
+            "file_name",
+            "page_label",
+        )
         return super().to_dict() | {name: getattr(self, name) for name in names}
 
 
-def passage_of(node: NodeWithScore | BaseNode, documents: Mapping[str, str] | None = None) -> Passage:
-    """Return a node as a passage: its bare text can be quoted, its title or file name is context.
+def passage_of(
+    node: NodeWithScore | BaseNode, documents: Mapping[str, str] | None = None
+) -> Passage:
+    """Convert a node to a passage. Its bare text can be quoted; title or file name is context.
 
     Args:
         node: the node, with or without a score.
-        documents: texts of documents by id. A node's place in a document that is listed is given only if the document
-            has the node's text there; otherwise, if the place is as long as the text.
+        documents: texts of documents by id. In a listed document, the node's place counts if the
+            document has the node's text there; in others, if the place is as long as the text.
 
     Returns:
         the passage; its id is the node's.
@@ -82,12 +97,18 @@ def passage_of(node: NodeWithScore | BaseNode, documents: Mapping[str, str] | No
         uri=metadata.get("url") or metadata.get("file_path"),
         score=score,
         license=metadata.get("license"),
-        metadata={**metadata, "document_id": node.ref_doc_id, "start_index": _start_in_document(node, documents or {})},
+        metadata={
+            **metadata,
+            "document_id": node.ref_doc_id,
+            "start_index": _start_in_document(node, documents or {}),
+        },
     )
 
 
-def passages_of(items: Iterable[Quotable], documents: Mapping[str, str] | None = None) -> tuple[Passage, ...]:
-    """Return nodes and passages as passages, those without text left out.
+def passages_of(
+    items: Iterable[Quotable], documents: Mapping[str, str] | None = None
+) -> tuple[Passage, ...]:
+    """Convert nodes and passages to passages, without those that have no text.
 
     Raises:
         InputError: if an item is neither.
@@ -97,8 +118,10 @@ def passages_of(items: Iterable[Quotable], documents: Mapping[str, str] | None =
 
 
 def cite_nodes(output: NestOutput) -> NestOutput:
-    """Return an answer whose citations speak of nodes."""
-    return replace(output, citations=tuple(node_citation(citation) for citation in output.citations))
+    """Return an answer with its citations as citations of nodes."""
+    return replace(
+        output, citations=tuple(node_citation(citation) for citation in output.citations)
+    )
 
 
 def node_citation(citation: Citation) -> NodeCitation:
@@ -118,11 +141,12 @@ def _as_passage(item: Quotable, documents: Mapping[str, str] | None) -> Passage:
 
 
 def _start_in_document(node: BaseNode, documents: Mapping[str, str]) -> int | None:
-    """Return where a node's text begins in its document, if that can be relied on.
+    """Return where a node's text begins in its document, if that is certain.
 
-    Node parsers look the text up in the document and store its place; whoever changes the text later, as
-    postprocessors do, leaves the old place behind. A parser behind another one counts in that one's nodes, but names
-    the document all the same: such places are told apart by the document, or the text file it was read from.
+    Node parsers store the place of a text in its document. Postprocessors may change the text later
+    and leave the old place behind. A parser that follows another one counts in that one's nodes,
+    although it names the document: such places are found out by comparing with the document, or
+    with the text file it was read from.
     """
     if not isinstance(node, TextNode) or node.start_char_idx is None or node.end_char_idx is None:
         return None
@@ -136,7 +160,7 @@ def _start_in_document(node: BaseNode, documents: Mapping[str, str]) -> int | No
 
 
 def _file_text(node: BaseNode) -> str | None:
-    """Return the text of the plain file that a node comes from, as LlamaIndex reads it; None if it is out of reach."""
+    """Return the text of a node's text file as LlamaIndex reads it; None if there is none."""
     path = node.metadata.get("file_path")
     if not isinstance(path, str) or not path.endswith((".txt", ".md")):
         return None

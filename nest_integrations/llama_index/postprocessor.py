@@ -16,10 +16,11 @@ _offered: ContextVar[tuple[Passage, ...]] = ContextVar("nest_offered_passages", 
 class NestNodePostprocessor(BaseNodePostprocessor):
     """Let a ``NestLLM`` quote the nodes that pass through, in the prompts that hold them.
 
-    For chat engines and other places where no synthesizer can be given:
-    ``index.as_chat_engine(chat_mode="context", llm=llm, node_postprocessors=[NestNodePostprocessor()])``. Put it last.
-    The nodes are remembered for the thread or task that retrieved them, and used only by prompts that contain their
-    text word for word, so that a later prompt about something else never quotes them.
+    For chat engines and other places that take no synthesizer:
+    ``index.as_chat_engine(chat_mode="context", llm=llm,
+    node_postprocessors=[NestNodePostprocessor()])``. Put it last. The nodes are remembered for the
+    thread or task that retrieved them, and used only for prompts that contain their text verbatim,
+    so a later prompt about something else never quotes them.
     """
 
     @classmethod

@@ -13,14 +13,18 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
     TextBlock,
 )
-from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
+from llama_index.core.base.response.schema import (
+    AsyncStreamingResponse,
+    Response,
+    StreamingResponse,
+)
 from llama_index.core.bridge.pydantic import Field, field_serializer
 from llama_index.core.utils import truncate_text
 from pydantic import InstanceOf
 
 from nest_engine import NestOutput
-from nest_engine.citation_formats import json_ready, split_answer, title_of
-from nest_engine.rendering import to_html_fragment
+from nest_engine.citations.formats import json_ready, split_answer, title_of
+from nest_engine.citations.rendering import to_html_fragment
 from nest_integrations.llama_index.nodes import NodeCitation
 
 
@@ -41,8 +45,9 @@ class NestCompletionResponse(CompletionResponse):
 class NestChatResponse(ChatResponse):
     """A chat message and what it quotes.
 
-    The message holds the answer as one text block and, once it is complete, a ``CitationBlock`` for each citation.
-    Nothing is put into the message's ``additional_kwargs``, which LlamaIndex prints into the next prompt.
+    The message holds the answer as one text block and, once it is complete, a ``CitationBlock`` for
+    each citation. The message's ``additional_kwargs`` stay empty, because LlamaIndex prints them
+    into the next prompt.
 
     Args:
         citations: quotations so far, offsets counting in ``message.content``.
@@ -69,21 +74,24 @@ class NestResponse(Response):
 
     @property
     def numbered_text(self) -> str:
-        """The answer with ``[n]`` behind each quotation, counting the sources in the order of their first use."""
+        """The answer with ``[n]`` after each quotation; sources count in order of first use."""
         if self.output is None:
             return str(self)
         numbers = {source.node_id: number for number, source in enumerate(self._sources, 1)}
         pieces = split_answer(self.output)
-        return "".join(text + (f"[{numbers[cited.passage_id]}]" if cited else "") for text, cited in pieces)
+        return "".join(
+            text + (f"[{numbers[cited.passage_id]}]" if cited else "") for text, cited in pieces
+        )
 
     def get_formatted_sources(self, length: int = 100) -> str:
-        """Return the sources that the answer quotes, numbered as in ``numbered_text``, one on each line.
+        """Return the quoted sources, one on each line, numbered as in ``numbered_text``.
 
         Args:
             length: most characters of each source's first quotation.
         """
         return "\n".join(
-            f"[{number}] {_place(source)}: {truncate_text(' '.join(source.cited_text.split()), length)}"
+            f"[{number}] {_place(source)}: "
+            f"{truncate_text(' '.join(source.cited_text.split()), length)}"
             for number, source in enumerate(self._sources, 1)
         )
 
@@ -91,7 +99,10 @@ class NestResponse(Response):
     def _sources(self) -> list[NodeCitation]:
         """The first citation of each source."""
         first = {citation.node_id: citation for citation in reversed(self.citations)}
-        return [first[node_id] for node_id in dict.fromkeys(citation.node_id for citation in self.citations)]
+        return [
+            first[node_id]
+            for node_id in dict.fromkeys(citation.node_id for citation in self.citations)
+        ]
 
     def _repr_html_(self) -> str:
         return to_html_fragment(self.output) if self.output else f"<p>{escape(str(self))}</p>"
@@ -107,14 +118,18 @@ class NestStreamingResponse(StreamingResponse):
     def get_response(self) -> NestResponse:
         """Return the whole answer."""
         response = _cited(super().get_response(), self)
-        if not response.response and self.output is not None:  # whoever has read the stream leaves nothing of it
+        # A stream that has been read is empty.
+        if not response.response and self.output is not None:
             response.response = self.output.text
         return response
 
 
 @dataclass
 class NestAsyncStreamingResponse(AsyncStreamingResponse):
-    """An answer streamed to a coroutine; ``citations`` and ``output`` are filled when the stream ends."""
+    """An answer streamed to a coroutine.
+
+    ``citations`` and ``output`` are filled when the stream ends.
+    """
 
     citations: list[NodeCitation] = field(default_factory=list)
     output: NestOutput | None = None
@@ -125,7 +140,7 @@ class NestAsyncStreamingResponse(AsyncStreamingResponse):
 
 
 def citation_block(citation: NodeCitation) -> CitationBlock:
-    """Return a citation as a content block; positions are code points, ``answer_*`` in the message's text."""
+    """Return a citation as a content block; ``answer_*`` count code points of the message."""
     positions = {
         "answer_start": citation.answer_start,
         "answer_end": citation.answer_end,
@@ -138,13 +153,21 @@ def citation_block(citation: NodeCitation) -> CitationBlock:
         cited_content=TextBlock(text=citation.cited_text),
         source=citation.node_id,
         title=title_of(citation),
-        additional_location_info={name: value for name, value in positions.items() if value is not None},
+        additional_location_info={
+            name: value for name, value in positions.items() if value is not None
+        },
     )
 
 
-def _cited(response: Response, stream: NestStreamingResponse | NestAsyncStreamingResponse) -> NestResponse:
+def _cited(
+    response: Response, stream: NestStreamingResponse | NestAsyncStreamingResponse
+) -> NestResponse:
     return NestResponse(
-        response.response, response.source_nodes, response.metadata, citations=stream.citations, output=stream.output
+        response.response,
+        response.source_nodes,
+        response.metadata,
+        citations=stream.citations,
+        output=stream.output,
     )
 
 

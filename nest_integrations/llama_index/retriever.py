@@ -16,8 +16,8 @@ class NodeRetriever:
     """Any LlamaIndex retriever or index as the first-stage search of an engine.
 
     Args:
-        source: a retriever, which decides itself how many nodes it finds; or an index, which is asked for as many as
-            the engine wants (``num_passages``).
+        source: a retriever, which decides how many nodes it finds; or an index, which finds as many
+            as the engine asks for (``num_passages``).
 
     Raises:
         ConfigError: if ``source`` is neither.
@@ -39,8 +39,12 @@ class NodeRetriever:
         return [passages_of(retriever.retrieve(query))[:k] for query in queries]
 
 
-def passage_retriever(source: PassageRetriever | BaseRetriever | BaseIndex[Any]) -> PassageRetriever:
-    """Return what an engine can search: bridges LlamaIndex, leaves the engine's own retrievers as they are."""
+def passage_retriever(
+    source: PassageRetriever | BaseRetriever | BaseIndex[Any],
+) -> PassageRetriever:
+    """Return a retriever for an engine: one of its own as it is, one of LlamaIndex wrapped."""
     # Both have a method `retrieve`, so the protocol alone cannot tell them apart.
-    is_native = isinstance(source, PassageRetriever) and not isinstance(source, (BaseRetriever, BaseIndex))
+    is_native = isinstance(source, PassageRetriever) and not isinstance(
+        source, (BaseRetriever, BaseIndex)
+    )
     return source if is_native else NodeRetriever(source)  # type: ignore[return-value,arg-type]

@@ -1,4 +1,4 @@
-"""Blocking work beside an event loop."""
+"""Blocking work next to an event loop."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _END: Any = object()
 
 
 class Worker:
-    """One thread that decodes for coroutines: the loop stays free, and no two of them share the model at a time.
+    """One thread that decodes for coroutines, one at a time, while the event loop stays free.
 
-    Work is a function of a ``cancel`` callable, which turns true when nobody waits for the result any more. Streams
-    take turns step by step, so a stream that is read slowly holds nobody up.
+    Work is a function of a ``cancel`` callable, which returns True once nobody waits for the result
+    any more. Streams take turns step by step, so one that is read slowly does not delay the others.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nest")
 
     async def run(self, work: Callable[[Cancel], T]) -> T:
-        """Return the result of work; its errors are raised here."""
+        """Return the result of work, or raise its error."""
         stop = threading.Event()
         try:
             return await self._call(work, stop.is_set)
@@ -35,7 +35,7 @@ class Worker:
             stop.set()
 
     async def iterate(self, work: Callable[[Cancel], Iterator[T]]) -> AsyncGenerator[T, None]:
-        """Start work that yields, and return what it yields."""
+        """Start work that returns an iterator, and return its items."""
         stop = threading.Event()
         try:
             items = await self._call(work, stop.is_set)
@@ -52,5 +52,6 @@ class Worker:
             stop.set()
 
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
-        in_context = partial(copy_context().run, function, *args)  # spans and tags follow into the thread
+        # Spans and tags follow into the thread.
+        in_context = partial(copy_context().run, function, *args)
         return await asyncio.get_running_loop().run_in_executor(self._thread, in_context)

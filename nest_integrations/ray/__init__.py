@@ -1,4 +1,4 @@
-"""NEST on Ray: the API of `nest serve` in replicas, passage keys and many answers computed by many workers.
+"""NEST on Ray: replicas of the API of `nest serve`, and workers for passage keys and answers.
 
 import nest_demo
 from nest_integrations.ray import serve_app

@@ -1,4 +1,4 @@
-"""Who may ask without a key: this machine."""
+"""Access without a key: for this machine only."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import ipaddress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from nest_engine.server.errors import error_response
-from nest_engine.web.guard import host_name
+from nest_engine.serving.server.errors import error_response
+from nest_engine.serving.web.guard import host_name
 
 
 class ThisMachineOnly:
     """Refuse requests that come from another machine, or are meant for another one.
 
-    A replica cannot know where Ray's proxies listen, so it looks at each request: the proxy passes on the address of
-    its client. A proxy of another kind in front of Ray's shows in the ``Host`` that its clients asked for.
+    Where Ray's proxies listen cannot be known here, so each request is looked at: Ray's proxy
+    passes on the address of its client. Another proxy in front of it shows in the ``Host`` header.
 
     Args:
-        app: what is behind the door.
+        app: the application behind it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -32,7 +32,9 @@ class ThisMachineOnly:
             hosts = Headers(scope=scope).getlist("host")
             if not (_is_loopback(client) and all(_is_loopback(host_name(host)) for host in hosts)):
                 app = error_response(
-                    403, "without a key, only the machine itself may ask; give serve_app an api_key, or ask localhost"
+                    403,
+                    "without a key, only the machine itself may ask; give serve_app an api_key, or "
+                    "ask localhost",
                 )
         await app(scope, receive, send)
 

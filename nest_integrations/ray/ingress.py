@@ -1,7 +1,7 @@
-"""What stands between Ray's proxies and the replicas, so that a client is told of a replica that dies.
+"""The process between Ray's proxies and the replicas.
 
-Ray's proxy breaks off the response of a replica that has died, or answers in words of its own. Here the replicas are
-called through a handle, and the client gets an error in the shape that the API has for them.
+When a replica dies, Ray's proxy breaks off its response or answers in words of its own. Here the
+replicas are called through a handle, and the client gets an error in the API's own shape.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message
 
 from nest_engine import DecodingError, QueueFullError, SchedulerClosedError
-from nest_engine.server.access import OPEN, RequireKey, path_below
-from nest_engine.server.errors import HANDLERS
-from nest_engine.server.events import told
-from nest_engine.web.reading import whole_body
-from nest_engine.web.streaming import ClosingStream, unless_disconnected
+from nest_engine.serving.server.access import OPEN, RequireKey, path_below
+from nest_engine.serving.server.errors import HANDLERS
+from nest_engine.serving.server.events import errors_as_events
+from nest_engine.serving.web.reading import whole_body
+from nest_engine.serving.web.streaming import ClosingStream, unless_disconnected
 from nest_integrations.ray.access import ThisMachineOnly
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-# What ASGI says of a request; servers and Starlette add what concerns their own process only.
+# The fields of ASGI; servers and Starlette add others that concern their own process only.
 _SCOPE = (
     *("type", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path"),
     *("headers", "client", "server"),
@@ -42,37 +42,49 @@ class Ingress:
 
     Args:
         replicas: the deployment of ``Replica``.
-        api_key: what clients have to send, if anything; asked for before anything is read.
-        body_bytes: length of the longest body that is read.
+        api_key: what clients have to send, if anything; checked before anything is read.
+        body_bytes: most bytes of a body.
     """
 
-    def __init__(self, replicas: DeploymentHandle[Any], *, api_key: str | None, body_bytes: int) -> None:
+    def __init__(
+        self, replicas: DeploymentHandle[Any], *, api_key: str | None, body_bytes: int
+    ) -> None:
         self._replicas = replicas.options(stream=True)
-        self._door = Middleware(RequireKey, key=api_key) if api_key else Middleware(ThisMachineOnly)
+        self._access = (
+            Middleware(RequireKey, key=api_key) if api_key else Middleware(ThisMachineOnly)
+        )
         self._body_bytes = body_bytes
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        """Return what answers HTTP: Ray asks for it once."""
+        """Return the application that answers HTTP; Ray calls this once."""
         return Starlette(
             routes=[Route("/{path:path}", self._forward, methods=list(_METHODS))],
-            middleware=[self._door],
+            middleware=[self._access],
             exception_handlers=HANDLERS,
         )
 
     async def _forward(self, request: Request) -> Response:
-        body = b"" if path_below(request.scope) in OPEN else await whole_body(request, self._body_bytes)
+        body = (
+            b""
+            if path_below(request.scope) in OPEN
+            else await whole_body(request, self._body_bytes)
+        )
         scope = {name: request.scope[name] for name in _SCOPE if name in request.scope}
-        response: Any = self._replicas.answer.remote(scope, body)  # a generator, as the handle's options say
+        # A generator, because of the handle's options.
+        response: Any = self._replicas.answer.remote(scope, body)
         try:
             messages = _messages(response)
             start = await unless_disconnected(request, anext(messages))
             media_type = Headers(raw=start["headers"]).get("content-type", "")
             if media_type.startswith("text/event-stream"):
-                pieces = told(_pieces(messages))
-                reply: Response = ClosingStream(pieces, media_type=media_type, on_close=response.cancel)
+                pieces = errors_as_events(_pieces(messages))
+                reply: Response = ClosingStream(
+                    pieces, media_type=media_type, on_close=response.cancel
+                )
             else:
                 reply = Response(b"".join([piece async for piece in _pieces(messages)]))
-        except (ClientDisconnect, asyncio.CancelledError):  # after a failure, cancelling raises it again
+        # Not for other failures: cancelling would raise them again.
+        except (ClientDisconnect, asyncio.CancelledError):
             response.cancel()
             raise
         reply.status_code = start["status"]
@@ -81,22 +93,28 @@ class Ingress:
 
 
 async def _messages(response: AsyncIterator[Message]) -> AsyncIterator[Message]:
-    """Yield what a replica answers.
+    """Yield the messages of a replica.
 
     Raises:
         DecodingError: if the replica has died.
         QueueFullError: if too many requests wait for one.
-        SchedulerClosedError: if there is none, and none will be.
+        SchedulerClosedError: if no replica can be started.
     """
     try:
         async for message in response:
             yield message
     except RayActorError as error:
-        raise DecodingError("the replica that was decoding the answer has died; ask again") from error
+        raise DecodingError(
+            "the replica that was decoding the answer has died; ask again"
+        ) from error
     except BackPressureError as error:
-        raise QueueFullError("every replica is busy and too many requests wait; ask again later") from error
+        raise QueueFullError(
+            "every replica is busy and too many requests wait; ask again later"
+        ) from error
     except DeploymentUnavailableError as error:
-        raise SchedulerClosedError("no replica can be started; the log of Ray Serve says why") from error
+        raise SchedulerClosedError(
+            "no replica can be started; the log of Ray Serve says why"
+        ) from error
 
 
 async def _pieces(messages: AsyncIterator[Message]) -> AsyncIterator[bytes]:

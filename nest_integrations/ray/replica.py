@@ -1,4 +1,4 @@
-"""What answers under Ray Serve: an engine in a process of its own."""
+"""A replica under Ray Serve: an engine in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from starlette.types import ASGIApp, Message, Scope
 
 from nest_engine import Scheduler, SchedulerClosedError
-from nest_engine.server import Limits, create_app
-from nest_engine.server.app import spare_what_is_loaded
+from nest_engine.serving.server import Limits, create_app
+from nest_engine.serving.server.app import freeze_loaded_objects
 from nest_integrations.ray.loading import LoadEngine, loaded
 
 
 class Replica:
-    """One engine, its scheduler, and the application that asks it.
+    """One engine, its scheduler, and the API on top.
 
     Args:
         load_engine: loads the engine.
@@ -37,17 +37,19 @@ class Replica:
         max_running: int,
         max_waiting: int,
     ) -> None:
-        self._scheduler = Scheduler(loaded(load_engine), max_running=max_running, max_waiting=max_waiting)
-        spare_what_is_loaded()
-        self._api: ASGIApp = create_app(self._scheduler, model=model, limits=limits, api_key=api_key)
+        self._scheduler = Scheduler(
+            loaded(load_engine), max_running=max_running, max_waiting=max_waiting
+        )
+        freeze_loaded_objects()
+        self._api: ASGIApp = create_app(
+            self._scheduler, model=model, limits=limits, api_key=api_key
+        )
 
     async def answer(self, scope: Scope, body: bytes) -> AsyncIterator[Message]:
-        """Answer an HTTP request.
-
-        Whoever cancels this counts as a client that has left.
+        """Answer an HTTP request. Cancelling counts as a client that disconnects.
 
         Args:
-            scope: of the request, as ASGI has it.
+            scope: the ASGI scope of the request.
             body: its whole body.
 
         Yields:
@@ -68,7 +70,8 @@ class Replica:
         async def run() -> None:
             await self._api(scope, receive, send)
 
-        scope = {**scope, "asgi": {"version": "3.0", "spec_version": "2.3"}}  # who leaves shows in what is received
+        # With this version, a disconnect shows in what is received.
+        scope = {**scope, "asgi": {"version": "3.0", "spec_version": "2.3"}}
         answering = asyncio.create_task(run())
         answering.add_done_callback(lambda _: messages.put_nowait(None))
         try:
@@ -79,15 +82,17 @@ class Replica:
             await answering
 
     def check_health(self) -> None:
-        """Tell Ray whether requests are answered.
+        """Check that requests are answered, for Ray.
 
         Raises:
             SchedulerClosedError: if they are not; Ray then starts another replica.
         """
         if self._scheduler is None or not self._scheduler.is_open:
-            raise SchedulerClosedError("the scheduler of this replica is closed; start another replica")
+            raise SchedulerClosedError(
+                "the scheduler of this replica is closed; start another replica"
+            )
 
     def __del__(self) -> None:
-        """End decoding: Ray calls this when the replica has no more requests, or no more time for them."""
+        """End decoding: Ray calls this when the replica is idle, or out of time."""
         if self._scheduler is not None:
             self._scheduler.close(drain=False)

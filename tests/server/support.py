@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nest_engine import NestEngine, Scheduler
-from nest_engine.server import create_app
-from nest_engine.server.app import api_server
+from nest_engine.serving.server import create_app
+from nest_engine.serving.server.app import api_server
 from tests.serving import running
 from tests.ui.support import SECONDS, scripted_engine
 
@@ -23,7 +23,9 @@ ASKED = {"model": MODEL, "messages": [{"role": "user", "content": QUESTION}]}
 
 
 @contextmanager
-def served(engine: NestEngine, *, scheduling: dict[str, int] | None = None, **options: Any) -> Iterator[str]:
+def served(
+    engine: NestEngine, *, scheduling: dict[str, int] | None = None, **options: Any
+) -> Iterator[str]:
     """Serve an engine; yield the address without the trailing slash."""
     scheduler = Scheduler(engine, **(scheduling or {}))
     try:
@@ -43,14 +45,24 @@ def faithful_engine() -> NestEngine:
 class Connection:
     """A connection to a server; what it asked is read piece by piece."""
 
-    def __init__(self, address: str, path: str, body: Any = None, *, method: str | None = None, **headers: str) -> None:
+    def __init__(
+        self,
+        address: str,
+        path: str,
+        body: Any = None,
+        *,
+        method: str | None = None,
+        **headers: str,
+    ) -> None:
         parts = urlsplit(address)
         assert parts.hostname
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=SECONDS)
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         typed = {"Content-Type": "application/json"} if body is not None else {}
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self._connection.request(method or ("GET" if body is None else "POST"), path, content, typed | named)
+        self._connection.request(
+            method or ("GET" if body is None else "POST"), path, content, typed | named
+        )
 
     @property
     def socket(self) -> socket.socket:

@@ -1,4 +1,4 @@
-"""The API on a real server: what it answers, what it refuses and how, and that nobody decodes for who has left."""
+"""The API on a real server: what it answers, what it refuses, and nobody decodes in vain."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ from typing import Any
 import pytest
 
 from nest_engine import NestConfig, NestEngine, Passage
-from nest_engine.server import Limits
+from nest_engine.serving.server import Limits
 from nest_engine.testing import ScriptedLanguageModel
-from tests.server.support import ASKED, MODEL, QUESTION, Connection, ask, events, faithful_engine, served, wait_until
+from tests.server.support import (
+    ASKED,
+    MODEL,
+    QUESTION,
+    Connection,
+    ask,
+    events,
+    faithful_engine,
+    served,
+    wait_until,
+)
 from tests.ui.support import HELIUM, NEON, SAID, Gate
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -43,13 +53,21 @@ def test_a_chat_completion_carries_its_citations(address: str) -> None:
     [choice] = reply["choices"]
     message = choice["message"]
     assert (status, reply["object"], reply["model"]) == (200, "chat.completion", MODEL)
-    assert (message["role"], message["content"], choice["finish_reason"]) == ("assistant", SAID, "stop")
-    assert [annotation["nest"] for annotation in message["annotations"]] == [c.to_dict() for c in answer.citations]
+    assert (message["role"], message["content"], choice["finish_reason"]) == (
+        "assistant",
+        SAID,
+        "stop",
+    )
+    assert [annotation["nest"] for annotation in message["annotations"]] == [
+        c.to_dict() for c in answer.citations
+    ]
     for annotation in message["annotations"]:
         cited, nest = annotation["url_citation"], annotation["nest"]
         source = {HELIUM.id: HELIUM, NEON.id: NEON}[nest["passage_id"]]
         quoted = message["content"][cited["start_index"] : cited["end_index"]]
-        assert quoted == source.text[nest["source_start"] : nest["source_end"]] == nest["cited_text"]
+        assert (
+            quoted == source.text[nest["source_start"] : nest["source_end"]] == nest["cited_text"]
+        )
         assert (cited["url"], cited["title"]) == (source.uri, source.title)
     assert len(message["annotations"]) == 2
     assert reply["usage"] == answer.usage
@@ -62,9 +80,16 @@ def test_a_response_carries_its_citations(address: str) -> None:
     answer = expected()
     [message] = reply["output"]
     [part] = message["content"]
-    assert (status, reply["object"], reply["status"], message["status"]) == (200, "response", "completed", "completed")
+    assert (status, reply["object"], reply["status"], message["status"]) == (
+        200,
+        "response",
+        "completed",
+        "completed",
+    )
     assert (part["type"], part["text"]) == ("output_text", SAID)
-    assert [annotation["nest"] for annotation in part["annotations"]] == [c.to_dict() for c in answer.citations]
+    assert [annotation["nest"] for annotation in part["annotations"]] == [
+        c.to_dict() for c in answer.citations
+    ]
     assert [part["text"][a["start_index"] : a["end_index"]] for a in part["annotations"]] == [
         citation.cited_text for citation in answer.citations
     ]
@@ -72,7 +97,9 @@ def test_a_response_carries_its_citations(address: str) -> None:
 
 
 def test_a_streamed_chat_is_the_whole_one_in_pieces(address: str) -> None:
-    connection = Connection(address, CHAT, ASKED | {"stream": True, "stream_options": {"include_usage": True}})
+    connection = Connection(
+        address, CHAT, ASKED | {"stream": True, "stream_options": {"include_usage": True}}
+    )
     chunks = list(events(connection.response()))
     connection.close()
     _, whole = ask(address, CHAT, ASKED)
@@ -88,7 +115,9 @@ def test_a_streamed_chat_is_the_whole_one_in_pieces(address: str) -> None:
     assert last["choices"][0]["finish_reason"] == "stop"
     assert (usage["choices"], usage["usage"]) == ([], whole["usage"])
     assert all(chunk["usage"] is None for chunk in chunks[:-1])
-    assert {(chunk["id"], chunk["object"]) for chunk in chunks} == {(chunks[0]["id"], "chat.completion.chunk")}
+    assert {(chunk["id"], chunk["object"]) for chunk in chunks} == {
+        (chunks[0]["id"], "chat.completion.chunk")
+    }
 
 
 def test_a_streamed_response_is_the_whole_one_in_pieces(address: str) -> None:
@@ -111,7 +140,11 @@ def test_a_streamed_response_is_the_whole_one_in_pieces(address: str) -> None:
     ]
     [message] = told[-1]["response"]["output"]
     [part] = message["content"]
-    assert "".join(e["delta"] for e in told if e["type"] == "response.output_text.delta") == part["text"] == SAID
+    assert (
+        "".join(e["delta"] for e in told if e["type"] == "response.output_text.delta")
+        == part["text"]
+        == SAID
+    )
     cited = [e for e in told if e["type"] == "response.output_text.annotation.added"]
     assert [e["annotation"] for e in cited] == part["annotations"]
     assert [e["annotation_index"] for e in cited] == [0, 1]
@@ -119,16 +152,27 @@ def test_a_streamed_response_is_the_whole_one_in_pieces(address: str) -> None:
 
 
 @BOTH
-def test_settings_and_passages_come_with_the_request(address: str, path: str, asked: dict[str, Any]) -> None:
-    given = {"text": SAID, "title": "Given", "uri": "https://example.org/given", "metadata": {"page": 3}}
+def test_settings_and_passages_come_with_the_request(
+    address: str, path: str, asked: dict[str, Any]
+) -> None:
+    given = {
+        "text": SAID,
+        "title": "Given",
+        "uri": "https://example.org/given",
+        "metadata": {"page": 3},
+    }
     nest = {"passages": [given], "min_citation_tokens": 5, "max_draft_tokens": 7}
     limit = "max_tokens" if path == CHAT else "max_output_tokens"
     _, reply = ask(address, path, asked | {"nest": nest, limit: 60, "stop": ["in the light"]})
-    alone = expected(**nest | {"passages": [Passage(**given)]}, max_new_tokens=60, stop=["in the light"])
+    alone = expected(
+        **nest | {"passages": [Passage(**given)]}, max_new_tokens=60, stop=["in the light"]
+    )
     part = reply["choices"][0]["message"] if path == CHAT else reply["output"][0]["content"][0]
     remarks = reply["choices"][0]["nest"] if path == CHAT else reply["nest"]
     assert (part["content"] if path == CHAT else part["text"]) == alone.text
-    assert [annotation["nest"] for annotation in part["annotations"]] == [c.to_dict() for c in alone.citations]
+    assert [annotation["nest"] for annotation in part["annotations"]] == [
+        c.to_dict() for c in alone.citations
+    ]
     assert {annotation["nest"]["title"] for annotation in part["annotations"]} == {"Given"}
     assert remarks["stats"]["lm_forwards"] == alone.stats.lm_forwards
     _, reply = ask(address, path, asked | {"nest": {"method": "lm"}})
@@ -146,9 +190,14 @@ def test_an_answer_that_was_cut_says_so(address: str) -> None:
 
 
 def test_several_choices_have_seeds_of_their_own() -> None:
-    engine = NestEngine(ScriptedLanguageModel("abc" * 10, confidence=0.1), config=NestConfig(max_new_tokens=20))
+    engine = NestEngine(
+        ScriptedLanguageModel("abc" * 10, confidence=0.1), config=NestConfig(max_new_tokens=20)
+    )
     asked = ASKED | {"n": 3, "temperature": 1.0, "seed": 5, "nest": {"method": "lm"}}
-    alone = [engine.ask(QUESTION, method="lm", temperature=1.0, seed=5 + number).text for number in range(3)]
+    alone = [
+        engine.ask(QUESTION, method="lm", temperature=1.0, seed=5 + number).text
+        for number in range(3)
+    ]
     with served(engine) as address:
         _, reply = ask(address, CHAT, asked)
         assert [choice["message"]["content"] for choice in reply["choices"]] == alone
@@ -172,7 +221,10 @@ def test_the_whole_conversation_reaches_the_model() -> None:
 
     talk = [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "What is "}, {"type": "text", "text": "neon?"}]},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "What is "}, {"type": "text", "text": "neon?"}],
+        },
         {"role": "assistant", "content": "A gas."},
         {"role": "user", "content": "And helium?"},
     ]
@@ -184,9 +236,17 @@ def test_the_whole_conversation_reaches_the_model() -> None:
         for item in items:
             if isinstance(item["content"], list):
                 item["content"] = [part | {"type": "input_text"} for part in item["content"]]
-        assert ask(address, RESPONSES, {"model": MODEL, "instructions": "Be brief.", "input": items})[0] == 200
+        assert (
+            ask(address, RESPONSES, {"model": MODEL, "instructions": "Be brief.", "input": items})[
+                0
+            ]
+            == 200
+        )
     assert in_chat == max(heard, key=len)
-    assert in_chat == "Be brief.\n\nQuestion: What is neon?\nAnswer: A gas.\n\nQuestion: And helium?\nAnswer:"
+    assert (
+        in_chat
+        == "Be brief.\n\nQuestion: What is neon?\nAnswer: A gas.\n\nQuestion: And helium?\nAnswer:"
+    )
 
 
 def test_it_says_what_there_is(address: str) -> None:
@@ -196,7 +256,10 @@ def test_it_says_what_there_is(address: str) -> None:
     assert ask(address, f"/v1/models/{MODEL}")[1] == models["data"][0]
     before = metric(address, "nest_completion_tokens_total")
     _, reply = ask(address, CHAT, ASKED)
-    assert metric(address, "nest_completion_tokens_total") == before + reply["usage"]["completion_tokens"]
+    assert (
+        metric(address, "nest_completion_tokens_total")
+        == before + reply["usage"]["completion_tokens"]
+    )
     assert (metric(address, "nest_running"), metric(address, "nest_waiting")) == (0, 0)
 
 
@@ -215,25 +278,60 @@ def test_it_says_what_there_is(address: str) -> None:
         (CHAT, ASKED | {"messages": []}, 400, "messages: List should have at least 1 item"),
         (CHAT, ASKED | {"messages": "Hello"}, 400, "messages: Input should be a valid array"),
         (CHAT, ASKED | {"messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0.role: "),
-        (CHAT, ASKED | {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages.0.content"),
-        (CHAT, ASKED | {"model": "gpt-4o"}, 404, "the model 'gpt-4o' does not exist here; this server has 'scripted'"),
+        (
+            CHAT,
+            ASKED | {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            400,
+            "messages.0.content",
+        ),
+        (
+            CHAT,
+            ASKED | {"model": "gpt-4o"},
+            404,
+            "the model 'gpt-4o' does not exist here; this server has 'scripted'",
+        ),
         (CHAT, ASKED | {"temperature": "hot"}, 400, "temperature: Input should be a valid number"),
         (CHAT, ASKED | {"temperature": float("nan")}, 400, ""),
         (CHAT, ASKED | {"top_p": 0}, 400, "top_p: Input should be greater than 0"),
-        (CHAT, ASKED | {"n": 10**9}, 400, "n asks for 1,000,000,000 answers; this server takes at most 8"),
+        (
+            CHAT,
+            ASKED | {"n": 10**9},
+            400,
+            "n asks for 1,000,000,000 answers; this server takes at most 8",
+        ),
         (CHAT, ASKED | {"n": 10**30}, 400, "n asks for "),
         (CHAT, ASKED | {"n": 0}, 400, "n: Input should be greater than or equal to 1"),
-        (CHAT, ASKED | {"max_tokens": 10**9}, 400, "asks for 1,000,000,000 tokens; this server takes at most 4,096"),
+        (
+            CHAT,
+            ASKED | {"max_tokens": 10**9},
+            400,
+            "asks for 1,000,000,000 tokens; this server takes at most 4,096",
+        ),
         (CHAT, ASKED | {"max_tokens": 5, "max_completion_tokens": 6}, 400, "contradict each other"),
-        (CHAT, ASKED | {"stream_options": {"include_usage": True}}, 400, "stream_options is only for streams"),
+        (
+            CHAT,
+            ASKED | {"stream_options": {"include_usage": True}},
+            400,
+            "stream_options is only for streams",
+        ),
         (CHAT, ASKED | {"seed": 2**70}, 400, "seed: "),
         (CHAT, ASKED | {"stop": [""]}, 400, "expected non-empty strings"),
-        (CHAT, ASKED | {"tools": [{"type": "function"}]}, 400, "tools: List should have at most 0 items"),
+        (
+            CHAT,
+            ASKED | {"tools": [{"type": "function"}]},
+            400,
+            "tools: List should have at most 0 items",
+        ),
         (CHAT, ASKED | {"frequency_penalty": 0.5}, 400, "frequency_penalty: Input should be 0"),
         (CHAT, ASKED | {"best_of": 2}, 400, "best_of is not supported here; leave it out"),
         (CHAT, ASKED | {"nest": {"alfa": 1}}, 400, "nest.alfa is not supported here"),
         (CHAT, ASKED | {"nest": {"tuned": {}}}, 400, "nest.tuned is not supported here"),
-        (CHAT, ASKED | {"nest": {"gamma": 2}}, 400, "gamma=2.0 is not valid: expected a number from 0 to 1"),
+        (
+            CHAT,
+            ASKED | {"nest": {"gamma": 2}},
+            400,
+            "gamma=2.0 is not valid: expected a number from 0 to 1",
+        ),
         (CHAT, ASKED | {"nest": {"method": "magic"}}, 400, "nest.method: Input should be 'lm'"),
         (CHAT, ASKED | {"nest": {"passages": ["x"]}}, 400, "nest.passages.0: "),
         (
@@ -242,14 +340,31 @@ def test_it_says_what_there_is(address: str) -> None:
             400,
             "has 65 passages; this server takes at most 64",
         ),
-        (CHAT, ASKED | {"nest": {"num_passages": 10**9}}, 400, "num_passages asks for 1,000,000,000 passages"),
-        (RESPONSES, ASKED_RESPONSES | {"previous_response_id": "resp_1"}, 400, "previous_response_id: "),
+        (
+            CHAT,
+            ASKED | {"nest": {"num_passages": 10**9}},
+            400,
+            "num_passages asks for 1,000,000,000 passages",
+        ),
+        (
+            RESPONSES,
+            ASKED_RESPONSES | {"previous_response_id": "resp_1"},
+            400,
+            "previous_response_id: ",
+        ),
         (RESPONSES, ASKED_RESPONSES | {"store": True}, 400, "store: Input should be False"),
         (RESPONSES, ASKED_RESPONSES | {"n": 2}, 400, "n is not supported here"),
-        (RESPONSES, {"model": MODEL, "input": [{"role": "user", "content": "x", "type": "call"}]}, 400, "input"),
+        (
+            RESPONSES,
+            {"model": MODEL, "input": [{"role": "user", "content": "x", "type": "call"}]},
+            400,
+            "input",
+        ),
     ],
 )
-def test_what_cannot_be_answered_is_named(address: str, path: str, body: Any, status: int, message: str) -> None:
+def test_what_cannot_be_answered_is_named(
+    address: str, path: str, body: Any, status: int, message: str
+) -> None:
     found, reply = ask(address, path, body)
     assert found == status
     assert message in reply["error"]["message"]
@@ -258,11 +373,17 @@ def test_what_cannot_be_answered_is_named(address: str, path: str, body: Any, st
 
 def test_other_types_paths_and_methods_are_refused(address: str) -> None:
     status, reply = ask(address, CHAT, b"{}", Content_Type="text/plain")
-    assert (status, reply["error"]["message"]) == (415, "the request is of type 'text/plain'; send application/json")
+    assert (status, reply["error"]["message"]) == (
+        415,
+        "the request is of type 'text/plain'; send application/json",
+    )
     status, reply = ask(address, "/v1/completions", ASKED)
     assert (status, reply["error"]["message"][:15]) == (404, "/v1/completions")
     status, reply = ask(address, CHAT)
-    assert (status, reply["error"]["message"][:41]) == (405, "/v1/chat/completions does not take GET; /")
+    assert (status, reply["error"]["message"][:41]) == (
+        405,
+        "/v1/chat/completions does not take GET; /",
+    )
 
 
 def test_limits_hold() -> None:
@@ -304,7 +425,9 @@ def test_a_passage_store_that_fails_fails_one_request(caplog: pytest.LogCaptureF
     engine = faithful_engine()
     engine.retriever = Failing()
     with served(engine) as address:
-        status, reply = ask(address, CHAT, ASKED | {"messages": [{"role": "user", "content": "What is neon?"}]})
+        status, reply = ask(
+            address, CHAT, ASKED | {"messages": [{"role": "user", "content": "What is neon?"}]}
+        )
         assert (status, reply["error"]["code"]) == (502, "passage_search_failed")
         assert reply["error"]["message"] == "the passage search failed; the server's log says more"
         assert "Failing failed: the store is down" in caplog.text
@@ -340,13 +463,23 @@ def test_a_key_is_asked_for_everywhere_but_at_the_health_check() -> None:
             ("/openapi.json", None),
             ("/x", None),
         ):
-            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "sesame"}, {"Authorization": "ü"}):
+            for headers in (
+                {},
+                {"Authorization": "Bearer wrong"},
+                {"Authorization": "sesame"},
+                {"Authorization": "ü"},
+            ):
                 status, reply = ask(address, path, body, **headers)
                 assert (status, reply["error"]["code"]) == (401, "invalid_api_key")
         assert ask(address, CHAT, ASKED, Authorization="Bearer sesame")[0] == 200
-        assert ask(address, CHAT, ASKED, Authorization="bearer  sesame", Host="nest.example")[0] == 200
+        assert (
+            ask(address, CHAT, ASKED, Authorization="bearer  sesame", Host="nest.example")[0] == 200
+        )
     with served(faithful_engine(), api_key="voilà ") as address:
-        assert ask(address, CHAT, ASKED, Authorization="Bearer voilà".encode().decode("latin-1"))[0] == 200
+        assert (
+            ask(address, CHAT, ASKED, Authorization="Bearer voilà".encode().decode("latin-1"))[0]
+            == 200
+        )
 
 
 def test_without_a_key_other_sites_may_not_ask(address: str) -> None:
@@ -403,10 +536,20 @@ def test_a_full_queue_says_when_to_ask_again(gate: Gate) -> None:
 def test_many_at_once_get_the_answers_they_would_get_alone() -> None:
     """Each with its own passage: no citation crosses from one request to another."""
     said = "It was seen in 1868, in the light of the Sun. " * 3
-    engine = NestEngine(ScriptedLanguageModel(said, confidence=0.97), config=NestConfig(max_new_tokens=60))
-    passages = [{"text": f"{number} " + said[number : number + 60], "id": f"p{number}"} for number in range(12)]
+    engine = NestEngine(
+        ScriptedLanguageModel(said, confidence=0.97), config=NestConfig(max_new_tokens=60)
+    )
+    passages = [
+        {"text": f"{number} " + said[number : number + 60], "id": f"p{number}"}
+        for number in range(12)
+    ]
     bodies = [
-        ASKED | {"temperature": 1.0, "seed": number, "nest": {"passages": [passages[number]], "method": method}}
+        ASKED
+        | {
+            "temperature": 1.0,
+            "seed": number,
+            "nest": {"passages": [passages[number]], "method": method},
+        }
         for number, method in enumerate(["nest", "lossless", "ra-nest", "knn-lm"] * 3)
     ]
     with served(engine, scheduling={"max_running": 5}) as address:
@@ -415,10 +558,15 @@ def test_many_at_once_get_the_answers_they_would_get_alone() -> None:
         for body in bodies:
             connections.append(Connection(address, CHAT, body))
             time.sleep(0.01)
-        together = [json.loads(connection.response().read())["choices"][0]["message"] for connection in connections]
+        together = [
+            json.loads(connection.response().read())["choices"][0]["message"]
+            for connection in connections
+        ]
         for connection in connections:
             connection.close()
     assert together == alone
     for number, message in enumerate(together):
-        assert {annotation["nest"]["passage_id"] for annotation in message["annotations"]} <= {f"p{number}"}
+        assert {annotation["nest"]["passage_id"] for annotation in message["annotations"]} <= {
+            f"p{number}"
+        }
     assert sum(len(message["annotations"]) for message in together) >= 3

@@ -1,4 +1,4 @@
-"""What people have already: each client gets the whole text, and the citations as far as it keeps any."""
+"""What people have already: each client gets the whole text, and the citations that it keeps."""
 
 from __future__ import annotations
 
@@ -50,8 +50,12 @@ def test_openai_chat(client: openai.OpenAI, cited: tuple[Citation, ...]) -> None
     assert reply.usage.total_tokens > 0
 
 
-def test_openai_chat_stream_read_chunk_by_chunk(client: openai.OpenAI, cited: tuple[Citation, ...]) -> None:
-    chunks = list(client.chat.completions.create(**ASKED, stream=True, stream_options={"include_usage": True}))
+def test_openai_chat_stream_read_chunk_by_chunk(
+    client: openai.OpenAI, cited: tuple[Citation, ...]
+) -> None:
+    chunks = list(
+        client.chat.completions.create(**ASKED, stream=True, stream_options={"include_usage": True})
+    )
     deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
     assert "".join(delta.content or "" for delta in deltas) == SAID
     annotations = [a for delta in deltas for a in getattr(delta, "annotations", None) or ()]
@@ -60,7 +64,9 @@ def test_openai_chat_stream_read_chunk_by_chunk(client: openai.OpenAI, cited: tu
     assert chunks[-2].choices[0].finish_reason == "stop"
 
 
-def test_openai_chat_stream_put_together(client: openai.OpenAI, cited: tuple[Citation, ...]) -> None:
+def test_openai_chat_stream_put_together(
+    client: openai.OpenAI, cited: tuple[Citation, ...]
+) -> None:
     with client.chat.completions.stream(**ASKED) as stream:
         text = "".join(event.delta for event in stream if event.type == "content.delta")
         message = stream.get_final_completion().choices[0].message
@@ -71,17 +77,27 @@ def test_openai_chat_stream_put_together(client: openai.OpenAI, cited: tuple[Cit
 def test_openai_responses(client: openai.OpenAI, cited: tuple[Citation, ...]) -> None:
     reply = client.responses.create(model=MODEL, input=QUESTION)
     assert (reply.output_text, reply.status) == (SAID, "completed")
-    assert records(reply.output[0].content[0].annotations) == [citation.to_dict() for citation in cited]
+    assert records(reply.output[0].content[0].annotations) == [
+        citation.to_dict() for citation in cited
+    ]
 
 
 def test_openai_responses_stream(client: openai.OpenAI, cited: tuple[Citation, ...]) -> None:
     with client.responses.stream(model=MODEL, input=QUESTION) as stream:
         told = list(stream)
         reply = stream.get_final_response()
-    assert "".join(event.delta for event in told if event.type == "response.output_text.delta") == SAID
+    assert (
+        "".join(event.delta for event in told if event.type == "response.output_text.delta") == SAID
+    )
     assert reply.output_text == SAID
-    added = [event.annotation for event in told if event.type == "response.output_text.annotation.added"]
-    assert records(added) == records(reply.output[0].content[0].annotations) == [c.to_dict() for c in cited]
+    added = [
+        event.annotation for event in told if event.type == "response.output_text.annotation.added"
+    ]
+    assert (
+        records(added)
+        == records(reply.output[0].content[0].annotations)
+        == [c.to_dict() for c in cited]
+    )
 
 
 def test_openai_sends_an_answer_back_with_the_next_question(client: openai.OpenAI) -> None:
@@ -93,8 +109,15 @@ def test_openai_sends_an_answer_back_with_the_next_question(client: openai.OpenA
     ]
     assert client.responses.create(model=MODEL, input=talk).output_text == SAID
     message = client.chat.completions.create(**ASKED).choices[0].message
-    talk = [*ASKED["messages"], message.model_dump(exclude_none=True), {"role": "user", "content": "And?"}]
-    assert client.chat.completions.create(model=MODEL, messages=talk).choices[0].message.content == SAID
+    talk = [
+        *ASKED["messages"],
+        message.model_dump(exclude_none=True),
+        {"role": "user", "content": "And?"},
+    ]
+    assert (
+        client.chat.completions.create(model=MODEL, messages=talk).choices[0].message.content
+        == SAID
+    )
 
 
 def test_openai_raises_what_the_server_says(client: openai.OpenAI) -> None:
@@ -110,12 +133,16 @@ def test_openai_raises_what_the_server_says(client: openai.OpenAI) -> None:
 
 
 def test_langchain_through_chat_completions_has_the_text(address: str) -> None:
-    chat = ChatOpenAI(model=MODEL, base_url=f"{address}/v1", api_key=KEY, max_retries=0, timeout=SECONDS)
+    chat = ChatOpenAI(
+        model=MODEL, base_url=f"{address}/v1", api_key=KEY, max_retries=0, timeout=SECONDS
+    )
     assert chat.invoke(QUESTION).text == SAID
     assert "".join(chunk.text for chunk in chat.stream(QUESTION)) == SAID
 
 
-def test_langchain_through_responses_has_the_citations(address: str, cited: tuple[Citation, ...]) -> None:
+def test_langchain_through_responses_has_the_citations(
+    address: str, cited: tuple[Citation, ...]
+) -> None:
     chat = ChatOpenAI(
         model=MODEL,
         base_url=f"{address}/v1",
@@ -143,25 +170,42 @@ def test_langchain_through_responses_has_the_citations(address: str, cited: tupl
 # LlamaIndex
 
 
-def test_llama_index_through_chat_completions_has_them_in_raw(address: str, cited: tuple[Citation, ...]) -> None:
+def test_llama_index_through_chat_completions_has_them_in_raw(
+    address: str, cited: tuple[Citation, ...]
+) -> None:
     llm = OpenAILike(
-        model=MODEL, api_base=f"{address}/v1", api_key=KEY, is_chat_model=True, max_retries=0, timeout=SECONDS
+        model=MODEL,
+        api_base=f"{address}/v1",
+        api_key=KEY,
+        is_chat_model=True,
+        max_retries=0,
+        timeout=SECONDS,
     )
     reply = llm.chat([ChatMessage(role="user", content=QUESTION)])
     assert reply.message.content == SAID
-    assert records(reply.raw.choices[0].message.annotations) == [citation.to_dict() for citation in cited]
+    assert records(reply.raw.choices[0].message.annotations) == [
+        citation.to_dict() for citation in cited
+    ]
     *_, last = llm.stream_chat([ChatMessage(role="user", content=QUESTION)])
     assert last.message.content == SAID
 
 
-def test_llama_index_through_responses_has_the_citations(address: str, cited: tuple[Citation, ...]) -> None:
-    llm = OpenAILikeResponses(model=MODEL, api_base=f"{address}/v1", api_key=KEY, max_retries=0, timeout=SECONDS)
+def test_llama_index_through_responses_has_the_citations(
+    address: str, cited: tuple[Citation, ...]
+) -> None:
+    llm = OpenAILikeResponses(
+        model=MODEL, api_base=f"{address}/v1", api_key=KEY, max_retries=0, timeout=SECONDS
+    )
     reply = llm.chat([ChatMessage(role="user", content=QUESTION)])
     assert reply.message.content == SAID
-    assert records(reply.additional_kwargs["annotations"]) == [citation.to_dict() for citation in cited]
+    assert records(reply.additional_kwargs["annotations"]) == [
+        citation.to_dict() for citation in cited
+    ]
     *_, last = llm.stream_chat([ChatMessage(role="user", content=QUESTION)])
     assert last.message.content == SAID
-    assert records(last.additional_kwargs["annotations"]) == [citation.to_dict() for citation in cited]
+    assert records(last.additional_kwargs["annotations"]) == [
+        citation.to_dict() for citation in cited
+    ]
 
 
 # curl
@@ -170,10 +214,14 @@ def test_llama_index_through_responses_has_the_citations(address: str, cited: tu
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
 def test_curl(address: str) -> None:
     command = ["curl", "--silent", "--fail-with-body", f"{address}/v1/chat/completions", "--json"]
-    whole = subprocess.run([*command, json.dumps(ASKED)], capture_output=True, text=True, timeout=SECONDS, check=True)
+    whole = subprocess.run(
+        [*command, json.dumps(ASKED)], capture_output=True, text=True, timeout=SECONDS, check=True
+    )
     assert json.loads(whole.stdout)["choices"][0]["message"]["content"] == SAID
     asked = json.dumps(ASKED | {"stream": True})
-    lines = subprocess.run([*command, asked], capture_output=True, text=True, timeout=SECONDS, check=True).stdout
+    lines = subprocess.run(
+        [*command, asked], capture_output=True, text=True, timeout=SECONDS, check=True
+    ).stdout
     assert lines.endswith("data: [DONE]\n\n")
     pieces = [json.loads(line[6:]) for line in lines.splitlines() if line.startswith("data: {")]
     assert "".join(piece["choices"][0]["delta"].get("content", "") for piece in pieces) == SAID

@@ -1,4 +1,4 @@
-"""The command `nest serve`: the demo model answers clients, and failures are told before anything slow begins."""
+"""The command `nest serve`: it answers clients, and tells failures before anything slow begins."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import nest_engine.server
+import nest_engine.serving.server
 from nest_engine.cli import app, loading
-from nest_engine.web.listening import listen
+from nest_engine.serving.web.listening import listen
 from tests.server.support import ask
 from tests.ui.support import scripted_engine
 
@@ -34,13 +34,15 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Applications that the command would have served, of a scripted model."""
     served: list[Any] = []
     monkeypatch.setattr(loading, "load_engine", lambda model, **_: scripted_engine())
-    monkeypatch.setattr(nest_engine.server, "serve", lambda app, _: served.append(app))
+    monkeypatch.setattr(nest_engine.serving.server, "serve", lambda app, _: served.append(app))
     return served
 
 
 def test_others_may_only_ask_with_a_key(monkeypatch: pytest.MonkeyPatch, served: list[Any]) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first"))
+        patched.setattr(
+            loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first")
+        )
         result = nest_serve("--host", "0.0.0.0", "--port", 0)
     assert (result.exit_code, served) == (1, [])
     assert "whoever reaches 0.0.0.0 could ask; give an --api-key (or NEST_API_KEY)" in result.stderr
@@ -61,31 +63,43 @@ def test_others_may_only_ask_with_a_key(monkeypatch: pytest.MonkeyPatch, served:
 def test_what_is_wrong_is_told_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
-    monkeypatch.setattr(loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first"))
+    monkeypatch.setattr(
+        loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first")
+    )
     result = nest_serve("--port", 0, *arguments)
     assert result.exit_code == 1
     assert message in result.stderr
 
 
 def test_a_taken_port_is_named_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first"))
+    monkeypatch.setattr(
+        loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first")
+    )
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         assert f"port {port} of 127.0.0.1 is taken" in nest_serve("--port", port).stderr
 
 
-def test_it_serves_the_users_documents_under_the_models_name(tmp_path: Path, served: list[Any]) -> None:
+def test_it_serves_the_users_documents_under_the_models_name(
+    tmp_path: Path, served: list[Any]
+) -> None:
     (tmp_path / "helium.md").write_text("Helium is a gas.", encoding="utf-8")
     result = nest_serve("--docs", tmp_path, "--model", "some/model", "--port", 0)
     assert result.exit_code == 0, result.stderr
-    assert re.search(r"^ready: http://127\.0\.0\.1:\d+/v1 \(model 'model', 1 passages; ", result.stderr, re.MULTILINE)
+    assert re.search(
+        r"^ready: http://127\.0\.0\.1:\d+/v1 \(model 'model', 1 passages; ",
+        result.stderr,
+        re.MULTILINE,
+    )
     assert "(model 'mine', " in nest_serve("--docs", tmp_path, "--name", "mine", "--port", 0).stderr
 
 
 @pytest.mark.parametrize("missing", ["pydantic", "prometheus_client", "uvicorn"])
 def test_without_its_libraries_it_names_the_install_command(missing: str) -> None:
-    code = f"import sys; sys.modules['{missing}'] = None; import nest_engine.server"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    code = f"import sys; sys.modules['{missing}'] = None; import nest_engine.serving.server"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
     package = missing.replace("_", "-")
     assert f"{package} is not installed; run: pip install 'nest-engine[serve]'" in result.stderr
 
@@ -93,21 +107,30 @@ def test_without_its_libraries_it_names_the_install_command(missing: str) -> Non
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a POSIX signal")
 def test_the_demo_answers_with_exact_citations_and_ends_by_ctrl_c() -> None:
     command = [*NEST, "serve", "--port", "0", "--set", "method=ra-nest"]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"})
+    running = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"}
+    )
     assert running.stderr is not None
     deadline = threading.Timer(300, running.kill)
     deadline.start()
     try:
         line = next(line for line in running.stderr if line.startswith("ready: "))
         address = line.split()[1].removesuffix("/v1")
-        asked = {"model": "nest-demo", "messages": [{"role": "user", "content": "What is helium?"}], "max_tokens": 32}
+        asked = {
+            "model": "nest-demo",
+            "messages": [{"role": "user", "content": "What is helium?"}],
+            "max_tokens": 32,
+        }
         status, reply = ask(address, "/v1/chat/completions", asked)
         assert status == 200
         message = reply["choices"][0]["message"]
         assert reply["choices"][0]["nest"]["method"] == "ra-nest"
         for annotation in message["annotations"]:
             span = annotation["url_citation"]
-            assert message["content"][span["start_index"] : span["end_index"]] == annotation["nest"]["cited_text"]
+            assert (
+                message["content"][span["start_index"] : span["end_index"]]
+                == annotation["nest"]["cited_text"]
+            )
         running.send_signal(signal.SIGINT)
         rest = running.stderr.read()
         assert (running.wait(), rest) == (0, "")

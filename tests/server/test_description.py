@@ -22,8 +22,19 @@ from tests.server.support import ASKED, ask
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
-FEW = settings(derandomize=True, database=None, deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+FEW = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=15,
+    suppress_health_check=list(HealthCheck),
+)
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
 
 
 def description(address: str) -> dict[str, Any]:
@@ -44,7 +55,9 @@ POSTS = ["/v1/chat/completions", "/v1/responses"]
     ],
     ids=str,
 )
-def test_the_server_does_as_it_describes(address: str, operation: tuple[str, str], mode: GenerationMode) -> None:
+def test_the_server_does_as_it_describes(
+    address: str, operation: tuple[str, str], mode: GenerationMode
+) -> None:
     schema = schemathesis.openapi.from_dict(description(address))
     method, path = operation
 
@@ -58,7 +71,9 @@ def test_the_server_does_as_it_describes(address: str, operation: tuple[str, str
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
@@ -67,7 +82,9 @@ VALUES = st.recursive(
 def test_no_value_of_any_field_makes_it_fail(address: str, name: str) -> None:
     schemas = description(address)["components"]["schemas"]
     fields = st.sampled_from(sorted(schemas[name]["properties"])).map(lambda field: (field,))
-    in_nest = st.sampled_from(sorted(schemas["NestOptions"]["properties"])).map(lambda field: ("nest", field))
+    in_nest = st.sampled_from(sorted(schemas["NestOptions"]["properties"])).map(
+        lambda field: ("nest", field)
+    )
     path = "/v1/chat/completions" if name == "ChatRequest" else "/v1/responses"
     asked = ASKED if name == "ChatRequest" else {"model": ASKED["model"], "input": "x"}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nest_engine.ui.answering import RunningAnswer
+from nest_engine.serving.ui.answering import RunningAnswer
 from tests.ui.support import Gate
 
 

@@ -1,6 +1,7 @@
 """Take the pictures in the documentation again, with the shipped model: ``make screenshot``.
 
-``ui.png`` shows `nest ui`, ``notebook.png`` an answer in a notebook, as the first cookbook has saved it.
+``ui.png`` shows `nest ui`, ``notebook.png`` an answer in a notebook, as the first cookbook has
+saved it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from pygments.lexers import PythonLexer
 
 import nest_demo
 from nest_engine.retrieval import BM25Retriever
-from nest_engine.ui import About, create_app
-from tests.ui.serving import NO_BROWSER, launch, served
+from nest_engine.serving.ui import About, create_app
+from tests.ui.browser import NO_BROWSER, launch
+from tests.ui.serving import served
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs" / "images"
@@ -32,7 +34,10 @@ NOTEBOOK, CELL = ROOT / "cookbooks" / "101_quickstart.ipynb", "ask"
 
 # What Jupyter puts around a cell: a frame for the code, a margin with the number of the cell.
 NOTEBOOK_PAGE = """<!doctype html><meta charset="utf-8"><style>
-body {{ margin: 0; padding: 16px 20px 4px 4px; font: 15px/1.5 "Inter", "Helvetica Neue", Arial, sans-serif; }}
+body {{
+  margin: 0; padding: 16px 20px 4px 4px;
+  font: 15px/1.5 "Inter", "Helvetica Neue", Arial, sans-serif;
+}}
 main {{ display: grid; grid-template-columns: 52px 1fr; gap: 12px; }}
 .number {{ color: #2f5d9e; text-align: right; font: 13px/1.4 monospace; }}
 .code {{ padding: 9px 12px; border: 1px solid #ddd; border-radius: 4px; background: #f7f7f7; }}
@@ -50,7 +55,9 @@ def browser_page(width: int, height: int, **options: Any) -> Iterator[Page]:
         browser = launch(playwright)
         if browser is None:
             raise SystemExit(NO_BROWSER)
-        yield browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=SCALE, **options)
+        yield browser.new_page(
+            viewport={"width": width, "height": height}, device_scale_factor=SCALE, **options
+        )
         browser.close()
 
 
@@ -59,12 +66,15 @@ def ui_picture(question: str, color_scheme: str) -> bytes:
     passages = nest_demo.load_passages()
     engine = nest_demo.load_engine(BM25Retriever(passages))
     questions = tuple(shipped.question for shipped in nest_demo.load_questions()[:4])
-    app = create_app(engine, About("the demo model", f"{len(passages)} passages, shipped", questions))
+    app = create_app(
+        engine, About("the demo model", f"{len(passages)} passages, shipped", questions)
+    )
     with served(app) as address, browser_page(WIDTH, 600, color_scheme=color_scheme) as page:
         page.goto(address)
         page.get_by_label("Question", exact=True).fill(question)
         page.get_by_label("Longest answer").fill(str(TOKENS))
-        for _ in range(2):  # the second time the passages have been read: the times are those of daily use
+        # the second time the passages have been read: the times are those of daily use
+        for _ in range(2):
             page.get_by_role("button", name="Ask", exact=True).click()
             page.locator("#cost").wait_for(timeout=120_000)
         if page.locator("#answer mark").count():
@@ -77,7 +87,9 @@ def notebook_picture() -> bytes:
     cell = next(cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.id == CELL)
     html = NOTEBOOK_PAGE.format(
         number=cell.execution_count,
-        code=pygments.highlight(cell.source, PythonLexer(), HtmlFormatter(noclasses=True, nobackground=True)),
+        code=pygments.highlight(
+            cell.source, PythonLexer(), HtmlFormatter(noclasses=True, nobackground=True)
+        ),
         answer=cell.outputs[0].data["text/html"],
     )
     with browser_page(NOTEBOOK_WIDTH, 200) as page:
@@ -90,7 +102,9 @@ def reduced(png: bytes) -> bytes:
     written = io.BytesIO()
     # Small areas keep their colour this way.
     image = Image.open(io.BytesIO(png)).convert("RGB")
-    image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+    image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        written, "PNG", optimize=True
+    )
     return written.getvalue()
 
 
@@ -98,15 +112,25 @@ def main() -> None:
     """Write the pictures, unless one has become too large."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("ui", "notebook"))
-    parser.add_argument("--question", default=nest_demo.load_questions()[1].question, help="to ask on the page")
-    parser.add_argument("--color-scheme", choices=("light", "dark"), default="light", help="of the page")
+    parser.add_argument(
+        "--question", default=nest_demo.load_questions()[1].question, help="to ask on the page"
+    )
+    parser.add_argument(
+        "--color-scheme", choices=("light", "dark"), default="light", help="of the page"
+    )
     parser.add_argument("--out", type=Path, default=PICTURES, help="folder")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for name in ("ui", "notebook") if options.only is None else (options.only,):
-        png = reduced(ui_picture(options.question, options.color_scheme) if name == "ui" else notebook_picture())
+        png = reduced(
+            ui_picture(options.question, options.color_scheme)
+            if name == "ui"
+            else notebook_picture()
+        )
         if len(png) > LARGEST:
-            raise SystemExit(f"{name}.png has {len(png):,} bytes, more than {LARGEST:,}; lower TOKENS or SCALE")
+            raise SystemExit(
+                f"{name}.png has {len(png):,} bytes, more than {LARGEST:,}; lower TOKENS or SCALE"
+            )
         path = options.out / f"{name}.png"
         path.write_bytes(png)
         print(f"{path}: {len(png):,} bytes")

@@ -6,20 +6,26 @@ import threading
 from collections.abc import Sequence
 
 from nest_engine import NestConfig, NestEngine, Passage
+from nest_engine.serving.ui import About
 from nest_engine.testing import EOS, ScriptedLanguageModel
-from nest_engine.ui import About
 
 ABOUT = About("a scripted model", "two passages", ("What is helium?",))
 HELIUM = Passage(
-    "Helium is a gas. It was seen in 1868, in the light of the Sun, before it was found on the Earth.",
+    "Helium is a gas. It was seen in 1868, in the light of the Sun, before it was found on the "
+    "Earth.",
     title="Helium",
     uri="https://example.org/helium",
     license="CC0",
     metadata={"start_index": 100, "page": 7},
 )
-NEON = Passage("The gas neon glows red. It was found in 1898 in London.", title="Neon", uri="notes/neon.md")
-SAID = "We know that it was seen in 1868, in the light of the Sun, and the gas neon glows red in the night."
-SECONDS = 30.0  # more than anything here takes, on a slow machine too
+NEON = Passage(
+    "The gas neon glows red. It was found in 1898 in London.", title="Neon", uri="notes/neon.md"
+)
+SAID = (
+    "We know that it was seen in 1868, in the light of the Sun, "
+    "and the gas neon glows red in the night."
+)
+SECONDS = 120.0  # more than anything here takes, on a busy machine too
 
 
 class Fixed:
@@ -40,7 +46,7 @@ def scripted_engine(said: str = SAID, passages: Sequence[Passage] = (HELIUM, NEO
 
 
 class Gate:
-    """A script without end, one letter for each permit, so that a test knows where decoding stands."""
+    """A script without end, a letter for each permit: a test knows where decoding stands."""
 
     def __init__(self) -> None:
         self.permits = threading.Semaphore(0)

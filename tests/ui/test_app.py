@@ -1,4 +1,4 @@
-"""The page's server, without a browser: what it answers, whom it refuses, and that one answer is made at a time."""
+"""The page's server, without a browser: what it answers, whom it refuses, one at a time."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.testclient import TestClient
 
-import nest_engine.ui
+import nest_engine.serving.ui
 from nest_engine import METHODS, NestConfig, NestEngine, RetrievalError
-from nest_engine.ui import app as ui_app
-from nest_engine.ui import create_app
+from nest_engine.serving.ui import app as ui_app
+from nest_engine.serving.ui import create_app
 from tests.ui.serving import served
 from tests.ui.support import ABOUT, HELIUM, SAID, SECONDS, Gate, scripted_engine
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
-STATIC = Path(nest_engine.ui.__file__).parent / "static"
+STATIC = Path(nest_engine.serving.ui.__file__).parent / "static"
 ADDRESS = "http://127.0.0.1:6378"
 
 
@@ -44,7 +44,7 @@ def events(response: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in response.text.splitlines()]
 
 
-# --- what it answers -----------------------------------------------------------------------------------------------
+# --- what it answers
 
 
 def test_the_page_and_its_parts_are_served_from_here_and_locked_down(page: TestClient) -> None:
@@ -68,22 +68,37 @@ def test_the_page_needs_no_other_site_and_makes_no_html_from_text() -> None:
     for name, source in sources.items():
         assert set(re.findall(r"https?://[\w.]+", source)) <= {"http://www.w3.org"}, name
     assert not re.search(r"<script(?![^>]*\bsrc=)|\bon\w+=|\bstyle=|<style", sources["index.html"])
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|DOMParser", sources["app.js"])
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|DOMParser", sources["app.js"]
+    )
 
 
 def test_it_says_what_there_is_to_ask(page: TestClient) -> None:
     about = page.get("/api/about").json()
 
-    assert (about["model"], about["corpus"], tuple(about["questions"])) == (ABOUT.model, ABOUT.corpus, ABOUT.questions)
+    assert (about["model"], about["corpus"], tuple(about["questions"])) == (
+        ABOUT.model,
+        ABOUT.corpus,
+        ABOUT.questions,
+    )
     assert (about["method"], about["max_new_tokens"]) == ("nest", 512)
     assert {method["name"] for method in about["methods"]} == set(METHODS)
     assert all(method["summary"] for method in about["methods"])
-    gammas = {method["name"]: method["gamma"] for method in about["methods"] if method["gamma"] is not None}
+    gammas = {
+        method["name"]: method["gamma"]
+        for method in about["methods"]
+        if method["gamma"] is not None
+    }
     assert gammas == {name: NestConfig.for_method(name).gamma for name in ("nest", "ra-nest")}
 
 
 def test_the_page_sets_what_it_says_it_sets(page: TestClient) -> None:
-    asked = {"question": "What is helium?", "method": "ra-nest", "gamma": 0.125, "max_new_tokens": 5}
+    asked = {
+        "question": "What is helium?",
+        "method": "ra-nest",
+        "gamma": 0.125,
+        "max_new_tokens": 5,
+    }
     answer = events(page.post("/api/ask", json=asked))[-1]["answer"]
 
     assert {name: answer["settings"][name] for name in asked if name != "question"} | {
@@ -95,7 +110,9 @@ def test_the_page_sets_what_it_says_it_sets(page: TestClient) -> None:
 def test_gamma_is_the_models_own_where_it_was_tuned() -> None:
     engine = scripted_engine()
     engine.config = NestConfig(tuned={"ra-nest": {"gamma": 0.25}})
-    methods = {method["name"]: method for method in client(engine).get("/api/about").json()["methods"]}
+    methods = {
+        method["name"]: method for method in client(engine).get("/api/about").json()["methods"]
+    }
 
     assert (methods["nest"]["gamma"], methods["ra-nest"]["gamma"]) == (5e-4, 0.25)
 
@@ -114,14 +131,17 @@ def test_an_answer_comes_in_pieces_and_then_as_a_whole(page: TestClient) -> None
     assert answer["citations"] == [citation.to_dict() for citation in expected.citations]
     assert len(answer["citations"]) == 2
     assert answer["question"] == "What is helium?"
-    assert answer["settings"] == scripted_engine().config.replace(method="lossless", max_new_tokens=300).to_dict()
+    assert (
+        answer["settings"]
+        == scripted_engine().config.replace(method="lossless", max_new_tokens=300).to_dict()
+    )
     assert answer["stats"]["seconds"].keys() == expected.stats.to_dict()["seconds"].keys()
     tokens = [token for token in answer["tokens"] if token["status"] != "rejected"]
     assert "".join(token["text"] for token in tokens) == SAID
     assert [token["lambda"] for token in tokens] == pytest.approx(expected.lambdas)
 
 
-# --- whom it refuses -----------------------------------------------------------------------------------------------
+# --- whom it refuses
 
 
 @pytest.mark.parametrize(
@@ -152,7 +172,13 @@ def test_only_this_machines_names_are_answered(host: str, served_host: str, is_o
 
 @pytest.mark.parametrize(
     "origin",
-    ["http://evil.example", "https://127.0.0.1:6378", "http://127.0.0.1:9999", "http://localhost:6378", "null"],
+    [
+        "http://evil.example",
+        "https://127.0.0.1:6378",
+        "http://127.0.0.1:9999",
+        "http://localhost:6378",
+        "null",
+    ],
 )
 def test_another_sites_page_may_not_ask(page: TestClient, origin: str) -> None:
     response = page.post("/api/ask", json={"question": "What?"}, headers={"origin": origin})
@@ -185,22 +211,36 @@ def test_its_own_page_may_ask(page: TestClient) -> None:
         (b"{", "the request is not JSON"),
         (b"\xff", "the request is not JSON"),
         (b"[" * 60_000, "the request is not JSON"),
-        (b'{"question": "' + b"a" * 70_000 + b'"}', "the request is longer than 65,536 bytes; send a shorter one"),
+        (
+            b'{"question": "' + b"a" * 70_000 + b'"}',
+            "the request is longer than 65,536 bytes; send a shorter one",
+        ),
     ],
 )
-def test_a_bad_question_is_refused_with_the_reason(page: TestClient, body: bytes, message: str) -> None:
+def test_a_bad_question_is_refused_with_the_reason(
+    page: TestClient, body: bytes, message: str
+) -> None:
     response = page.post("/api/ask", content=body, headers={"content-type": "application/json"})
 
     assert response.status_code == 400
     assert re.search(message, response.json()["error"])
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-def test_what_other_sites_can_send_without_asking_is_refused(page: TestClient, content_type: str) -> None:
-    response = page.post("/api/ask", content=b'{"question": "a"}', headers={"content-type": content_type})
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+def test_what_other_sites_can_send_without_asking_is_refused(
+    page: TestClient, content_type: str
+) -> None:
+    response = page.post(
+        "/api/ask", content=b'{"question": "a"}', headers={"content-type": content_type}
+    )
 
     assert response.status_code == 400
-    assert response.json()["error"] == f"the request is of type '{content_type}'; send application/json"
+    assert (
+        response.json()["error"]
+        == f"the request is of type '{content_type}'; send application/json"
+    )
 
 
 def raising(error: Exception) -> Callable[..., Any]:
@@ -230,13 +270,17 @@ def test_a_failure_is_told_and_the_next_question_is_answered(
 
 
 def test_what_json_cannot_hold_does_not_break_an_answer() -> None:
-    odd = nest_engine.Passage(HELIUM.text, title="Helium", metadata={"path": Path("a"), "nan": float("nan")})
-    answer = events(client(scripted_engine(passages=[odd])).post("/api/ask", json={"question": "What?"}))[-1]["answer"]
+    odd = nest_engine.Passage(
+        HELIUM.text, title="Helium", metadata={"path": Path("a"), "nan": float("nan")}
+    )
+    answer = events(
+        client(scripted_engine(passages=[odd])).post("/api/ask", json={"question": "What?"})
+    )[-1]["answer"]
 
     assert answer["passages"][0]["metadata"] == {"path": "a", "nan": "nan"}
 
 
-# --- on a real server: one at a time, and nobody decodes for a reader who left ----------------------------------------
+# --- on a real server: one at a time, and nobody decodes for a reader who left
 
 
 class Asking:
@@ -282,7 +326,9 @@ def test_text_arrives_while_decoding_goes_on(gate: Gate) -> None:
         asking.close()
 
 
-def test_a_closed_connection_ends_decoding_within_a_step(gate: Gate, noticed: threading.Event) -> None:
+def test_a_closed_connection_ends_decoding_within_a_step(
+    gate: Gate, noticed: threading.Event
+) -> None:
     with served(create_app(gate.engine, ABOUT, patience=SECONDS)) as address:
         asking = Asking(address)
         gate.permits.release(3)
@@ -335,8 +381,11 @@ def test_a_second_question_waits_a_moment_for_its_turn(gate: Gate) -> None:
 def test_half_a_question_is_forgotten_in_silence(caplog: pytest.LogCaptureFixture) -> None:
     with served(create_app(scripted_engine(), ABOUT)) as address:
         parts = urlsplit(address)
-        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=SECONDS) as connection:
-            head = f"POST /api/ask HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+        with socket.create_connection(
+            (parts.hostname or "", parts.port or 0), timeout=SECONDS
+        ) as connection:
+            head = f"POST /api/ask HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+            head += "Content-Type: application/json\r\n"
             connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
         asking = Asking(address)
         assert asking.rest()[-1]["type"] == "answer"

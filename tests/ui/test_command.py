@@ -1,4 +1,4 @@
-"""The command `nest ui`: a page with the demo model, and failures in one line before anything slow begins."""
+"""The command `nest ui`: a page, and failures in one line before anything slow begins."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import nest_demo
-import nest_engine.ui
+import nest_engine.serving.ui
 from nest_engine import InputError
 from nest_engine.cli import app, loading, ui_command
-from nest_engine.web.listening import listen, url_of
+from nest_engine.serving.web.listening import listen, url_of
 from tests.ui.support import scripted_engine
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -43,24 +43,36 @@ def assert_fails_on_one_line(result: Result, message: str) -> None:
 
 
 def test_a_taken_port_is_named_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first"))
+    monkeypatch.setattr(
+        loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first")
+    )
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         result = nest_ui("--port", port, "--no-open")
 
     assert_fails_on_one_line(
-        result, f"port {port} of 127.0.0.1 is taken; choose another with --port, or any free one with --port 0"
+        result,
+        f"port {port} of 127.0.0.1 is taken; choose another with --port, or any free one with "
+        f"--port 0",
     )
 
 
-def test_a_missing_folder_is_named_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first"))
+def test_a_missing_folder_is_named_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model first")
+    )
 
-    assert_fails_on_one_line(nest_ui("--docs", tmp_path / "nowhere", "--port", 0), "nowhere does not exist")
+    assert_fails_on_one_line(
+        nest_ui("--docs", tmp_path / "nowhere", "--port", 0), "nowhere does not exist"
+    )
 
 
 def test_an_address_of_another_machine_cannot_be_listened_at() -> None:
-    assert_fails_on_one_line(nest_ui("--host", "192.0.2.1", "--port", 0), "cannot listen at 192.0.2.1, port 0: ")
+    assert_fails_on_one_line(
+        nest_ui("--host", "192.0.2.1", "--port", 0), "cannot listen at 192.0.2.1, port 0: "
+    )
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
@@ -71,7 +83,9 @@ def test_without_its_libraries_it_names_the_install_command(missing: str) -> Non
     )
 
     assert result.returncode == 1
-    assert result.stderr == f"error: {missing} is not installed; run: pip install 'nest-engine[ui]'\n"
+    assert (
+        result.stderr == f"error: {missing} is not installed; run: pip install 'nest-engine[ui]'\n"
+    )
 
 
 def test_addresses_are_written_as_browsers_want_them() -> None:
@@ -92,26 +106,35 @@ def test_it_shows_the_users_documents_and_opens_a_browser_on_request(
     served: list[Any] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
     monkeypatch.setattr(loading, "load_engine", lambda model, **_: scripted_engine())
-    monkeypatch.setattr(nest_engine.ui, "serve", lambda app, _: served.append(app))
+    monkeypatch.setattr(nest_engine.serving.ui, "serve", lambda app, _: served.append(app))
 
-    result = nest_ui("--docs", tmp_path, "--model", "some/model", "--port", 0, option, "--host", "localhost")
+    result = nest_ui(
+        "--docs", tmp_path, "--model", "some/model", "--port", 0, option, "--host", "localhost"
+    )
 
     assert result.exit_code == 0, result.stderr
-    (address,) = re.findall(r"^ready: (http://localhost:\d+/) \(Ctrl-C ends it\)$", result.stderr, re.MULTILINE)
+    (address,) = re.findall(
+        r"^ready: (http://localhost:\d+/) \(Ctrl-C ends it\)$", result.stderr, re.MULTILINE
+    )
     assert opened == ([address] if opens else [])
     (app,) = served
-    assert [passage.title for passage in app.state.desk.engine.retriever.passages] == ["helium"]
+    assert [passage.title for passage in app.state.runner.engine.retriever.passages] == ["helium"]
 
 
 def test_listening_to_others_is_remarked_upon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "load_engine", lambda model, **_: scripted_engine())
-    monkeypatch.setattr(nest_engine.ui, "serve", lambda *_: None)
+    monkeypatch.setattr(nest_engine.serving.ui, "serve", lambda *_: None)
 
-    assert "note: whoever reaches 0.0.0.0 can ask" in nest_ui("--host", "0.0.0.0", "--port", 0, "--no-open").stderr
+    assert (
+        "note: whoever reaches 0.0.0.0 can ask"
+        in nest_ui("--host", "0.0.0.0", "--port", 0, "--no-open").stderr
+    )
     assert "note:" not in nest_ui("--port", 0, "--no-open").stderr
 
 
-def test_a_browser_opens_by_itself_only_where_somebody_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_browser_opens_by_itself_only_where_somebody_sees_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
@@ -142,18 +165,27 @@ def test_the_demo_answers_and_ends_by_ctrl_c_in_the_middle_of_an_answer() -> Non
         connection.request("GET", "/api/about")
         about = json.loads(connection.getresponse().read())
         assert about["corpus"] == f"{len(nest_demo.load_passages())} passages, shipped"
-        assert about["questions"] == [question.question for question in nest_demo.load_questions()[:4]]
+        assert about["questions"] == [
+            question.question for question in nest_demo.load_questions()[:4]
+        ]
 
         asked = {"question": about["questions"][0], "max_new_tokens": 24}
-        connection.request("POST", "/api/ask", json.dumps(asked), {"Content-Type": "application/json"})
+        connection.request(
+            "POST", "/api/ask", json.dumps(asked), {"Content-Type": "application/json"}
+        )
         answer = json.loads(connection.getresponse().read().splitlines()[-1])["answer"]
         for citation in answer["citations"]:
             passage = next(p for p in answer["passages"] if p["id"] == citation["passage_id"])
-            assert passage["text"][citation["source_start"] : citation["source_end"]] == citation["cited_text"]
+            assert (
+                passage["text"][citation["source_start"] : citation["source_end"]]
+                == citation["cited_text"]
+            )
         assert answer["stats"]["completion_tokens"] <= 24
 
         asked |= {"method": "lm", "max_new_tokens": 100_000}
-        connection.request("POST", "/api/ask", json.dumps(asked), {"Content-Type": "application/json"})
+        connection.request(
+            "POST", "/api/ask", json.dumps(asked), {"Content-Type": "application/json"}
+        )
         response = connection.getresponse()
         assert json.loads(response.readline())["type"] == "chunk"
         running.send_signal(signal.SIGINT)

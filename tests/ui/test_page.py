@@ -14,12 +14,13 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from nest_engine import NestConfig, NestEngine, Passage
-from nest_engine.rendering import printable
+from nest_engine.citations.rendering import printable
+from nest_engine.serving.ui import create_app
 from nest_engine.testing import ScriptedLanguageModel
-from nest_engine.ui import create_app
-from tests.ui.serving import NO_BROWSER, launch, served
+from tests.ui.browser import NO_BROWSER, launch
+from tests.ui.serving import served
 from tests.ui.support import ABOUT, HELIUM, NEON, SAID, SECONDS, Fixed, Gate, scripted_engine
-from tests.unit.test_rendering import POISON
+from tests.unit.citations.test_rendering import POISON
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 expect.set_options(timeout=SECONDS * 1000)
@@ -43,7 +44,7 @@ def address() -> Iterator[str]:
 
 @contextmanager
 def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
-    """Open the page; afterwards, nothing may have been fetched from elsewhere, nor gone wrong in a script."""
+    """Open the page; nothing may have been fetched from elsewhere, nor gone wrong in a script."""
     context = browser.new_context(**options)
     page = context.new_page()
     page.set_default_timeout(SECONDS * 1000)
@@ -53,7 +54,10 @@ def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("dialog", lambda dialog: wrong.append(f"dialog {dialog.message}"))
     page.on(
-        "console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None
+        "console",
+        lambda message: (
+            wrong.append(message.text) if "Content Security Policy" in message.text else None
+        ),
     )
     page.goto(address)
     expect(page.get_by_role("radio")).to_have_count(6)
@@ -71,7 +75,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def ask(page: Page, method: str = "lossless", question: str = "What is helium?") -> None:
-    """Ask, and wait for the whole answer. The script is what `lossless` says, whatever the passages hold."""
+    """Ask, and wait for the answer: `lossless` says the script, whatever the passages hold."""
     page.get_by_role("radio", name=method, exact=True).check()
     page.get_by_label("Question", exact=True).fill(question)
     page.get_by_role("button", name="Ask", exact=True).click()
@@ -82,9 +86,16 @@ def test_an_answer_shows_what_was_copied_from_where(page: Page) -> None:
     ask(page)
 
     marks = page.locator("#answer mark")
-    assert marks.all_text_contents() == ["seen in 1868, in the light of the Sun,", "gas neon glows red"]
-    assert page.locator("#answer").text_content() == SAID.replace("Sun,", "Sun,1").replace("glows red", "glows red2")
-    fill, other = (mark.evaluate("mark => getComputedStyle(mark).backgroundColor") for mark in marks.all())
+    assert marks.all_text_contents() == [
+        "seen in 1868, in the light of the Sun,",
+        "gas neon glows red",
+    ]
+    assert page.locator("#answer").text_content() == SAID.replace("Sun,", "Sun,1").replace(
+        "glows red", "glows red2"
+    )
+    fill, other = (
+        mark.evaluate("mark => getComputedStyle(mark).backgroundColor") for mark in marks.all()
+    )
     plain = page.locator("#answer").evaluate("answer => getComputedStyle(answer).backgroundColor")
     assert len({fill, other, plain}) == 3
     assert page.locator("#sources button").all_text_contents() == ["Helium", "Neon"]
@@ -105,7 +116,9 @@ def test_a_click_shows_the_passage_with_the_span_in_its_context(page: Page) -> N
     quoted = "seen in 1868, in the light of the Sun,"
     assert page.locator("#passage-text mark").text_content() == quoted
     start = 100 + HELIUM.text.index(quoted)
-    expect(panel).to_contain_text(f"https://example.org/helium · page 7 · characters {start}–{start + len(quoted)}")
+    expect(panel).to_contain_text(
+        f"https://example.org/helium · page 7 · characters {start}–{start + len(quoted)}"
+    )
     expect(panel).to_contain_text("CC0")
     expect(panel).to_contain_text("✓ answer and passage agree, character by character")
     link = panel.get_by_role("link")
@@ -150,11 +163,14 @@ def test_the_token_view_shows_how_each_token_came_about(page: Page) -> None:
 
     expect(page.locator("#answer")).to_be_hidden()
     standing = page.locator("#trace .token:not(.rejected) .label")
-    assert "".join(standing.all_text_contents()) == SAID + "#256"  # the end-of-sequence token has no text
+    # the end-of-sequence token has no text
+    assert "".join(standing.all_text_contents()) == SAID + "#256"
     for status in ("picked", "accepted", "rejected"):
         assert page.locator(f"#trace .token.{status}").count() > 0
     assert page.locator("#trace .token small").first.text_content() == "1.00 0.90"
-    assert (page.locator("#trace .token.rejected").first.get_attribute("title") or "").endswith("fell")
+    assert (page.locator("#trace .token.rejected").first.get_attribute("title") or "").endswith(
+        "fell"
+    )
     page.locator("#trace .token[role=button]").first.click()
     assert page.locator("#passage-text").text_content() == HELIUM.text
 
@@ -178,7 +194,10 @@ def test_the_answer_is_exported_as_json(page: Page, tmp_path: Path) -> None:
 
 def test_settings_are_sent_as_they_are_shown(page: Page) -> None:
     sent: list[dict[str, Any]] = []
-    page.on("request", lambda request: sent.append(request.post_data_json) if request.method == "POST" else None)
+    page.on(
+        "request",
+        lambda request: sent.append(request.post_data_json) if request.method == "POST" else None,
+    )
     gamma, default = page.get_by_label("γ strictness"), str(NestConfig().gamma)
     expect(page.locator("#gamma-value")).to_have_text(f"{default} (default)")
     page.get_by_label("Longest answer").fill("64")
@@ -210,7 +229,10 @@ def test_an_example_is_asked_by_a_click(page: Page) -> None:
 def test_text_appears_while_it_is_written_and_stop_ends_it(
     browser: Browser, gate: Gate, noticed: threading.Event
 ) -> None:
-    with served(create_app(gate.engine, ABOUT, patience=0.05)) as address, opened(browser, address) as page:
+    with (
+        served(create_app(gate.engine, ABOUT, patience=0.05)) as address,
+        opened(browser, address) as page,
+    ):
         page.get_by_label("Question", exact=True).fill("Go on?")
         page.get_by_role("button", name="Ask", exact=True).click()
         gate.permits.release(3)
@@ -233,7 +255,9 @@ def test_text_appears_while_it_is_written_and_stop_ends_it(
         assert gate.model.num_forwards <= forwards + 1
 
 
-def test_leaving_the_page_ends_decoding(browser: Browser, gate: Gate, noticed: threading.Event) -> None:
+def test_leaving_the_page_ends_decoding(
+    browser: Browser, gate: Gate, noticed: threading.Event
+) -> None:
     with served(create_app(gate.engine, ABOUT)) as address:
         with opened(browser, address) as page:
             page.get_by_label("Question", exact=True).fill("Go on?")
@@ -251,7 +275,7 @@ def test_a_refusal_is_shown(browser: Browser) -> None:
         expect(page.get_by_role("alert")).to_contain_text("the model's context holds 64")
 
 
-# --- poison --------------------------------------------------------------------------------------------------------
+# --- poison
 
 
 def poisoned_engine(poison: str) -> NestEngine:
@@ -291,20 +315,30 @@ def test_poison_is_shown_as_text_and_fetches_nothing(browser: Browser, poison: s
         assert page.locator("#passage a").count() == 0
         page.get_by_label("Token view").check()
         known = (
-            "A ASIDE B BODY BUTTON DD DIV DL DT FIELDSET FOOTER FORM H1 H2 HEAD HEADER HTML I IMG INPUT LABEL LEGEND LI"
+            "A ASIDE B BODY BUTTON DD DIV DL DT FIELDSET FOOTER FORM H1 H2 HEAD HEADER HTML I IMG"
         )
+        known += " INPUT LABEL LEGEND LI"
         known += " LINK MAIN MARK META OL P SCRIPT SECTION SMALL SPAN SUB SUP TEXTAREA TITLE UL"
-        made = set(page.evaluate("[...document.querySelectorAll('*')].map(element => element.tagName)"))
+        made = set(
+            page.evaluate("[...document.querySelectorAll('*')].map(element => element.tagName)")
+        )
         assert made <= set(known.split())
-        assert page.locator("script, link, img, a, form, iframe").count() == 5  # those of the page itself
+        # those of the page itself
+        assert page.locator("script, link, img, a, form, iframe").count() == 5
         assert page.evaluate(
-            "[...document.querySelectorAll('body *')].every(e => [...e.attributes].every(a => !/^on/.test(a.name)))"
+            "[...document.querySelectorAll('body *')].every(e => [...e.attributes].every(a => "
+            "!/^on/.test(a.name)))"
         )
         assert page.locator("*").count() > before
 
 
 def test_huge_passages_and_names_are_shown_in_part(browser: Browser) -> None:
-    passage = Passage(HUGE + SAID + HUGE, title="T" * 3_000, uri="https://a.org/" + "u" * 50_000, license="l" * 50_000)
+    passage = Passage(
+        HUGE + SAID + HUGE,
+        title="T" * 3_000,
+        uri="https://a.org/" + "u" * 50_000,
+        license="l" * 50_000,
+    )
     engine = scripted_engine(SAID, [passage])
     engine.config = engine.config.replace(k=64)
     with (
@@ -321,11 +355,13 @@ def test_huge_passages_and_names_are_shown_in_part(browser: Browser) -> None:
 
 
 def test_the_browser_would_refuse_to_make_html_of_text(page: Page) -> None:
-    refused = page.evaluate("() => { try { document.body.innerHTML = '<b>x</b>'; } catch (e) { return e.name; } }")
+    refused = page.evaluate(
+        "() => { try { document.body.innerHTML = '<b>x</b>'; } catch (e) { return e.name; } }"
+    )
     assert refused == "TypeError"
 
 
-# --- looks ---------------------------------------------------------------------------------------------------------
+# --- looks
 
 CONTRAST = """
 (selectors) => {
@@ -372,7 +408,13 @@ def test_text_stands_out_in_light_and_dark(browser: Browser, address: str, schem
             "#answer mark",
             "#answer mark:nth-of-type(2)",
         ]
-        selectors += ["#sources button", "#statistics dt", "#phases li", "#passage-place", "#passage-verified"]
+        selectors += [
+            "#sources button",
+            "#statistics dt",
+            "#phases li",
+            "#passage-place",
+            "#passage-verified",
+        ]
         selectors += ["#passage-text mark", "#status", "footer", "input:checked + span"]
         contrast: dict[str, float] = page.evaluate(CONTRAST, selectors)
         page.get_by_label("Token view").check()
@@ -380,18 +422,27 @@ def test_text_stands_out_in_light_and_dark(browser: Browser, address: str, schem
             CONTRAST, ["#trace .rejected .label", "#trace .picked small", "#trace .accepted small"]
         )
         for number in range(1, 9):  # marks in every colour of a source
-            page.evaluate(f"document.querySelector('#passage-text mark').className = 'source-{number}'")
-            contrast[f"source {number}"] = page.evaluate(CONTRAST, ["#passage-text mark"])["#passage-text mark"]
+            page.evaluate(
+                f"document.querySelector('#passage-text mark').className = 'source-{number}'"
+            )
+            contrast[f"source {number}"] = page.evaluate(CONTRAST, ["#passage-text mark"])[
+                "#passage-text mark"
+            ]
 
         assert {name: ratio for name, ratio in contrast.items() if ratio < 4.5} == {}
-        assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
+        assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") == (
+            scheme == "dark"
+        )
 
 
 @pytest.mark.parametrize("width", [320, 400, 700, 1400])
 def test_nothing_overflows_at_any_width(browser: Browser, address: str, width: int) -> None:
     with opened(browser, address, viewport={"width": width, "height": 700}) as page:
         ask(page, question="Whatisthelongestwordthatcanbebrokenanywhere?" * 6)
-        for view in (page.get_by_label("Token view").check, page.get_by_label("Token view").uncheck):
+        for view in (
+            page.get_by_label("Token view").check,
+            page.get_by_label("Token view").uncheck,
+        ):
             view()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
         mark = page.locator("#answer mark").first

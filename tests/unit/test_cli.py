@@ -1,4 +1,4 @@
-"""The command line, with the real engine, retrieval and demo model: what it prints, where, and with which exit code."""
+"""The command line on the demo model: what it prints, where, and with which exit code."""
 
 import json
 import re
@@ -23,12 +23,14 @@ from nest_engine.retrieval import PassageIndex
 
 QUESTION = "Tell me about helium."
 HELIUM = (
-    "Helium was first seen in 1868 by the astronomer Jules Janssen during a solar eclipse in India. "
+    "Helium was first seen in 1868 by the astronomer Jules Janssen during a solar eclipse in "
+    "India. "
     "It is the second lightest element and the second most common one in the universe."
 )
 NEON = "Neon is a gas that glows red in signs. William Ramsay found it in London in 1898."
 
-# Imports the command line without running `nest_engine/__init__.py`, so that only its own imports are seen.
+# Imports the command line without running `nest_engine/__init__.py`, so that only its own imports
+# are seen.
 BARE = (
     "import sys, types; package = types.ModuleType('nest_engine'); "
     f"package.__path__ = {list(nest_engine.__path__)!r}; sys.modules['nest_engine'] = package; "
@@ -73,7 +75,10 @@ class LetterEmbedder:
     fingerprint = "letters, 26 dimensions"
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return np.array([[1 + text.lower().count(chr(97 + i)) for i in range(26)] for text in texts], dtype=np.float32)
+        return np.array(
+            [[1 + text.lower().count(chr(97 + i)) for i in range(26)] for text in texts],
+            dtype=np.float32,
+        )
 
 
 class Nothing:
@@ -104,7 +109,9 @@ def answer(docs: Path, *arguments: object) -> dict[str, Any]:
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def assert_fails_on_one_line(result: Result, message: str, exit_code: int = 1) -> None:
@@ -116,7 +123,7 @@ def assert_fails_on_one_line(result: Result, message: str, exit_code: int = 1) -
     assert "Traceback" not in result.stderr
 
 
-# --- without a model ---------------------------------------------------------------------------------------------
+# --- without a model
 
 
 def test_importing_the_command_line_imports_nothing_heavy() -> None:
@@ -254,10 +261,12 @@ def test_nest_debug_shows_the_error_itself(monkeypatch: pytest.MonkeyPatch, docs
     monkeypatch.setenv("NEST_DEBUG", "1")
 
     with pytest.raises(nest_engine.InputError, match="does not exist"):
-        CliRunner().invoke(app, ["index", "build", str(docs / "no"), "--out", "x"], catch_exceptions=False)
+        CliRunner().invoke(
+            app, ["index", "build", str(docs / "no"), "--out", "x"], catch_exceptions=False
+        )
 
 
-# --- index -------------------------------------------------------------------------------------------------------
+# --- index
 
 
 def test_index_build_reports_what_it_skips(docs: Path, tmp_path: Path) -> None:
@@ -321,7 +330,10 @@ def test_index_search_without_a_hit_says_so_on_stderr(index: Path) -> None:
 
 
 def test_a_poisoned_passage_cannot_act_on_the_terminal(tmp_path: Path) -> None:
-    line = {"title": "\x1b[31mred\x1b[0m [bold]T[/bold]", "text": "poison \x1b]0;owned\x07 [link=x]text[/link] \x9b31m"}
+    line = {
+        "title": "\x1b[31mred\x1b[0m [bold]T[/bold]",
+        "text": "poison \x1b]0;owned\x07 [link=x]text[/link] \x9b31m",
+    }
     (tmp_path / "docs.jsonl").write_text(json.dumps(line), encoding="utf-8")
     nest("index", "build", tmp_path / "docs.jsonl", "--out", tmp_path / "index")
     result = nest("index", "search", tmp_path / "index", "poison")
@@ -335,7 +347,9 @@ def test_vectors_are_stored_and_searched_on_request(
     monkeypatch: pytest.MonkeyPatch, docs: Path, tmp_path: Path
 ) -> None:
     loaded: list[str | None] = []
-    monkeypatch.setattr(loading, "load_embedder", lambda name: loaded.append(name) or LetterEmbedder())
+    monkeypatch.setattr(
+        loading, "load_embedder", lambda name: loaded.append(name) or LetterEmbedder()
+    )
     dense = tmp_path / "dense"
 
     assert nest("index", "build", docs, "--out", dense, "--dense").exit_code == 0
@@ -354,15 +368,21 @@ def test_vectors_are_stored_and_searched_on_request(
     assert len(loaded) == 5
 
 
-def test_vectors_are_clustered_on_request(monkeypatch: pytest.MonkeyPatch, docs: Path, tmp_path: Path) -> None:
+def test_vectors_are_clustered_on_request(
+    monkeypatch: pytest.MonkeyPatch, docs: Path, tmp_path: Path
+) -> None:
     monkeypatch.setattr(loading, "load_embedder", lambda name: LetterEmbedder())
     build = ("index", "build", docs, "--out", tmp_path / "index")
 
     for option, clusters in (("--approximate", 1), ("--exact", "-")):
         assert nest(*build, "--dense", option).exit_code == 0
         assert f"clusters: {clusters}\n" in nest("index", "info", tmp_path / "index").stdout
-        assert nest("index", "search", tmp_path / "index", "rmsy", "--search", "dense").stdout.startswith("1. ")
-        assert_fails_on_one_line(nest(*build, option), f"{option} is about vectors: add --dense or --embedder")
+        assert nest(
+            "index", "search", tmp_path / "index", "rmsy", "--search", "dense"
+        ).stdout.startswith("1. ")
+        assert_fails_on_one_line(
+            nest(*build, option), f"{option} is about vectors: add --dense or --embedder"
+        )
 
 
 def test_vector_search_of_a_folder(monkeypatch: pytest.MonkeyPatch, docs: Path) -> None:
@@ -374,14 +394,18 @@ def test_vector_search_of_a_folder(monkeypatch: pytest.MonkeyPatch, docs: Path) 
     assert loading.open_retriever([docs], None, None).retrieve(["rmsy"], 2) == [[]]
 
 
-def test_an_index_without_vectors_refuses_vector_search_at_once(monkeypatch: pytest.MonkeyPatch, index: Path) -> None:
+def test_an_index_without_vectors_refuses_vector_search_at_once(
+    monkeypatch: pytest.MonkeyPatch, index: Path
+) -> None:
     monkeypatch.setattr(loading, "load_embedder", lambda name: pytest.fail("loaded a model first"))
 
-    assert_fails_on_one_line(nest("index", "search", index, "gas", "--search", "dense"), "needs vectors")
+    assert_fails_on_one_line(
+        nest("index", "search", index, "gas", "--search", "dense"), "needs vectors"
+    )
     assert_fails_on_one_line(ask(index, "--embedder", "mine"), "needs vectors")
 
 
-# --- ask, with the demo model --------------------------------------------------------------------------------------
+# --- ask, with the demo model
 
 
 def test_ask_json_is_one_object_with_citations_that_match_the_files(docs: Path) -> None:
@@ -400,7 +424,9 @@ def test_ask_json_is_one_object_with_citations_that_match_the_files(docs: Path) 
     assert "skipped: broken.txt: " in result.stderr
 
 
-def test_ask_gives_the_same_answer_from_a_folder_a_file_and_an_index(docs: Path, index: Path) -> None:
+def test_ask_gives_the_same_answer_from_a_folder_a_file_and_an_index(
+    docs: Path, index: Path
+) -> None:
     texts = {answer(source)["text"] for source in (docs, index)}
 
     assert len(texts) == 1
@@ -428,7 +454,10 @@ def test_ask_passes_settings_on(docs: Path) -> None:
     word = whole.split()[4]
     assert answer(docs, "--stop", word)["text"] == whole[: whole.index(word)]
 
-    sampled = [answer(docs, "--method", "lm", "--temperature", 1.5, "--seed", seed)["text"] for seed in (1, 1, 2)]
+    sampled = [
+        answer(docs, "--method", "lm", "--temperature", 1.5, "--seed", seed)["text"]
+        for seed in (1, 1, 2)
+    ]
     assert sampled[0] == sampled[1] != sampled[2]
 
 
@@ -441,13 +470,17 @@ def test_ask_searches_for_the_question_itself(monkeypatch: pytest.MonkeyPatch, d
 
 
 def test_ask_writes_notices_to_stderr(docs: Path) -> None:
-    result = nest("ask", QUESTION, "--docs", docs, "--json", "--max-new-tokens", 100_000, "--stop", " ")
+    result = nest(
+        "ask", QUESTION, "--docs", docs, "--json", "--max-new-tokens", 100_000, "--stop", " "
+    )
 
     assert "note: the answer was limited to" in result.stderr
-    assert any("the answer was limited to" in notice for notice in json.loads(result.stdout)["notices"])
+    assert any(
+        "the answer was limited to" in notice for notice in json.loads(result.stdout)["notices"]
+    )
 
 
-# --- demo ----------------------------------------------------------------------------------------------------------
+# --- demo
 
 
 def test_demo_compares_a_method_with_the_model_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,7 +491,11 @@ def test_demo_compares_a_method_with_the_model_alone(monkeypatch: pytest.MonkeyP
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("Tell me about Triton. ")
     assert "[1] Triton" in result.stdout
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line]
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in result.stdout.splitlines()
+        if "│" in line
+    ]
     (asked, lm, _, lm_forwards, lm_rate, lm_copied), (_, method, _, forwards, _, copied) = rows
     assert (asked, lm, method) == ("Tell me about Triton.", "lm", "nest")
     assert (lm_rate, lm_copied) == ("1.0", "0%")
@@ -472,12 +509,16 @@ def test_demo_json_quotes_the_shipped_corpus(monkeypatch: pytest.MonkeyPatch) ->
     result = nest("demo", "--json", "--method", "lossless")
 
     answers = json.loads(result.stdout)["answers"]
-    assert [a["question"] for a in answers] == [shipped.question for shipped in nest_demo.load_questions()[:2]]
+    assert [a["question"] for a in answers] == [
+        shipped.question for shipped in nest_demo.load_questions()[:2]
+    ]
     corpus = {passage.id: passage.text for passage in nest_demo.load_passages()}
     for answered in answers:
         assert answered["methods"]["lossless"]["text"] == answered["methods"]["lm"]["text"]
         for citation in answered["methods"]["lossless"]["citations"]:
-            quoted = corpus[citation["passage_id"]][citation["source_start"] : citation["source_end"]]
+            quoted = corpus[citation["passage_id"]][
+                citation["source_start"] : citation["source_end"]
+            ]
             assert quoted == citation["cited_text"]
 
 
@@ -504,8 +545,14 @@ def test_the_engine_is_loaded_as_users_load_it(monkeypatch: pytest.MonkeyPatch) 
     by_path = loading.load_engine(str(nest_demo.model_path()), Nothing())
 
     for loaded in (engine, by_path):
-        assert loaded.generate(loaded.format_question(QUESTION), max_new_tokens=1).stats.completion_tokens == 1
-    assert engine.language_model.fingerprint == by_path.language_model.fingerprint  # of the same numbers
+        assert (
+            loaded.generate(
+                loaded.format_question(QUESTION), max_new_tokens=1
+            ).stats.completion_tokens
+            == 1
+        )
+    # of the same numbers
+    assert engine.language_model.fingerprint == by_path.language_model.fingerprint
 
 
 def test_a_model_is_loaded_as_it_is_asked_for(
@@ -513,14 +560,18 @@ def test_a_model_is_loaded_as_it_is_asked_for(
 ) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(loading, "_has_gpu", lambda: True)
-    model: Any = loading.load_engine(None, Nothing(), ["dtype=bfloat16", "static_cache=true"]).language_model
+    model: Any = loading.load_engine(
+        None, Nothing(), ["dtype=bfloat16", "static_cache=true"]
+    ).language_model
     assert str(model.model.dtype) == "torch.bfloat16"
     assert model._static_cache is not None
     assert "GPU" not in capsys.readouterr().err
 
     (tmp_path / "own").symlink_to(nest_demo.model_path())
     loading.load_engine(str(tmp_path / "own"), Nothing())
-    assert "the model is on the CPU; --load device=cuda puts it on the GPU" in capsys.readouterr().err
+    assert (
+        "the model is on the CPU; --load device=cuda puts it on the GPU" in capsys.readouterr().err
+    )
 
     assert_fails_on_one_line(ask(docs, "--load", "device=nowhere"), "cannot be put on 'nowhere'")
     assert_fails_on_one_line(ask(docs, "--load", "colour=red"), "colour")
@@ -529,7 +580,9 @@ def test_a_model_is_loaded_as_it_is_asked_for(
     assert_fails_on_one_line(built, "--load dtype=float16 is only used with --keys")
 
 
-def test_a_model_that_does_not_exist_is_one_line(monkeypatch: pytest.MonkeyPatch, docs: Path) -> None:
+def test_a_model_that_does_not_exist_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, docs: Path
+) -> None:
     monkeypatch.undo()
 
     assert_fails_on_one_line(ask(docs, "--model", docs / "no" / "such" / "model"), "no/such/model")

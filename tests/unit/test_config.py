@@ -12,9 +12,24 @@ from nest_engine import METHODS, ConfigError, NestConfig
 
 def test_defaults_are_the_papers():
     config = NestConfig()
-    assert (config.method, config.k, config.alpha, config.tau, config.delta) == ("nest", 1024, 0.3, 0.1, 0.5)
-    assert (config.gamma, config.max_draft_tokens, config.num_passages, config.prompt_passages) == (5e-4, 64, 40, 3)
-    assert (NestConfig.ra_nest().gamma, NestConfig.knn_lm().fixed_lambda, NestConfig.knn_lm().max_draft_tokens) == (
+    assert (config.method, config.k, config.alpha, config.tau, config.delta) == (
+        "nest",
+        1024,
+        0.3,
+        0.1,
+        0.5,
+    )
+    assert (config.gamma, config.max_draft_tokens, config.num_passages, config.prompt_passages) == (
+        5e-4,
+        64,
+        40,
+        3,
+    )
+    assert (
+        NestConfig.ra_nest().gamma,
+        NestConfig.knn_lm().fixed_lambda,
+        NestConfig.knn_lm().max_draft_tokens,
+    ) == (
         0.5,
         0.7,
         1,
@@ -22,7 +37,8 @@ def test_defaults_are_the_papers():
 
 
 @pytest.mark.parametrize(
-    ("preset", "gamma"), [(NestConfig.paper_7b, 5e-4), (NestConfig.paper_13b, 5e-3), (NestConfig.paper_70b, 5e-2)]
+    ("preset", "gamma"),
+    [(NestConfig.paper_7b, 5e-4), (NestConfig.paper_13b, 5e-3), (NestConfig.paper_70b, 5e-2)],
 )
 def test_paper_presets(preset, gamma):
     config = preset(max_new_tokens=7)
@@ -73,9 +89,13 @@ def test_a_value_out_of_range_is_named(name, value):
 
 
 def test_an_unknown_setting_suggests_the_nearest():
-    with pytest.raises(ConfigError, match="unknown setting 'max_tokens'; did you mean 'max_new_tokens'"):
+    with pytest.raises(
+        ConfigError, match="unknown setting 'max_tokens'; did you mean 'max_new_tokens'"
+    ):
         NestConfig().replace(max_tokens=3)
-    with pytest.raises(ConfigError, match="unknown setting 'zzz'; known settings: method, max_new_tokens"):
+    with pytest.raises(
+        ConfigError, match="unknown setting 'zzz'; known settings: method, max_new_tokens"
+    ):
         NestConfig.from_dict({"zzz": 1})
 
 
@@ -108,7 +128,9 @@ def test_it_is_immutable():
 
 
 def test_a_models_own_defaults_are_those_of_the_method_they_were_tuned_for():
-    config = NestConfig(tuned={"nest": {"alpha": 0.4, "gamma": 0.01}, "ra-nest": {"max_draft_tokens": 16}})
+    config = NestConfig(
+        tuned={"nest": {"alpha": 0.4, "gamma": 0.01}, "ra-nest": {"max_draft_tokens": 16}}
+    )
     assert (config.alpha, config.tau, config.gamma) == (0.4, 0.1, 0.01)
     in_prompt = config.replace(method="ra-nest")
     assert (in_prompt.alpha, in_prompt.gamma, in_prompt.max_draft_tokens) == (0.3, 0.5, 16)
@@ -126,7 +148,10 @@ def test_a_chosen_setting_wins_over_a_tuned_one():
     ("tuned", "message"),
     [
         ({"alpha": 0.4}, "tuned={'alpha': ...} is not valid: expected {method: {setting: value}}"),
-        ({"nest": {"alfa": 0.4}}, "tuned setting 'alfa' of nest: expected one of alpha, tau, knn_temperature"),
+        (
+            {"nest": {"alfa": 0.4}},
+            "tuned setting 'alfa' of nest: expected one of alpha, tau, knn_temperature",
+        ),
         ({"nest": {"alpha": "much"}}, "alpha='much' is not valid"),
     ],
 )

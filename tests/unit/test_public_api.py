@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +49,58 @@ PUBLIC = [
 ]
 
 
+# Modules that users may import from; what they export is public. Everything else may change.
+PUBLIC_MODULES = {
+    "nest_engine",
+    "nest_engine.citation_formats",
+    "nest_engine.citations.formats",
+    "nest_engine.citations.rendering",
+    "nest_engine.config",
+    "nest_engine.engine",
+    "nest_engine.errors",
+    "nest_engine.evaluation",
+    "nest_engine.interfaces",
+    "nest_engine.models.huggingface",
+    "nest_engine.models.tensor_parallel",
+    "nest_engine.output",
+    "nest_engine.records",
+    "nest_engine.retrieval",
+    "nest_engine.server",
+    "nest_engine.testing",
+    "nest_engine.tuning",
+}
+ROOMS = {
+    "citations",
+    "cli",
+    "datastore",
+    "decoding",
+    "evaluation",
+    "generation",
+    "models",
+    "retrieval",
+    "serving",
+}
+ROOT = Path(nest_engine.__file__).parent
+SHOWN = [
+    *sorted((ROOT.parent / "docs").glob("*.md")),
+    *sorted((ROOT.parent / "cookbooks").glob("*.ipynb")),
+    ROOT.parent / "README.md",
+]
+
+
+def test_what_stands_beside_the_rooms_is_public_or_has_an_underscore():
+    modules = {f"nest_engine.{path.stem}" for path in ROOT.glob("*.py") if path.name[0] != "_"}
+    assert modules <= PUBLIC_MODULES
+    assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == ROOMS
+    assert all(importlib.util.find_spec(name) for name in PUBLIC_MODULES)
+
+
+@pytest.mark.parametrize("page", SHOWN, ids=lambda path: path.name)
+def test_pages_show_public_modules_alone(page):
+    shown = re.findall(r"(?:from|import) (nest_engine[\w.]*)", page.read_text(encoding="utf-8"))
+    assert set(shown) <= PUBLIC_MODULES
+
+
 def test_public_names():
     assert nest_engine.__all__ == PUBLIC
     assert all(hasattr(nest_engine, name) for name in PUBLIC)
@@ -56,9 +111,21 @@ def test_methods():
 
 
 def test_importing_loads_no_framework():
-    frameworks = ["transformers", "langchain", "langchain_core", "llama_index", "rich", "typer", "bm25s", "faiss"]
-    code = f"import nest_engine, nest_engine.testing, sys; print([m for m in {frameworks} if m in sys.modules])"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    frameworks = [
+        "transformers",
+        "langchain",
+        "langchain_core",
+        "llama_index",
+        "rich",
+        "typer",
+        "bm25s",
+        "faiss",
+    ]
+    code = "import nest_engine, nest_engine.testing, sys; "
+    code += f"print([m for m in {frameworks} if m in sys.modules])"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert printed.strip() == "[]"
 
 
@@ -85,5 +152,7 @@ def test_every_error_is_ours_and_a_builtin_one(error, builtin):
 
 
 def test_a_missing_package_names_the_command():
-    with pytest.raises(ImportError, match=r"bm25s is not installed; run: pip install 'nest-engine\[retrieval\]'"):
+    with pytest.raises(
+        ImportError, match=r"bm25s is not installed; run: pip install 'nest-engine\[retrieval\]'"
+    ):
         raise errors.MissingDependencyError("bm25s", "retrieval")

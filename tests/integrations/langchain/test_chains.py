@@ -22,7 +22,13 @@ from nest_engine.retrieval import BM25Retriever
 from nest_engine.testing import ScriptedLanguageModel
 from nest_integrations.langchain import ChatNest, CitationCallback, NestLLM, NestRetriever
 from tests.integrations.langchain.conftest import SENTENCE
-from tests.integrations.langchain.support import PLAIN_TEMPLATE, Recorder, replies, tool_tokenizer, verify
+from tests.integrations.langchain.support import (
+    PLAIN_TEMPLATE,
+    Recorder,
+    replies,
+    tool_tokenizer,
+    verify,
+)
 
 PROMPT = PromptTemplate.from_template("{context}\n\nQuestion: {question}\nAnswer:")
 TOPICS = ["the planet Neptune", "the planet Uranus", "Jupiter", "Saturn"]
@@ -43,7 +49,7 @@ def join(documents: list[Document]) -> str:
 
 
 def reusing_chain(llm: NestLLM, retriever: NestRetriever) -> Runnable[Any, str]:
-    """The documented one-line pattern: the documents that a step has retrieved are bound to the model."""
+    """The documented one-line pattern: a step's documents are bound to the model."""
     return (
         RunnablePassthrough.assign(documents=itemgetter("question") | retriever)
         | RunnablePassthrough.assign(context=itemgetter("documents") | RunnableLambda(join))
@@ -52,7 +58,9 @@ def reusing_chain(llm: NestLLM, retriever: NestRetriever) -> Runnable[Any, str]:
     )
 
 
-async def test_retrieved_documents_are_reused(retriever: NestRetriever, demo_engine: NestEngine, sources: Any):
+async def test_retrieved_documents_are_reused(
+    retriever: NestRetriever, demo_engine: NestEngine, sources: Any
+):
     chain = reusing_chain(NestLLM(engine=demo_engine, max_tokens=40, max_draft_tokens=8), retriever)
     question = {"question": "Tell me about the planet Neptune."}
     cited, seen = CitationCallback(), Recorder()
@@ -67,7 +75,9 @@ async def test_retrieved_documents_are_reused(retriever: NestRetriever, demo_eng
     assert await chain.ainvoke(question) == answer
 
 
-def test_documents_in_the_prompt_cost_no_further_forward(retriever: NestRetriever, demo_engine: NestEngine):
+def test_documents_in_the_prompt_cost_no_further_forward(
+    retriever: NestRetriever, demo_engine: NestEngine
+):
     seen = Recorder()
     llm = NestLLM(engine=demo_engine, max_tokens=16, method="ra-nest")
     reusing_chain(llm, retriever).invoke({"question": "Tell me about gold."}, {"callbacks": [seen]})
@@ -75,7 +85,9 @@ def test_documents_in_the_prompt_cost_no_further_forward(retriever: NestRetrieve
     assert result.generations[0][0].generation_info["stats"]["encoded_passages"] == 0
 
 
-def test_a_batch_of_sixteen(retriever: NestRetriever, demo_engine: NestEngine, demo_passages: Any, sources: Any):
+def test_a_batch_of_sixteen(
+    retriever: NestRetriever, demo_engine: NestEngine, demo_passages: Any, sources: Any
+):
     chain = PromptTemplate.from_template("Question: {question}\nAnswer:") | NestLLM(
         engine=demo_engine, retriever=retriever, max_tokens=24, num_passages=2
     )
@@ -84,13 +96,17 @@ def test_a_batch_of_sixteen(retriever: NestRetriever, demo_engine: NestEngine, d
     answers = chain.batch(questions, [{"callbacks": [callback]} for callback in cited])
     assert sum(bool(callback.citations) for callback in cited) >= 12
     for answer, question, callback in zip(answers, questions, cited, strict=True):
-        found = {str(d.id) for d in retriever.invoke(f"Question: {question['question']}\nAnswer:", k=2)}
+        found = {
+            str(d.id) for d in retriever.invoke(f"Question: {question['question']}\nAnswer:", k=2)
+        }
         assert {citation["extras"]["document_id"] for citation in callback.citations} <= found
         verify(callback.citations, answer, sources)
     assert answers == [chain.invoke(question) for question in questions]
 
 
-async def test_a_batch_through_the_reusing_chain(retriever: NestRetriever, demo_engine: NestEngine, sources: Any):
+async def test_a_batch_through_the_reusing_chain(
+    retriever: NestRetriever, demo_engine: NestEngine, sources: Any
+):
     chain = reusing_chain(NestLLM(engine=demo_engine, max_tokens=16), retriever)
     questions = [{"question": f"Tell me about {topic}."} for topic in TOPICS]
     cited = [CitationCallback() for _ in questions]
@@ -103,7 +119,10 @@ async def test_a_batch_through_the_reusing_chain(retriever: NestRetriever, demo_
 async def test_the_event_stream_of_a_chain(retriever: NestRetriever, demo_engine: NestEngine):
     llm = NestLLM(engine=demo_engine, retriever=retriever, max_tokens=24, num_passages=2)
     chain = PromptTemplate.from_template("Question: {question}\nAnswer:") | llm | StrOutputParser()
-    events = [event async for event in chain.astream_events({"question": "Tell me about gold."}, version="v2")]
+    events = [
+        event
+        async for event in chain.astream_events({"question": "Tell me about gold."}, version="v2")
+    ]
     run_of = {event["event"]: event for event in events}
     searched, ended = run_of["on_retriever_end"], run_of["on_llm_end"]
     assert searched["parent_ids"][-1] == ended["run_id"]
@@ -111,32 +130,58 @@ async def test_the_event_stream_of_a_chain(retriever: NestRetriever, demo_engine
     assert custom == ended["data"]["output"]["generations"][0][0]["generation_info"]["citations"]
 
 
-def test_a_chat_chain_searches_with_the_chain_as_parent(retriever: NestRetriever, demo_engine: NestEngine):
+def test_a_chat_chain_searches_with_the_chain_as_parent(
+    retriever: NestRetriever, demo_engine: NestEngine
+):
     from langchain_core.prompts import ChatPromptTemplate
 
-    chat = ChatNest(engine=demo_engine, retriever=retriever, chat_template=PLAIN_TEMPLATE, max_tokens=24)
+    chat = ChatNest(
+        engine=demo_engine, retriever=retriever, chat_template=PLAIN_TEMPLATE, max_tokens=24
+    )
     chain = ChatPromptTemplate.from_messages([("human", "Tell me about {topic}.")]) | chat
     seen, cited = Recorder(), CitationCallback()
     pieces = list(chain.stream({"topic": "gold"}, {"callbacks": [seen, cited]}))
     assert seen.count("on_retriever_start") == 1
-    assert cited.citations == [c for piece in pieces for c in piece.response_metadata["citations"]] != []
+    assert (
+        cited.citations
+        == [c for piece in pieces for c in piece.response_metadata["citations"]]
+        != []
+    )
 
 
-async def test_a_chat_chain_tells_citations_in_version_2_events(retriever: NestRetriever, demo_engine: NestEngine):
+async def test_a_chat_chain_tells_citations_in_version_2_events(
+    retriever: NestRetriever, demo_engine: NestEngine
+):
     from langchain_core.prompts import ChatPromptTemplate
 
-    chat = ChatNest(engine=demo_engine, retriever=retriever, chat_template=PLAIN_TEMPLATE, max_tokens=24)
+    chat = ChatNest(
+        engine=demo_engine, retriever=retriever, chat_template=PLAIN_TEMPLATE, max_tokens=24
+    )
     chain = ChatPromptTemplate.from_messages([("human", "Tell me about {topic}.")]) | chat
     events = [event async for event in chain.astream_events({"topic": "gold"}, version="v2")]
     told = [event["data"] for event in events if event["name"] == "nest_citation"]
-    chunks = [event["data"]["chunk"] for event in events if event["event"] == "on_chat_model_stream"]
-    assert told == [citation for chunk in chunks for citation in chunk.response_metadata.get("citations", [])] != []
+    chunks = [
+        event["data"]["chunk"] for event in events if event["event"] == "on_chat_model_stream"
+    ]
+    assert (
+        told
+        == [
+            citation
+            for chunk in chunks
+            for citation in chunk.response_metadata.get("citations", [])
+        ]
+        != []
+    )
 
 
 async def test_a_node_of_a_graph(retriever: NestRetriever, demo_engine: NestEngine, sources: Any):
     graphs = pytest.importorskip("langgraph.graph", reason="langgraph runs graphs")
     chat = ChatNest(
-        engine=demo_engine, retriever=retriever, chat_template=PLAIN_TEMPLATE, max_tokens=32, max_draft_tokens=8
+        engine=demo_engine,
+        retriever=retriever,
+        chat_template=PLAIN_TEMPLATE,
+        max_tokens=32,
+        max_draft_tokens=8,
     )
 
     async def answer(state: dict[str, Any]) -> dict[str, Any]:
@@ -153,11 +198,15 @@ async def test_a_node_of_a_graph(retriever: NestRetriever, demo_engine: NestEngi
     verify(citations, message.text, sources)
     streamed = [piece async for piece, _ in graph.astream(question, stream_mode="messages")]
     assert "".join(piece.text for piece in streamed) == message.text
-    assert [c for piece in streamed for c in piece.response_metadata.get("citations", [])] == citations
+    assert [
+        c for piece in streamed for c in piece.response_metadata.get("citations", [])
+    ] == citations
 
 
 def test_an_agent_that_quotes_what_its_tool_found():
-    documents = BM25Retriever([Passage(SENTENCE, id="helium"), Passage("Neon glows in signs.", id="neon")])
+    documents = BM25Retriever(
+        [Passage(SENTENCE, id="helium"), Passage("Neon glows in signs.", id="neon")]
+    )
     tool = create_retriever_tool(
         NestRetriever(retriever=documents, k=1),
         "search",
@@ -181,7 +230,8 @@ def test_an_agent_that_quotes_what_its_tool_found():
     [citation] = answer.response_metadata["citations"]
     assert citation["extras"]["document_id"] == "helium"
     verify([citation], answer.text, {"helium": SENTENCE})
-    assert answer.response_metadata["stats"]["encoded_passages"] == 0  # it stands in the prompt, in the tool's message
+    # it stands in the prompt, in the tool's message
+    assert answer.response_metadata["stats"]["encoded_passages"] == 0
 
 
 def test_an_agent_of_langgraph():
@@ -209,4 +259,6 @@ def test_an_agent_of_langgraph():
     builder.add_edge("tools", "model")
     messages = builder.compile().invoke({"messages": [HumanMessage("What is helium?")]})["messages"]
     assert [message.type for message in messages] == ["human", "ai", "tool", "ai"]
-    assert [c["extras"]["document_id"] for c in messages[-1].content_blocks[0]["annotations"]] == ["helium"]
+    assert [c["extras"]["document_id"] for c in messages[-1].content_blocks[0]["annotations"]] == [
+        "helium"
+    ]

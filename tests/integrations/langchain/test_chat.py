@@ -1,4 +1,4 @@
-"""`ChatNest`: citations in content blocks, streaming, events, tools, sources of passages, and refusals."""
+"""`ChatNest`: citations in content blocks, streams, events, tools, passages, and refusals."""
 
 from __future__ import annotations
 
@@ -37,11 +37,22 @@ SAID = f"As is written: {SENTENCE} Enough!"
 
 def chat_model(script: str = SAID, **fields: Any) -> ChatNest:
     engine = NestEngine(ScriptedLanguageModel(script))
-    return ChatNest(engine=engine, tokenizer=tool_tokenizer(), method="lossless", model_name="scripted", **fields)
+    return ChatNest(
+        engine=engine,
+        tokenizer=tool_tokenizer(),
+        method="lossless",
+        model_name="scripted",
+        **fields,
+    )
 
 
 def quoting(document: Any, start: int = len("As is written: ")) -> dict[str, Any]:
-    return {"start_index": start, "end_index": start + len(SENTENCE), "cited_text": SENTENCE, "title": document}
+    return {
+        "start_index": start,
+        "end_index": start + len(SENTENCE),
+        "cited_text": SENTENCE,
+        "title": document,
+    }
 
 
 def test_citations_stand_in_the_content_blocks():
@@ -98,7 +109,9 @@ async def collect(way: str, chat: ChatNest, **kwargs: Any) -> AIMessage:
         return (await chat.abatch(["Hi", "Ho"], **kwargs))[0]
 
 
-@pytest.mark.parametrize("way", ["ainvoke", "stream", "astream", "events", "aevents", "batch", "abatch"])
+@pytest.mark.parametrize(
+    "way", ["ainvoke", "stream", "astream", "events", "aevents", "batch", "abatch"]
+)
 @pytest.mark.parametrize("output_version", [None, "v1"])
 async def test_every_way_gives_the_same(way: str, output_version: str | None):
     chat = chat_model(output_version=output_version)
@@ -119,7 +132,13 @@ async def test_every_way_gives_the_same(way: str, output_version: str | None):
 async def test_every_way_gives_the_same_on_a_real_model(
     way: str, demo_engine: NestEngine, demo_passages: list[Passage]
 ):
-    chat = ChatNest(engine=demo_engine, chat_template=PLAIN_TEMPLATE, max_tokens=40, max_draft_tokens=8, relevance=0)
+    chat = ChatNest(
+        engine=demo_engine,
+        chat_template=PLAIN_TEMPLATE,
+        max_tokens=40,
+        max_draft_tokens=8,
+        relevance=0,
+    )
     passages = [passage for passage in demo_passages if passage.id in ("neptune", "danube")]
     expected = chat.invoke("Hi", passages=passages)
     assert expected.response_metadata["citations"]
@@ -133,7 +152,9 @@ async def test_every_way_gives_the_same_on_a_real_model(
 
 def test_citations_are_streamed_before_the_end():
     chunks = list(chat_model(max_draft_tokens=8).stream("Hi", passages=documents(SENTENCE)))
-    carriers = [number for number, chunk in enumerate(chunks) if chunk.response_metadata.get("citations")]
+    carriers = [
+        number for number, chunk in enumerate(chunks) if chunk.response_metadata.get("citations")
+    ]
     assert len(carriers) == 1
     assert 1 < carriers[0] < len(chunks) - 1
     assert [chunk.chunk_position for chunk in chunks] == [None] * (len(chunks) - 1) + ["last"]
@@ -142,10 +163,16 @@ def test_citations_are_streamed_before_the_end():
 def test_events_carry_citations_twice():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        events = list(chat_model(max_draft_tokens=8).stream_events("Hi", version="v3", passages=documents(SENTENCE)))
+        events = list(
+            chat_model(max_draft_tokens=8).stream_events(
+                "Hi", version="v3", passages=documents(SENTENCE)
+            )
+        )
     deltas = [event["delta"] for event in events if event["event"] == "content-block-delta"]
     assert "".join(delta["text"] for delta in deltas if delta["type"] == "text-delta") == SAID
-    [annotations] = [delta["fields"]["annotations"] for delta in deltas if delta["type"] == "block-delta"]
+    [annotations] = [
+        delta["fields"]["annotations"] for delta in deltas if delta["type"] == "block-delta"
+    ]
     [finished] = [event["content"] for event in events if event["event"] == "content-block-finish"]
     assert finished == {"type": "text", "text": SAID, "annotations": annotations}
     assert events[-1]["event"] == "message-finish"
@@ -197,7 +224,9 @@ def test_passages_in_the_prompt_of_a_chat(demo_engine: NestEngine, demo_passages
 
 
 def test_several_answers(demo_engine: NestEngine):
-    chat = ChatNest(engine=demo_engine, chat_template=PLAIN_TEMPLATE, max_tokens=8, temperature=1.5, seed=1, n=2)
+    chat = ChatNest(
+        engine=demo_engine, chat_template=PLAIN_TEMPLATE, max_tokens=8, temperature=1.5, seed=1, n=2
+    )
     [generations] = chat.generate([[HumanMessage("Hi")]]).generations
     assert len({generation.text for generation in generations}) == 2
     with pytest.raises(ConfigError, match="n=2 answers cannot be streamed as one text"):
@@ -241,9 +270,9 @@ async def test_tool_calls_in_every_way(way: str, said: str, shown: str, location
     assert [(call["name"], call["args"]) for call in message.tool_calls] == [
         ("weather", {"location": location}) for location in locations
     ]
-    assert [block["type"] for block in message.content_blocks] == ["text"] * bool(shown) + ["tool_call"] * len(
-        locations
-    )
+    assert [block["type"] for block in message.content_blocks] == ["text"] * bool(shown) + [
+        "tool_call"
+    ] * len(locations)
 
 
 def test_text_is_streamed_also_with_tools():
@@ -273,7 +302,10 @@ def test_citations_before_a_tool_call_stay():
         ("required", '<tool_call>\n{"name": "weather", "arguments": '),
         (True, '<tool_call>\n{"name": "weather", "arguments": '),
         ("weather", '<tool_call>\n{"name": "weather", "arguments": '),
-        ({"type": "function", "function": {"name": "weather"}}, '<tool_call>\n{"name": "weather", "arguments": '),
+        (
+            {"type": "function", "function": {"name": "weather"}},
+            '<tool_call>\n{"name": "weather", "arguments": ',
+        ),
         ("auto", ""),
         (None, ""),
         (False, ""),
@@ -296,9 +328,13 @@ def test_a_tool_choice_begins_the_turn(tool_choice: Any, opening: str):
 
 def test_a_forced_call_is_read_with_its_opening():
     engine = NestEngine(ScriptedLanguageModel('{"location": "Rome"}}\n</tool_call>'))
-    chat = ChatNest(engine=engine, tokenizer=tool_tokenizer()).bind_tools([weather], tool_choice="weather")
+    chat = ChatNest(engine=engine, tokenizer=tool_tokenizer()).bind_tools(
+        [weather], tool_choice="weather"
+    )
     message = chat.invoke("Hi")
-    assert [(call["name"], call["args"]) for call in message.tool_calls] == [("weather", {"location": "Rome"})]
+    assert [(call["name"], call["args"]) for call in message.tool_calls] == [
+        ("weather", {"location": "Rome"})
+    ]
     assert message.content == ""
 
 
@@ -320,19 +356,25 @@ def test_structured_output():
 
 def test_tools_need_a_template_that_writes_them(demo_engine: NestEngine):
     chat = ChatNest(engine=demo_engine, chat_template=PLAIN_TEMPLATE, model_name="small")
-    with pytest.raises(UnsupportedModelError, match="the chat template of small has no place for tools"):
+    with pytest.raises(
+        UnsupportedModelError, match="the chat template of small has no place for tools"
+    ):
         chat.bind_tools([weather])
     with pytest.raises(UnsupportedModelError, match="no place for tools"):
         chat.with_structured_output({"title": "a", "type": "object", "properties": {}})
 
 
 def test_an_unknown_tool_choice_names_the_tools():
-    with pytest.raises(ConfigError, match="tool_choice='snow' names no bound tool: give one of weather"):
+    with pytest.raises(
+        ConfigError, match="tool_choice='snow' names no bound tool: give one of weather"
+    ):
         tool_model(CALL).bind_tools([weather], tool_choice="snow")
 
 
 def test_a_model_without_a_chat_template_is_refused():
-    with pytest.raises(UnsupportedModelError, match="use an instruction-tuned model, or use NestLLM"):
+    with pytest.raises(
+        UnsupportedModelError, match="use an instruction-tuned model, or use NestLLM"
+    ):
         ChatNest(engine=NestEngine(tiny_model("llama"), tiny_tokenizer()))
     with pytest.raises(UnsupportedModelError, match="ScriptedLanguageModel has no chat template"):
         ChatNest(engine=NestEngine(ScriptedLanguageModel("")))
@@ -353,7 +395,11 @@ def test_the_template_of_the_tokenizer_and_one_in_its_place():
 @pytest.mark.parametrize(
     ("messages", "arguments", "message"),
     [
-        ([HumanMessage([{"type": "image_url", "image_url": {"url": "https://a.org/b.png"}}])], {}, "holds image: this"),
+        (
+            [HumanMessage([{"type": "image_url", "image_url": {"url": "https://a.org/b.png"}}])],
+            {},
+            "holds image: this",
+        ),
         ([HumanMessage("Hi")], {"gama": 1}, "unknown setting 'gama'"),
         ([HumanMessage("Hi")], {"query": ["Hi"]}, "query must be a text, got list"),
         ([HumanMessage("Hi")], {"passages": "Hi"}, "passages must be a list of documents, got str"),

@@ -1,4 +1,4 @@
-"""LangChain's standard suites for chat models, unit and integration, on scripted models that read their prompts."""
+"""LangChain's standard suites for chat models, on scripted models that read their prompts."""
 
 from __future__ import annotations
 

@@ -11,7 +11,9 @@ import pytest
 
 pytest.importorskip("langchain_core", reason="needs: pip install 'nest-engine[langchain]'")
 pytest.importorskip("bm25s", reason="bm25s runs the engine's keyword search")
-pytest.importorskip("langchain_huggingface", reason="the chain to compare with runs on HuggingFacePipeline")
+pytest.importorskip(
+    "langchain_huggingface", reason="the chain to compare with runs on HuggingFacePipeline"
+)
 
 PAGE = (Path(__file__).parents[3] / "docs" / "langchain.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

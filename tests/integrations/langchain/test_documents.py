@@ -15,7 +15,14 @@ from nest_integrations.langchain.documents import documents_of_tools, passages_o
 
 
 def test_a_document_keeps_everything():
-    metadata = {"source": "a.pdf", "title": "Gases", "page": 3, "score": 0.5, "license": "CC0", "start_index": 7}
+    metadata = {
+        "source": "a.pdf",
+        "title": "Gases",
+        "page": 3,
+        "score": 0.5,
+        "license": "CC0",
+        "start_index": 7,
+    }
     passage = to_passage(Document(id="d1", page_content="Helium\r\n is  a gas.", metadata=metadata))
     assert (passage.id, passage.text, passage.title) == ("d1", "Helium\r\n is  a gas.", "Gases")
     assert (passage.uri, passage.score, passage.license) == ("a.pdf", 0.5, "CC0")
@@ -23,7 +30,9 @@ def test_a_document_keeps_everything():
 
 
 def test_round_trip_through_a_document():
-    passage = Passage("Neon glows.", title="Neon", id="n", uri="u", score=2.0, license="MIT", metadata={"page": 1})
+    passage = Passage(
+        "Neon glows.", title="Neon", id="n", uri="u", score=2.0, license="MIT", metadata={"page": 1}
+    )
     there_and_back = to_passage(to_document(passage))
     assert there_and_back.to_dict() | {"metadata": None} == passage.to_dict() | {"metadata": None}
     assert there_and_back.metadata["page"] == 1
@@ -58,7 +67,10 @@ def test_what_is_no_score_is_not_taken_for_one(value: object):
 def test_passages_for_all_prompts_or_for_each():
     one, two = Document(page_content="one"), Document(page_content="two")
     assert [[p.text for p in each] for each in passages_of_each([one], 2)] == [["one"], ["one"]]
-    assert [[p.text for p in each] for each in passages_of_each([[one], [two]], 2)] == [["one"], ["two"]]
+    assert [[p.text for p in each] for each in passages_of_each([[one], [two]], 2)] == [
+        ["one"],
+        ["two"],
+    ]
     assert passages_of_each([], 2) == [[], []]
 
 

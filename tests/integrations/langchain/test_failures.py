@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from nest_engine import NestEngine, NestError, RetrievalError
 from nest_engine.testing import ScriptedLanguageModel
 from nest_integrations.langchain import ChatNest, CitationCallback, NestLLM
 from tests.integrations.langchain.conftest import SENTENCE
-from tests.integrations.langchain.support import Recorder, SlowModel, tool_tokenizer
+from tests.integrations.langchain.support import SECONDS, PacedModel, Recorder, tool_tokenizer
 
 
 class Down(BaseRetriever):
@@ -33,33 +35,54 @@ class Down(BaseRetriever):
         return [Document(id="d0", page_content=SENTENCE)]
 
 
-class Slow(BaseRetriever):
+class Late(BaseRetriever):
+    """Finds something when it is told to."""
+
+    told: threading.Event
+
     def _get_relevant_documents(self, query: str, **kwargs: Any) -> list[Document]:
-        time.sleep(0.5)
+        assert self.told.wait(SECONDS)
         return [Document(id="d0", page_content=SENTENCE)]
 
 
 def model(kind: str, retriever: BaseRetriever, **fields: Any) -> Any:
     engine = NestEngine(ScriptedLanguageModel(SENTENCE))
     if kind == "chat":
-        return ChatNest(engine=engine, retriever=retriever, tokenizer=tool_tokenizer(), method="lossless", **fields)
+        return ChatNest(
+            engine=engine,
+            retriever=retriever,
+            tokenizer=tool_tokenizer(),
+            method="lossless",
+            **fields,
+        )
     return NestLLM(engine=engine, retriever=retriever, method="lossless", **fields)
 
 
-def call(way: str, model: Any, config: Any = None) -> str:
-    if way == "invoke":
-        answer = model.invoke("Say: ", config)
-    elif way == "ainvoke":
-        answer = asyncio.run(model.ainvoke("Say: ", config))
-    elif way == "stream":
-        answer = "".join(getattr(chunk, "text", chunk) for chunk in model.stream("Say: ", config))
+def _nothing() -> None:
+    pass
+
+
+def call(way: str, model: Any, config: Any = None, then: Callable[[], None] = _nothing) -> str:
+    """Ask a model; afterwards, do something before asyncio waits for its threads."""
+
+    async def ask() -> Any:
+        try:
+            if way == "ainvoke":
+                return await model.ainvoke("Say: ", config)
+            return [chunk async for chunk in model.astream("Say: ", config)]
+        finally:
+            then()
+
+    if way.startswith("a"):
+        answer = asyncio.run(ask())
     else:
-
-        async def collect() -> str:
-            return "".join([getattr(chunk, "text", chunk) async for chunk in model.astream("Say: ", config)])
-
-        answer = asyncio.run(collect())
-    return str(getattr(answer, "text", answer))
+        try:
+            answer = getattr(model, way)("Say: ", config)
+            answer = list(answer) if way == "stream" else answer
+        finally:
+            then()
+    chunks = answer if isinstance(answer, list) else [answer]
+    return "".join(str(getattr(chunk, "text", chunk)) for chunk in chunks)
 
 
 WAYS = ["invoke", "ainvoke", "stream", "astream"]
@@ -76,16 +99,17 @@ def test_a_failed_search_raises(kind: str, way: str):
 @pytest.mark.parametrize("kind", ["llm", "chat"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
-    ("retriever", "deadline", "reason"),
+    ("is_late", "reason"),
     [
-        (Down(), 30.0, "Down failed: the store is down"),
-        (Slow(), 0.05, "Slow did not answer within deadline=0.05 seconds"),
+        (False, "Down failed: the store is down"),
+        (True, "Late did not answer within deadline=0.05 seconds"),
     ],
 )
-def test_a_failed_search_degrades(kind: str, way: str, retriever: BaseRetriever, deadline: float, reason: str):
-    cited, seen = CitationCallback(), Recorder()
+def test_a_failed_search_degrades(kind: str, way: str, is_late: bool, reason: str):
+    cited, seen, told = CitationCallback(), Recorder(), threading.Event()
+    retriever, deadline = (Late(told=told), 0.05) if is_late else (Down(), SECONDS)
     degrading = model(kind, retriever, on_error="degrade", deadline=deadline)
-    assert call(way, degrading, {"callbacks": [cited, seen]}) == SENTENCE
+    assert call(way, degrading, {"callbacks": [cited, seen]}, then=told.set) == SENTENCE
     assert cited.citations == []
     [told] = cited.degraded.values()
     assert told.startswith(reason)
@@ -96,16 +120,18 @@ def test_a_failed_search_degrades(kind: str, way: str, retriever: BaseRetriever,
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_late_search_raises_at_its_deadline(way: str):
-    start = time.perf_counter()
-    with pytest.raises(RetrievalError, match=r"deadline=0\.05 seconds; raise the deadline, or answer without passages"):
-        call(way, model("llm", Slow(), deadline=0.05))
-    if way in ("invoke", "stream"):  # asyncio.run waits for its threads
-        assert time.perf_counter() - start < 0.4
+    told = threading.Event()
+    with pytest.raises(
+        RetrievalError,
+        match=r"deadline=0\.05 seconds; raise the deadline, or answer without passages",
+    ):
+        call(way, model("llm", Late(told=told), deadline=0.05), then=told.set)
 
 
 def test_a_search_in_time_is_untouched_by_its_deadline():
-    cited = CitationCallback()
-    call("invoke", model("llm", Slow(), deadline=30), {"callbacks": [cited]})
+    cited, told = CitationCallback(), threading.Event()
+    told.set()
+    call("invoke", model("llm", Late(told=told), deadline=SECONDS), {"callbacks": [cited]})
     assert len(cited.citations) == 1
     assert cited.degraded == {}
 
@@ -143,8 +169,10 @@ def test_errors_of_the_engine_keep_their_type():
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_has_a_time_limit(way: str):
-    slow = SlowModel(seconds=0.01)
-    with pytest.raises(TimeoutError, match=r"longer than timeout=0\.1 seconds; raise it or lower max_tokens"):
+    slow = PacedModel(lambda: time.sleep(0.01))
+    with pytest.raises(
+        TimeoutError, match=r"longer than timeout=0\.1 seconds; raise it or lower max_tokens"
+    ):
         call(way, NestLLM(engine=NestEngine(slow), timeout=0.1, method="lm", max_tokens=300))
     assert slow.num_forwards < 30
 

@@ -1,4 +1,4 @@
-"""`NestLLM`: settings, stop strings, passages, queries, what an answer says about itself, and refusals."""
+"""`NestLLM`: settings, stop strings, passages, queries, what an answer tells, and refusals."""
 
 from __future__ import annotations
 
@@ -60,10 +60,16 @@ def test_documents_handed_over_are_cited_without_a_search(scripted_engine: Engin
 def test_each_prompt_of_a_batch_cites_its_own_documents(scripted_engine: Engine):
     llm = NestLLM(engine=scripted_engine(), method="lossless")
     prompts = ["One: ", "Two: ", "Three: "]
-    own = [[document] for document in documents(SENTENCE, SENTENCE, "Something else altogether is written.")]
+    own = [
+        [document]
+        for document in documents(SENTENCE, SENTENCE, "Something else altogether is written.")
+    ]
     result = llm.generate(prompts, passages=own)
     cited = [
-        [citation["extras"]["document_id"] for citation in generations[0].generation_info["citations"]]  # type: ignore[index]
+        [
+            citation["extras"]["document_id"]
+            for citation in generations[0].generation_info["citations"]
+        ]  # type: ignore[index]
         for generations in result.generations
     ]
     assert cited == [["d0"], ["d1"], []]
@@ -78,7 +84,9 @@ def test_a_batch_is_decoded_together():
     llm.batch([f"{number}: " for number in range(16)])
     assert model.num_forwards == alone
     model.num_forwards = 0
-    NestLLM(engine=NestEngine(model), method="lm", batch_size=4).batch([f"{number}: " for number in range(16)])
+    NestLLM(engine=NestEngine(model), method="lm", batch_size=4).batch(
+        [f"{number}: " for number in range(16)]
+    )
     assert model.num_forwards == 4 * alone
 
 
@@ -92,7 +100,9 @@ def test_a_batch_is_decoded_together():
         ({}, {"query": lambda prompt: prompt[:3]}, "Say"),
     ],
 )
-def test_what_is_searched_for(scripted_engine: Engine, fields: dict[str, Any], call: dict[str, Any], asked: str):
+def test_what_is_searched_for(
+    scripted_engine: Engine, fields: dict[str, Any], call: dict[str, Any], asked: str
+):
     retriever = Asked(SENTENCE)
     assert isinstance(retriever, PassageRetriever)
     NestLLM(engine=scripted_engine(), retriever=retriever, **fields).invoke("Say: ", **call)
@@ -103,7 +113,9 @@ def test_what_is_searched_for(scripted_engine: Engine, fields: dict[str, Any], c
     ("settings", "number"),
     [({"num_passages": 7}, 7), ({"method": "ra"}, 3), ({"method": "ra", "prompt_passages": 2}, 2)],
 )
-def test_how_many_passages_are_asked_for(scripted_engine: Engine, settings: dict[str, Any], number: int):
+def test_how_many_passages_are_asked_for(
+    scripted_engine: Engine, settings: dict[str, Any], number: int
+):
     retriever = Asked(SENTENCE)
     NestLLM(engine=scripted_engine(), retriever=retriever).invoke("Say: ", **settings)
     assert [k for _, k in retriever.asked] == [number]
@@ -111,13 +123,20 @@ def test_how_many_passages_are_asked_for(scripted_engine: Engine, settings: dict
 
 def test_the_model_alone_does_not_search(scripted_engine: Engine):
     retriever = Asked(SENTENCE)
-    assert info_of(NestLLM(engine=scripted_engine(), retriever=retriever), "Say: ", method="lm")["citations"] == []
+    assert (
+        info_of(NestLLM(engine=scripted_engine(), retriever=retriever), "Say: ", method="lm")[
+            "citations"
+        ]
+        == []
+    )
     assert retriever.asked == []
 
 
 def test_nothing_is_searched_for_when_no_passage_is_wanted(scripted_engine: Engine):
     retriever = Asked(SENTENCE)
-    NestLLM(engine=scripted_engine(), retriever=retriever).invoke("Say: ", method="ra", prompt_passages=0)
+    NestLLM(engine=scripted_engine(), retriever=retriever).invoke(
+        "Say: ", method="ra", prompt_passages=0
+    )
     assert retriever.asked == []
 
 
@@ -139,13 +158,19 @@ def test_settings_of_a_call_precede_those_of_the_model_and_of_the_engine(scripte
 
 
 def test_settings_are_configurable_fields(scripted_engine: Engine):
-    llm = NestLLM(engine=scripted_engine()).configurable_fields(max_tokens=ConfigurableField(id="length"))
+    llm = NestLLM(engine=scripted_engine()).configurable_fields(
+        max_tokens=ConfigurableField(id="length")
+    )
     assert len(llm.with_config(configurable={"length": 8}).invoke("Say: ")) == 8
 
 
 def test_seeded_sampling_repeats_itself(demo_engine: NestEngine):
     llm = NestLLM(engine=demo_engine, temperature=1.5, max_tokens=16)
-    assert llm.invoke("The sea", seed=1) == llm.invoke("The sea", seed=1) != llm.invoke("The sea", seed=2)
+    assert (
+        llm.invoke("The sea", seed=1)
+        == llm.invoke("The sea", seed=1)
+        != llm.invoke("The sea", seed=2)
+    )
 
 
 def test_several_answers_to_one_prompt(demo_engine: NestEngine):
@@ -188,7 +213,11 @@ def test_an_answer_tells_its_cost_and_never_the_prompt(scripted_engine: Engine):
     assert not generation.text.startswith("Say")
     assert info["finish_reason"] == "eos"
     assert info["model_name"] == "scripted"
-    assert info["usage"] == {"input_tokens": 5, "output_tokens": len(SENTENCE) + 1, "total_tokens": len(SENTENCE) + 6}
+    assert info["usage"] == {
+        "input_tokens": 5,
+        "output_tokens": len(SENTENCE) + 1,
+        "total_tokens": len(SENTENCE) + 6,
+    }
     assert info["stats"]["tokens_per_forward"] > 2
     assert result.llm_output == {
         "model_name": "scripted",
@@ -201,7 +230,9 @@ def test_an_answer_tells_its_cost_and_never_the_prompt(scripted_engine: Engine):
 
 
 def test_notices_reach_the_caller(scripted_engine: Engine):
-    assert info_of(NestLLM(engine=scripted_engine()), "Say: ")["notices"] == ["no passages: the model answered alone"]
+    assert info_of(NestLLM(engine=scripted_engine()), "Say: ")["notices"] == [
+        "no passages: the model answered alone"
+    ]
 
 
 def test_tokens_are_counted_by_the_model(demo_engine: NestEngine):
@@ -215,7 +246,11 @@ def test_loading_like_a_pipeline():
         str(nest_demo.model_path()),
         task="text-generation",
         device=-1,
-        model_kwargs={"dtype": torch.float32, "local_files_only": True, "attn_implementation": "eager"},
+        model_kwargs={
+            "dtype": torch.float32,
+            "local_files_only": True,
+            "attn_implementation": "eager",
+        },
         pipeline_kwargs={"max_new_tokens": 6, "do_sample": False, "return_full_text": False},
         stop=["zzz"],
     )
@@ -235,7 +270,9 @@ def test_device_map_and_quantization_reach_transformers(monkeypatch: pytest.Monk
     monkeypatch.setattr(NestEngine, "from_pretrained", from_pretrained)
     quantization = object()
     llm = NestLLM.from_model_id(
-        "some/model", device_map="auto", model_kwargs={"quantization_config": quantization, "revision": "abc"}
+        "some/model",
+        device_map="auto",
+        model_kwargs={"quantization_config": quantization, "revision": "abc"},
     )
     assert seen == {
         "model_id": "some/model",
@@ -255,7 +292,9 @@ def test_a_model_and_its_tokenizer():
 
 
 def test_the_shape_of_the_model_is_not_shown_to_traces(scripted_engine: Engine):
-    llm = NestLLM(engine=scripted_engine(), api_key="secret", model_name="m", temperature=0.5, max_tokens=9)
+    llm = NestLLM(
+        engine=scripted_engine(), api_key="secret", model_name="m", temperature=0.5, max_tokens=9
+    )
     assert "secret" not in repr(llm)
     assert "NestEngine" not in repr(llm)
     assert llm._get_ls_params(stop=["x"]) == {
@@ -300,16 +339,24 @@ def test_a_model_by_name_names_the_way_to_load_it():
     [
         ({"gama": 0.1}, "unknown setting 'gama'; did you mean 'gamma'?"),
         ({"model": "other"}, "unknown setting 'model'"),
-        ({"max_tokens": 1, "max_new_tokens": 2}, "max_tokens=1 and max_new_tokens=2 are the same setting"),
+        (
+            {"max_tokens": 1, "max_new_tokens": 2},
+            "max_tokens=1 and max_new_tokens=2 are the same setting",
+        ),
         ({"max_tokens": 0}, "max_new_tokens=0 is not valid"),
         ({"n": 0}, "n=0 is not valid: expected a whole number of at least 1"),
         ({"n": 2}, "n=2 with temperature=0 gives one and the same answer"),
-        ({"query": 3}, "query must be a text, a function, or one text for each of 1 prompts; got int"),
+        (
+            {"query": 3},
+            "query must be a text, a function, or one text for each of 1 prompts; got int",
+        ),
         ({"query": ["a", "b"]}, "one text for each of 1 prompts; got 2 queries"),
         ({"passages": "text"}, "passages must be a list of documents, got str"),
     ],
 )
-def test_bad_arguments_of_a_call_are_refused(scripted_engine: Engine, arguments: dict[str, Any], message: str):
+def test_bad_arguments_of_a_call_are_refused(
+    scripted_engine: Engine, arguments: dict[str, Any], message: str
+):
     llm = NestLLM(engine=scripted_engine())
     with pytest.raises((ConfigError, InputError), match=message.replace("?", r"\?")):
         llm.invoke("Say: ", **arguments)
@@ -334,4 +381,7 @@ def test_loading_refuses_what_it_cannot_do(arguments: dict[str, Any], message: s
 
 
 def test_a_manager_of_callbacks_may_be_given(scripted_engine: Engine):
-    assert NestLLM(engine=scripted_engine()).invoke("Say: ", {"callbacks": CallbackManager([])}) == SENTENCE
+    assert (
+        NestLLM(engine=scripted_engine()).invoke("Say: ", {"callbacks": CallbackManager([])})
+        == SENTENCE
+    )

@@ -1,4 +1,4 @@
-"""Our own suite for `BaseLLM`, for which LangChain has none: every way to call gives the same text and citations."""
+"""LangChain has no suite for `BaseLLM`: every way to call gives the same text and citations."""
 
 from __future__ import annotations
 
@@ -20,14 +20,22 @@ from nest_engine.retrieval import BM25Retriever
 from nest_integrations.langchain import CitationCallback, NestLLM
 from tests.integrations.langchain.support import verify
 
-QUESTIONS = ["Tell me about the planet Neptune.", "Tell me about the Danube.", "Tell me about tungsten."]
+QUESTIONS = [
+    "Tell me about the planet Neptune.",
+    "Tell me about the Danube.",
+    "Tell me about tungsten.",
+]
 PROMPTS = [f"Question: {question}\nAnswer:" for question in QUESTIONS]
 
 Answer = tuple[str, list[Any]]
 
 
-@pytest.fixture(scope="module", params=[{}, {"temperature": 0.8, "seed": 5}, {"method": "ra-nest"}], ids=str)
-def llm(request: pytest.FixtureRequest, demo_engine: NestEngine, demo_passages: list[Passage]) -> NestLLM:
+@pytest.fixture(
+    scope="module", params=[{}, {"temperature": 0.8, "seed": 5}, {"method": "ra-nest"}], ids=str
+)
+def llm(
+    request: pytest.FixtureRequest, demo_engine: NestEngine, demo_passages: list[Passage]
+) -> NestLLM:
     return NestLLM(
         engine=demo_engine,
         retriever=BM25Retriever(demo_passages),
@@ -88,12 +96,16 @@ def expected(llm: NestLLM) -> dict[str, Answer]:
 
 
 @pytest.mark.parametrize("way", [ainvoke, stream, astream, batch, abatch, chunks])
-def test_every_way_gives_the_same(llm: NestLLM, expected: dict[str, Answer], way: Callable[[NestLLM, str], Answer]):
+def test_every_way_gives_the_same(
+    llm: NestLLM, expected: dict[str, Answer], way: Callable[[NestLLM, str], Answer]
+):
     for prompt in PROMPTS:
         assert way(llm, prompt) == expected[prompt]
 
 
-def test_the_answers_cite_their_sources_exactly(expected: dict[str, Answer], demo_passages: list[Passage]):
+def test_the_answers_cite_their_sources_exactly(
+    expected: dict[str, Answer], demo_passages: list[Passage]
+):
     sources = {passage.id: passage.text for passage in demo_passages}
     assert any(citations for _, citations in expected.values())
     for text, citations in expected.values():

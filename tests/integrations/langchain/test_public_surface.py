@@ -45,7 +45,9 @@ def run_without(blocked: str, statement: str) -> subprocess.CompletedProcess[str
         "sys.meta_path.insert(0, Block())\n"
         f"{statement}\n"
     )
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_import_needs_no_llama_index():
@@ -61,5 +63,6 @@ def test_import_without_langchain_names_the_install_command():
     )
     finished = run_without("langchain_core", statement)
     assert finished.stdout == (
-        "langchain-core langchain langchain-core is not installed; run: pip install 'nest-engine[langchain]'\n"
+        "langchain-core langchain langchain-core is not installed; run: pip install "
+        "'nest-engine[langchain]'\n"
     ), finished.stderr

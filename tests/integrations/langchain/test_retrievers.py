@@ -20,7 +20,12 @@ from langchain_tests.integration_tests import RetrieversIntegrationTests
 from nest_engine import ConfigError, NestEngine, Passage, PassageRetriever
 from nest_engine.retrieval import BM25Retriever
 from nest_engine.testing import ScriptedLanguageModel
-from nest_integrations.langchain import LangChainRetriever, NestLLM, NestRetriever, VectorStoreWithScores
+from nest_integrations.langchain import (
+    LangChainRetriever,
+    NestLLM,
+    NestRetriever,
+    VectorStoreWithScores,
+)
 from nest_integrations.langchain.retrievers import _similar, as_retriever
 from nest_integrations.langchain.search import Search
 
@@ -82,7 +87,9 @@ def test_search_arguments_reach_the_store():
     assert [document.id for document in only_four.invoke("a rare gas")] == ["4"]
 
 
-@pytest.mark.parametrize(("raw", "scores"), [([0.1, 0.4], [-0.1, -0.4]), ([0.9, 0.2], [0.9, 0.2]), ([0.3], [0.3])])
+@pytest.mark.parametrize(
+    ("raw", "scores"), [([0.1, 0.4], [-0.1, -0.4]), ([0.9, 0.2], [0.9, 0.2]), ([0.3], [0.3])]
+)
 def test_distances_are_turned_so_that_higher_is_better(raw: list[float], scores: list[float]):
     found = _similar([(Document(page_content=str(score)), score) for score in raw])
     assert [document.metadata["score"] for document in found] == scores
@@ -134,5 +141,7 @@ def test_a_number_that_a_retriever_was_given_holds():
 
 def test_a_query_function_may_be_a_method_of_a_built_in_type():
     engine = NestEngine(ScriptedLanguageModel("Gas number 1"))
-    llm = NestLLM(engine=engine, retriever=NestRetriever(retriever=BM25Retriever(GASES)), query=str.strip)
+    llm = NestLLM(
+        engine=engine, retriever=NestRetriever(retriever=BM25Retriever(GASES)), query=str.strip
+    )
     assert llm.invoke(" gas number ") == llm.invoke(" gas number ") != ""

@@ -1,4 +1,4 @@
-"""Fixtures of the LlamaIndex tests; LlamaIndex is imported inside them, so that its absence skips the tests."""
+"""Fixtures of the LlamaIndex tests, which import LlamaIndex: its absence skips the tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def chat_engine() -> NestEngine:
     """An engine on a tiny random model with a chat template."""
     tokenizer = copy.deepcopy(tiny_tokenizer())
     tokenizer.chat_template = (
-        "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content "
+        "}}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     return NestEngine(tiny_model("llama", max_position_embeddings=2048), tokenizer)
@@ -34,7 +35,7 @@ def chat_engine() -> NestEngine:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of text files, several passages of the shipped corpus in each, with difficult characters."""
+    """A folder of text files: several passages of the shipped corpus and difficult characters."""
     folder = tmp_path_factory.mktemp("corpus")
     texts = {passage.id: passage.text for passage in nest_demo.load_passages()}
     for name, ids in {
@@ -52,6 +53,16 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one text file for each of a few passages of the shipped corpus."""
     folder = tmp_path_factory.mktemp("notes")
     for passage in nest_demo.load_passages():
-        if passage.id in ("mars", "jupiter", "saturn", "uranus", "neptune", "moon", "titan", "europa", "pluto"):
+        if passage.id in (
+            "mars",
+            "jupiter",
+            "saturn",
+            "uranus",
+            "neptune",
+            "moon",
+            "titan",
+            "europa",
+            "pluto",
+        ):
             (folder / f"{passage.title}.txt").write_text(passage.text, encoding="utf-8")
     return folder

@@ -1,8 +1,7 @@
-"""What the LlamaIndex tests share: models that follow a script, real embeddings, retrievers that count."""
+"""What the LlamaIndex tests share: scripted models, real embeddings, retrievers that count."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -21,14 +20,23 @@ from nest_engine import NestConfig, NestEngine
 from nest_engine.testing import EOS, ScriptedLanguageModel
 from nest_integrations.llama_index import NestLLM
 
+SECONDS = 120.0  # more than anything here takes, on a busy machine too
 HELIUM = "Helium is a colourless gas that was discovered in 1868 by Jules Janssen."
 NEON = "Neon is a noble gas that glows reddish orange in a discharge tube."
 QA = PromptTemplate("Context: {context_str}\n\nQuestion: {query_str}\nAnswer: ")
 # The model decides every token, and copies as soon as a passage agrees with it.
 FAITHFUL = NestConfig(
-    fixed_lambda=0.9, delta=1.0, gamma=1.0, k=100_000, mask_copied=False, min_citation_tokens=8, max_new_tokens=300
+    fixed_lambda=0.9,
+    delta=1.0,
+    gamma=1.0,
+    k=100_000,
+    mask_copied=False,
+    min_citation_tokens=8,
+    max_new_tokens=300,
 )
-REFINE = PromptTemplate("Context: {context_msg}\n\nQuestion: {query_str}\nFirst answer: {existing_answer}\nAnswer: ")
+REFINE = PromptTemplate(
+    "Context: {context_msg}\n\nQuestion: {query_str}\nFirst answer: {existing_answer}\nAnswer: "
+)
 
 
 def scripted_llm(script: str | Callable[[bytes], int] = HELIUM, **kwargs: Any) -> NestLLM:
@@ -49,15 +57,9 @@ def answering(text: str) -> Callable[[bytes], int]:
     return script
 
 
-def endless(seconds: float = 0.0) -> Callable[[bytes], int]:
-    """Return a script without end that takes its time for each byte that it says."""
-
-    def script(so_far: bytes) -> int:
-        if so_far.endswith(b"x"):
-            time.sleep(seconds)
-        return ord("x")
-
-    return script
+def endless(so_far: bytes) -> int:
+    """Say x all the time."""
+    return ord("x")
 
 
 def node(text: str, **kwargs: Any) -> TextNode:

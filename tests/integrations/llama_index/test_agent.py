@@ -14,7 +14,14 @@ from llama_index.core.tools import QueryEngineTool
 
 from nest_engine.testing import EOS
 from nest_integrations.llama_index import CitationCollector, NestSynthesizer
-from tests.integrations.llama_index.support import HELIUM, QA, FixedRetriever, answering, node, scripted_llm
+from tests.integrations.llama_index.support import (
+    HELIUM,
+    QA,
+    FixedRetriever,
+    answering,
+    node,
+    scripted_llm,
+)
 
 CALL = 'Thought: I need the tool.\nAction: gases\nAction Input: {"input": "What is helium?"}'
 DONE = "Thought: I can answer without using any more tools.\nAnswer: Helium is a gas."
@@ -29,10 +36,13 @@ def _agent_script(so_far: bytes) -> int:
 @pytest.mark.parametrize("streaming", [True, False])
 def test_react_agent_with_a_citing_tool(streaming):
     engine = RetrieverQueryEngine(
-        FixedRetriever([node(HELIUM, id_="he")]), NestSynthesizer(scripted_llm(answering(HELIUM)), text_qa_template=QA)
+        FixedRetriever([node(HELIUM, id_="he")]),
+        NestSynthesizer(scripted_llm(answering(HELIUM)), text_qa_template=QA),
     )
     tool = QueryEngineTool.from_defaults(engine, name="gases", description="Knows gases.")
-    agent = ReActAgent(tools=[tool], llm=scripted_llm(_agent_script, max_new_tokens=200), streaming=streaming)
+    agent = ReActAgent(
+        tools=[tool], llm=scripted_llm(_agent_script, max_new_tokens=200), streaming=streaming
+    )
 
     async def ask():
         with CitationCollector() as collected:

@@ -13,7 +13,15 @@ from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextC
 from llama_index.core.memory import ChatMemoryBuffer, Memory
 
 from nest_integrations.llama_index import CitationCollector, NestNodePostprocessor
-from tests.integrations.llama_index.support import HELIUM, NEON, FixedRetriever, answering, node, scored, scripted_llm
+from tests.integrations.llama_index.support import (
+    HELIUM,
+    NEON,
+    FixedRetriever,
+    answering,
+    node,
+    scored,
+    scripted_llm,
+)
 
 
 def _chat(engine):
@@ -43,7 +51,9 @@ WAYS = {"chat": _chat, "stream_chat": _stream, "achat": _achat, "astream_chat": 
 @pytest.mark.parametrize("engine_type", [ContextChatEngine, CondensePlusContextChatEngine])
 def test_chat_engines_quote_the_nodes_they_retrieve(engine_type, way):
     llm = scripted_llm(answering(HELIUM))
-    retriever = FixedRetriever([node(HELIUM, id_="he", metadata={"file_name": "he.txt"}), node(NEON)])
+    retriever = FixedRetriever(
+        [node(HELIUM, id_="he", metadata={"file_name": "he.txt"}), node(NEON)]
+    )
     engine = engine_type.from_defaults(
         retriever=retriever,
         llm=llm,
@@ -52,7 +62,9 @@ def test_chat_engines_quote_the_nodes_they_retrieve(engine_type, way):
     )
     with CitationCollector() as collected:
         assert WAYS[way](engine) == HELIUM
-    assert [(citation.node_id, citation.cited_text) for citation in collected.citations] == [("he", HELIUM)]
+    assert [(citation.node_id, citation.cited_text) for citation in collected.citations] == [
+        ("he", HELIUM)
+    ]
     assert retriever.queries == ["What?"]
     assert HELIUM in str(engine.chat_history[-1].content)
 
@@ -106,17 +118,21 @@ def test_offered_nodes_replace_those_before_them():
 def test_offered_nodes_stay_in_their_task():
     llm = scripted_llm(HELIUM)
 
-    async def retrieve_and_ask():
+    async def retrieve_and_ask(has_offered, other_has_asked):
         await NestNodePostprocessor().apostprocess_nodes(scored(node(HELIUM)))
-        await asyncio.sleep(0.01)
+        has_offered.set()
+        await other_has_asked.wait()
         return (await llm.acomplete(f"{HELIUM}\n\nWhat? ")).citations
 
-    async def ask():
-        await asyncio.sleep(0.005)
-        return (await llm.acomplete(f"{HELIUM}\n\nWhat? ")).citations
+    async def ask(has_offered, other_has_asked):
+        await has_offered.wait()
+        citations = (await llm.acomplete(f"{HELIUM}\n\nWhat? ")).citations
+        other_has_asked.set()
+        return citations
 
     async def both():
-        return await asyncio.gather(retrieve_and_ask(), ask())
+        events = asyncio.Event(), asyncio.Event()
+        return await asyncio.gather(retrieve_and_ask(*events), ask(*events))
 
     offered, other = contextvars.Context().run(asyncio.run, both())
     assert offered

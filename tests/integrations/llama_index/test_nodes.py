@@ -9,14 +9,33 @@ import pytest
 pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
 
 from llama_index.core import Document, SimpleDirectoryReader
-from llama_index.core.node_parser import HierarchicalNodeParser, MarkdownNodeParser, SentenceSplitter, get_leaf_nodes
-from llama_index.core.schema import ImageNode, MetadataMode, NodeRelationship, NodeWithScore, RelatedNodeInfo, TextNode
+from llama_index.core.node_parser import (
+    HierarchicalNodeParser,
+    MarkdownNodeParser,
+    SentenceSplitter,
+    get_leaf_nodes,
+)
+from llama_index.core.schema import (
+    ImageNode,
+    MetadataMode,
+    NodeRelationship,
+    NodeWithScore,
+    RelatedNodeInfo,
+    TextNode,
+)
 
 from nest_engine import InputError, Passage
 from nest_integrations.llama_index import NodeRetriever, passage_of
 from nest_integrations.llama_index.nodes import passages_of
 from nest_integrations.llama_index.retriever import passage_retriever
-from tests.integrations.llama_index.support import HELIUM, NEON, FixedRetriever, node, scored, scripted_llm
+from tests.integrations.llama_index.support import (
+    HELIUM,
+    NEON,
+    FixedRetriever,
+    node,
+    scored,
+    scripted_llm,
+)
 
 START = len(NEON) + 1
 DOCUMENT = Document(text=f"{NEON} {HELIUM}", id_="gases")
@@ -33,12 +52,22 @@ def _cut(text=HELIUM, start=START, end=None, **kwargs) -> TextNode:
 
 
 def test_a_passage_is_the_bare_text_of_the_node():
-    metadata = {"file_name": "gases.txt", "file_path": "/notes/gases.txt", "page_label": "3", "secret": "1234"}
+    metadata = {
+        "file_name": "gases.txt",
+        "file_path": "/notes/gases.txt",
+        "page_label": "3",
+        "secret": "1234",
+    }
     found = NodeWithScore(node=_cut(metadata=metadata, id_="n1"), score=0.25)
     passage = passage_of(found)
     assert "1234" in found.get_content(MetadataMode.LLM)
     assert passage.text == HELIUM
-    assert (passage.id, passage.title, passage.uri, passage.score) == ("n1", "gases.txt", "/notes/gases.txt", 0.25)
+    assert (passage.id, passage.title, passage.uri, passage.score) == (
+        "n1",
+        "gases.txt",
+        "/notes/gases.txt",
+        0.25,
+    )
     assert passage.metadata["document_id"] == "gases"
 
 
@@ -70,7 +99,9 @@ def test_a_title_goes_before_a_file_name_and_a_url_before_a_path():
 )
 def test_places_in_the_document_are_given_where_they_verify(cut, documents, start):
     assert passage_of(cut, documents).metadata["start_index"] == start
-    [citation] = scripted_llm(cut.text).complete("? ", passages=[passage_of(cut, documents)]).citations
+    [citation] = (
+        scripted_llm(cut.text).complete("? ", passages=[passage_of(cut, documents)]).citations
+    )
     assert cut.text[citation.source_start : citation.source_end] == citation.cited_text
     if start is None:
         assert (citation.document_start, citation.document_end) == (None, None)
@@ -86,15 +117,23 @@ def test_places_of_split_files_verify_against_the_files(corpus):
     for each in nodes:
         passage = passage_of(each, {document.node_id: document.text for document in documents})
         start = passage.metadata["start_index"]
-        assert files[passage.metadata["file_name"]][start : start + len(passage.text)] == passage.text
+        assert (
+            files[passage.metadata["file_name"]][start : start + len(passage.text)] == passage.text
+        )
 
 
 def test_a_citation_tells_all_in_json():
-    source = _cut(id_="n1", metadata={"file_name": "gases.txt", "page_label": "3", "read": datetime.date(2026, 1, 2)})
+    source = _cut(
+        id_="n1",
+        metadata={"file_name": "gases.txt", "page_label": "3", "read": datetime.date(2026, 1, 2)},
+    )
     response = scripted_llm(HELIUM).complete("? ", passages=scored(source))
     [citation] = response.raw["citations"]
     assert citation["cited_text"] == HELIUM
-    assert {name: citation[name] for name in ("node_id", "document_id", "file_name", "page_label", "score")} == {
+    assert {
+        name: citation[name]
+        for name in ("node_id", "document_id", "file_name", "page_label", "score")
+    } == {
         "node_id": "n1",
         "document_id": "gases",
         "file_name": "gases.txt",
@@ -106,7 +145,10 @@ def test_a_citation_tells_all_in_json():
 
 
 def test_nodes_without_text_are_left_out():
-    assert passages_of([node(""), node("  \n"), ImageNode(image_url="https://example.org/x.png")]) == ()
+    assert (
+        passages_of([node(""), node("  \n"), ImageNode(image_url="https://example.org/x.png")])
+        == ()
+    )
     assert [passage.text for passage in passages_of([node(""), node(HELIUM)])] == [HELIUM]
 
 
@@ -116,7 +158,9 @@ def test_passages_stay_as_they_are():
 
 
 def test_other_things_are_no_passages():
-    with pytest.raises(InputError, match=r"got dict: use TextNode\(text=...\) or nest_engine.Passage"):
+    with pytest.raises(
+        InputError, match=r"got dict: use TextNode\(text=...\) or nest_engine.Passage"
+    ):
         passages_of([{"text": HELIUM}])
 
 
@@ -144,10 +188,14 @@ def test_places_of_a_parser_behind_another_are_not_taken_for_the_documents(tmp_p
     (tmp_path / "gases.md").write_text(text)
     document = Document(text=text, metadata={"file_path": str(tmp_path / "gases.md")})
     splitter = SentenceSplitter(chunk_size=160, chunk_overlap=0)
-    behind_markdown = splitter.get_nodes_from_documents(MarkdownNodeParser().get_nodes_from_documents([document]))
+    behind_markdown = splitter.get_nodes_from_documents(
+        MarkdownNodeParser().get_nodes_from_documents([document])
+    )
     in_memory = Document(text=text)
     behind_itself = get_leaf_nodes(
-        HierarchicalNodeParser.from_defaults([200, 60], chunk_overlap=0).get_nodes_from_documents([in_memory])
+        HierarchicalNodeParser.from_defaults([200, 60], chunk_overlap=0).get_nodes_from_documents(
+            [in_memory]
+        )
     )
     direct = splitter.get_nodes_from_documents([document])
     for nodes in (behind_markdown, behind_itself, direct):

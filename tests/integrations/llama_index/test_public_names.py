@@ -47,7 +47,9 @@ def test_all_names_exist_and_no_other():
 
 
 def test_every_public_name_is_documented():
-    undocumented = [name for name in NAMES if not (getattr(integration, name).__doc__ or "").strip()]
+    undocumented = [
+        name for name in NAMES if not (getattr(integration, name).__doc__ or "").strip()
+    ]
     assert undocumented == []
 
 
@@ -69,7 +71,9 @@ def test_typing_marker_is_shipped():
 
 
 def _python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().splitlines()[-1]
 
@@ -88,7 +92,8 @@ def test_missing_llama_index_names_the_install_command():
         "except MissingDependencyError as error:\n    print(error.package, error.extra, error)\n"
     )
     expected = (
-        "llama-index-core llama-index llama-index-core is not installed; run: pip install 'nest-engine[llama-index]'"
+        "llama-index-core llama-index llama-index-core is not installed; "
+        "run: pip install 'nest-engine[llama-index]'"
     )
     assert _python(code) == expected
 
@@ -110,7 +115,9 @@ def test_json_round_trip_reloads_the_same_model():
     assert json.loads(data)["class_name"] == "NestLLM"
     assert twin.to_json() == data
     assert twin.config == llm.config
-    assert llm.config == NestConfig.lossless(seed=3, stop=("\n",), temperature=0.5, top_k=20, max_new_tokens=9)
+    assert llm.config == NestConfig.lossless(
+        seed=3, stop=("\n",), temperature=0.5, top_k=20, max_new_tokens=9
+    )
     assert twin.metadata == llm.metadata
     assert twin.complete("Helium is").text == llm.complete("Helium is").text
 
@@ -130,11 +137,24 @@ def test_json_holds_no_passages():
     ("kwargs", "message"),
     [
         ({}, "there is no model: give model_name="),
-        ({"max_new_tokens": 0}, "max_new_tokens=0 is not valid: expected a whole number of at least 1"),
+        (
+            {"max_new_tokens": 0},
+            "max_new_tokens=0 is not valid: expected a whole number of at least 1",
+        ),
         ({"retriever": 7}, "a retriever must be a BaseRetriever or an index, got int"),
-        ({"generate_kwargs": {"num_beams": 4}}, "unknown setting 'num_beams'; known settings: method"),
-        ({"generate_kwargs": {"temperatur": 4}}, "unknown setting 'temperatur'; did you mean 'temperature'"),
-        ({"model": object()}, "engine= brings the model 'ScriptedLanguageModel' and its tokenizer; do not give others"),
+        (
+            {"generate_kwargs": {"num_beams": 4}},
+            "unknown setting 'num_beams'; known settings: method",
+        ),
+        (
+            {"generate_kwargs": {"temperatur": 4}},
+            "unknown setting 'temperatur'; did you mean 'temperature'",
+        ),
+        (
+            {"model": object()},
+            "engine= brings the model 'ScriptedLanguageModel' and its tokenizer; do not give "
+            "others",
+        ),
     ],
 )
 def test_bad_arguments(kwargs, message):

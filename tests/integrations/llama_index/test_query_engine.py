@@ -1,4 +1,4 @@
-"""Query engines: `NestSynthesizer` and plain `NestLLM`, real vector stores, real files, real embeddings."""
+"""Query engines: `NestSynthesizer`, plain `NestLLM`, real stores, files and embeddings."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def _faiss(tmp_path):
 def _chroma(tmp_path):
     chromadb = pytest.importorskip("chromadb", reason="chromadb is not installed")
     stores = pytest.importorskip(
-        "llama_index.vector_stores.chroma", reason="llama-index-vector-stores-chroma is not installed"
+        "llama_index.vector_stores.chroma",
+        reason="llama-index-vector-stores-chroma is not installed",
     )
     settings = chromadb.Settings(anonymized_telemetry=False)
     client = chromadb.PersistentClient(path=str(tmp_path / "chroma"), settings=settings)
@@ -77,7 +78,8 @@ def _chroma(tmp_path):
 def _qdrant(tmp_path):
     qdrant = pytest.importorskip("qdrant_client", reason="qdrant-client is not installed")
     stores = pytest.importorskip(
-        "llama_index.vector_stores.qdrant", reason="llama-index-vector-stores-qdrant is not installed"
+        "llama_index.vector_stores.qdrant",
+        reason="llama-index-vector-stores-qdrant is not installed",
     )
     client = qdrant.QdrantClient(path=str(tmp_path / "qdrant"))
     return stores.QdrantVectorStore(client=client, collection_name="corpus")
@@ -110,14 +112,20 @@ def index(request, tmp_path, nodes, embedding):
 
 def test_answers_from_a_vector_store_cite_the_files(index, files, demo_llm):
     synthesizer = NestSynthesizer(demo_llm, text_qa_template=QA, refine_template=REFINE)
-    engine = index.as_query_engine(llm=demo_llm, response_synthesizer=synthesizer, similarity_top_k=2)
+    engine = index.as_query_engine(
+        llm=demo_llm, response_synthesizer=synthesizer, similarity_top_k=2
+    )
     response = engine.query(QUESTION)
     texts = {found.node.node_id: found.node.text for found in response.source_nodes}
     assert len(texts) == 2
     assert response.citations
     for citation in response.citations:
         quoted = response.response[citation.answer_start : citation.answer_end]
-        assert quoted == texts[citation.node_id][citation.source_start : citation.source_end] == citation.cited_text
+        assert (
+            quoted
+            == texts[citation.node_id][citation.source_start : citation.source_end]
+            == citation.cited_text
+        )
         assert files[citation.file_name][citation.document_start : citation.document_end] == quoted
     assert "planets.txt" in {citation.file_name for citation in response.citations}
     assert response.metadata.keys() == texts.keys()
@@ -128,7 +136,10 @@ def test_an_index_is_first_stage_search_for_the_llm_alone(index, files, demo_eng
     response = llm.complete(f"Question: {QUESTION}\nAnswer:", query=QUESTION)
     assert response.citations
     for citation in response.citations:
-        assert files[citation.file_name][citation.document_start : citation.document_end] == citation.cited_text
+        assert (
+            files[citation.file_name][citation.document_start : citation.document_end]
+            == citation.cited_text
+        )
 
 
 def test_an_index_is_asked_for_as_many_nodes_as_the_engine_wants(nodes, embedding):
@@ -143,7 +154,13 @@ def test_an_index_is_asked_for_as_many_nodes_as_the_engine_wants(nodes, embeddin
 
 def _engine(llm, retriever=None, *, streaming=False, mode="compact", **kwargs):
     synthesizer = NestSynthesizer(
-        llm, mode, streaming=streaming, text_qa_template=QA, refine_template=REFINE, summary_template=QA, **kwargs
+        llm,
+        mode,
+        streaming=streaming,
+        text_qa_template=QA,
+        refine_template=REFINE,
+        summary_template=QA,
+        **kwargs,
     )
     return RetrieverQueryEngine(retriever or FixedRetriever([node(HELIUM, id_="he")]), synthesizer)
 
@@ -204,7 +221,9 @@ def test_every_mode_and_way_gives_the_same_citations(mode, way):
 def test_tree_summarize_with_concurrent_parts():
     nodes = [node(f"{HELIUM} {number}. " + "filler " * 60, id_=str(number)) for number in range(2)]
     llm = scripted_llm(answering(HELIUM), context_length=900, max_new_tokens=100)
-    response = _engine(llm, FixedRetriever(nodes), mode="tree_summarize", use_async=True).query("What?")
+    response = _engine(llm, FixedRetriever(nodes), mode="tree_summarize", use_async=True).query(
+        "What?"
+    )
     assert response.response == HELIUM
     assert [citation.document_id for citation in response.citations] == [None]
 
@@ -232,14 +251,22 @@ def test_documents_verify_places(nodes, corpus, demo_llm):
     moved = nodes[3].model_copy(update={"start_char_idx": 0, "end_char_idx": len(nodes[3].text)})
     out_of_reach = moved.model_copy(update={"metadata": moved.metadata | {"file_path": "gone.txt"}})
     llm = scripted_llm(moved.text.strip()[:60])
-    for cited, known, expected in ((out_of_reach, (), 0), (out_of_reach, documents, None), (moved, (), None)):
+    for cited, known, expected in (
+        (out_of_reach, (), 0),
+        (out_of_reach, documents, None),
+        (moved, (), None),
+    ):
         known = [document.model_copy(update={"id_": moved.ref_doc_id}) for document in known][:1]
-        [citation, *_] = NestSynthesizer(llm, documents=known).synthesize("What?", scored(cited)).citations
+        [citation, *_] = (
+            NestSynthesizer(llm, documents=known).synthesize("What?", scored(cited)).citations
+        )
         assert citation.document_start == (None if expected is None else citation.source_start)
 
 
 def test_a_streamed_answer_keeps_its_text_and_its_citations():
-    response = NestSynthesizer(scripted_llm(HELIUM), streaming=True).synthesize("What?", scored(node(HELIUM)))
+    response = NestSynthesizer(scripted_llm(HELIUM), streaming=True).synthesize(
+        "What?", scored(node(HELIUM))
+    )
     streamed = "".join(response.response_gen)
     whole = response.get_response()
     assert whole.response == streamed == HELIUM
@@ -263,7 +290,11 @@ def test_no_nodes_no_answer(way):
             response = asyncio.run(read())
         else:
             response = engine.query("What?").get_response()
-    assert (response.response, response.citations, response.numbered_text) == ("Empty Response", [], "Empty Response")
+    assert (response.response, response.citations, response.numbered_text) == (
+        "Empty Response",
+        [],
+        "Empty Response",
+    )
     assert response.get_formatted_sources() == ""
     assert collected.outputs == []
 
@@ -273,7 +304,10 @@ def test_errors_are_not_swallowed(way, caplog):
     # Refine logs ValueErrors, which a prompt too long is, and answers "Empty Response".
     llm = scripted_llm(context_length=60)
     engine = _engine(llm, prompt_helper=PromptHelper(context_window=4000))
-    with caplog.at_level(logging.CRITICAL), pytest.raises(ContextOverflowError, match="the model's context holds 60"):
+    with (
+        caplog.at_level(logging.CRITICAL),
+        pytest.raises(ContextOverflowError, match="the model's context holds 60"),
+    ):
         WAYS[way](engine)
 
 
@@ -290,7 +324,13 @@ def test_one_pair_of_synthesize_events_with_the_cited_response():
     with logged_events() as log:
         response = _engine(scripted_llm(answering(HELIUM))).query("What?")
     names = log.names()
-    for name in ("SynthesizeStartEvent", "SynthesizeEndEvent", "QueryStartEvent", "QueryEndEvent", "NestCitationEvent"):
+    for name in (
+        "SynthesizeStartEvent",
+        "SynthesizeEndEvent",
+        "QueryStartEvent",
+        "QueryEndEvent",
+        "NestCitationEvent",
+    ):
         assert names.count(name) == 1, name
     [end] = [event for event in log.events if event.class_name() == "SynthesizeEndEvent"]
     assert end.response is response
@@ -299,7 +339,9 @@ def test_one_pair_of_synthesize_events_with_the_cited_response():
 
 def test_legacy_callbacks_see_the_query_the_synthesis_and_the_llm():
     debug = LlamaDebugHandler(print_trace_on_end=False)
-    _engine(scripted_llm(answering(HELIUM)), callback_manager=CallbackManager([debug])).query("What?")
+    _engine(scripted_llm(answering(HELIUM)), callback_manager=CallbackManager([debug])).query(
+        "What?"
+    )
     [(_, end)] = debug.get_event_pairs(CBEventType.SYNTHESIZE)
     assert end.payload[EventPayload.RESPONSE].citations[0].cited_text == HELIUM
     assert len(debug.get_event_pairs(CBEventType.LLM)) == 1
@@ -307,7 +349,9 @@ def test_legacy_callbacks_see_the_query_the_synthesis_and_the_llm():
 
 def test_the_callbacks_of_the_llm_are_kept():
     debug = LlamaDebugHandler(print_trace_on_end=False)
-    _engine(scripted_llm(answering(HELIUM), callback_manager=CallbackManager([debug]))).query("What?")
+    _engine(scripted_llm(answering(HELIUM), callback_manager=CallbackManager([debug]))).query(
+        "What?"
+    )
     assert len(debug.get_event_pairs(CBEventType.LLM)) == 1
 
 
@@ -336,7 +380,9 @@ def test_the_llm_of_settings_is_taken():
     before = Settings._llm
     try:
         Settings.llm = scripted_llm(answering(HELIUM))
-        assert NestSynthesizer(text_qa_template=QA).synthesize("What?", scored(node(HELIUM))).citations
+        assert (
+            NestSynthesizer(text_qa_template=QA).synthesize("What?", scored(node(HELIUM))).citations
+        )
     finally:
         Settings._llm = before
 
@@ -344,7 +390,10 @@ def test_the_llm_of_settings_is_taken():
 @pytest.mark.parametrize("mode", ["accumulate", ResponseMode.NO_TEXT, "generation", "nonsense"])
 def test_modes_without_one_answer_are_refused(mode):
     name = getattr(mode, "value", mode)
-    message = f"response_mode='{name}' gives no single answer of the model to cite; use one of 'compact', 'refine'"
+    message = (
+        f"response_mode='{name}' gives no single answer of the model to cite; "
+        "use one of 'compact', 'refine'"
+    )
     with pytest.raises(ConfigError, match=message):
         NestSynthesizer(scripted_llm(), mode)
 
@@ -362,7 +411,9 @@ def test_texts_can_be_synthesized_too():
 
 def test_additional_source_nodes_are_listed():
     synthesizer = NestSynthesizer(scripted_llm(answering(HELIUM)), text_qa_template=QA)
-    response = synthesizer.synthesize("What?", scored(node(HELIUM)), additional_source_nodes=scored(node(NEON)))
+    response = synthesizer.synthesize(
+        "What?", scored(node(HELIUM)), additional_source_nodes=scored(node(NEON))
+    )
     assert [found.node.text for found in response.source_nodes] == [HELIUM, NEON]
 
 
@@ -378,10 +429,15 @@ def test_a_chat_model_reads_its_template_once(chat_engine):
 
 def test_passages_are_placed_in_front_of_the_question(chat_engine):
     llm = NestLLM(engine=chat_engine, config=NestConfig.ra_nest(max_new_tokens=3))
-    synthesizer = NestSynthesizer(llm, text_qa_template=PromptTemplate("Be brief. {query_str} Thank you."))
+    synthesizer = NestSynthesizer(
+        llm, text_qa_template=PromptTemplate("Be brief. {query_str} Thank you.")
+    )
     with CitationCollector() as collected:
         synthesizer.synthesize("What is helium?", scored(node(HELIUM)))
-    assert f"Be brief. Background: {HELIUM}\n\nWhat is helium? Thank you." in collected.outputs[0].prompt
+    assert (
+        f"Be brief. Background: {HELIUM}\n\nWhat is helium? Thank you."
+        in collected.outputs[0].prompt
+    )
 
 
 def test_an_answer_that_was_changed_is_not_cited():
@@ -412,7 +468,11 @@ def test_sources_are_numbered_by_first_use():
 
 def test_html_is_escaped():
     text = "<script>alert('helium is a gas')</script> was here."
-    html = _engine(scripted_llm(answering(text)), FixedRetriever([node(text)])).query("What?")._repr_html_()
+    html = (
+        _engine(scripted_llm(answering(text)), FixedRetriever([node(text)]))
+        .query("What?")
+        ._repr_html_()
+    )
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
 
@@ -456,7 +516,10 @@ def test_a_postprocessor_serves_a_plain_llm():
 def test_citation_query_engine_works(demo_engine):
     answer = "Helium is a colourless gas [1]."
     source = node(HELIUM, metadata={"file_name": "he.txt"})
-    for synthesizer in (None, NestSynthesizer(scripted_llm(answering(answer)), text_qa_template=QA)):
+    for synthesizer in (
+        None,
+        NestSynthesizer(scripted_llm(answering(answer)), text_qa_template=QA),
+    ):
         engine = CitationQueryEngine(
             FixedRetriever([source]),
             llm=scripted_llm(answering(answer)),
@@ -468,7 +531,9 @@ def test_citation_query_engine_works(demo_engine):
         response = engine.query("What?")
         assert str(response) == answer
         assert response.source_nodes[0].node.text.startswith("Source 1:")
-    assert [citation.cited_text for citation in response.citations] == ["Helium is a colourless gas"]
+    assert [citation.cited_text for citation in response.citations] == [
+        "Helium is a colourless gas"
+    ]
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])

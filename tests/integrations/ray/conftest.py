@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -11,13 +13,14 @@ from collections.abc import Iterator
 
 import pytest
 
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray is imported and by every process that it starts
-os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # otherwise Ray writes one to the home directory
+# Read when Ray is imported, and by every process that it starts.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # Ray would write one to the home directory
 
 
 @pytest.fixture(scope="package")
 def cluster() -> Iterator[None]:
-    """A cluster on this machine. Its CPUs are numbers that Ray counts with: nothing is pinned to cores."""
+    """A cluster on this machine. Its CPUs are numbers that Ray counts with, not cores."""
     ray = pytest.importorskip("ray", reason="needs: pip install 'nest-engine[ray]'")
     folder = tempfile.mkdtemp(prefix="ray-")  # short: Ray puts sockets there
     options = {
@@ -29,11 +32,14 @@ def cluster() -> Iterator[None]:
         "_node_ip_address": "127.0.0.1",
         "_temp_dir": folder,
     }
-    try:
-        ray.init(**options)
-    except Exception:  # Ray gives itself thirty seconds to start, which a busy machine may not keep
-        ray.shutdown()
-        ray.init(**options)
+    for attempt in range(5):
+        try:
+            ray.init(**options)
+            break
+        except Exception:  # Ray gives itself thirty seconds, which a busy machine may not keep
+            ray.shutdown()
+            if attempt == 4:
+                raise
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
     ray.shutdown()
@@ -45,9 +51,21 @@ def serving(cluster: None) -> Iterator[str]:
     """Ray Serve; its address, without the trailing slash."""
     from ray import serve
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "ERROR"})
+    port = _free_port()
+    serve.start(
+        http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "ERROR"}
+    )
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
+
+
+def _free_port() -> int:
+    """A port that nobody gets by chance before Ray Serve takes it.
+
+    Ray hands out those from 10,000 on, systems those from 32,768 on.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as attempt, contextlib.suppress(OSError):
+            attempt.bind(("127.0.0.1", port))
+            return port

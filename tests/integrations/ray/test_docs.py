@@ -1,4 +1,4 @@
-"""What docs/ray.md shows: each snippet reads, and the one that is served first is an application."""
+"""What docs/ray.md shows: each snippet reads, and the first is an application."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ def test_the_first_snippet_is_an_application_of_ten_lines():
     names: dict[str, Any] = {"__name__": "app"}
     exec(compile(SNIPPETS[0], "docs/ray.md", "exec"), names)
     assert isinstance(names["app"], Application)
-    assert "chemical element" in names["load_engine"]().ask("What is helium?", max_new_tokens=32).text
-    assert len([line for line in SNIPPETS[0].splitlines() if line and not line.startswith("#")]) <= 10
+    assert (
+        "chemical element" in names["load_engine"]().ask("What is helium?", max_new_tokens=32).text
+    )
+    assert (
+        len([line for line in SNIPPETS[0].splitlines() if line and not line.startswith("#")]) <= 10
+    )
 
 
 @pytest.mark.allow_hosts(["127.0.0.1"])
 def test_the_others_work_together(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """On the shipped model and an index of a few passages, where the page has a larger model and more of everything."""
+    """On the shipped model and a small index, where the page has more of everything."""
     import nest_demo
     from nest_engine.retrieval import PassageIndex
 
@@ -35,10 +39,15 @@ def test_the_others_work_together(cluster: None, tmp_path: Path, monkeypatch: py
     index = PassageIndex.open("notes.index")
 
     def load_engine():
-        return nest_demo.load_engine(retriever=PassageIndex.open(tmp_path / "notes.index").retriever())
+        return nest_demo.load_engine(
+            retriever=PassageIndex.open(tmp_path / "notes.index").retriever()
+        )
 
     _, _, keys, rows = SNIPPETS
     names: dict[str, Any] = {"load_engine": load_engine}
     for snippet in (keys, rows):
-        exec(compile(re.sub(r"num_workers=\d", "num_workers=1", snippet), "docs/ray.md", "exec"), names)
+        exec(
+            compile(re.sub(r"num_workers=\d", "num_workers=1", snippet), "docs/ray.md", "exec"),
+            names,
+        )
     assert len(names["store"]) == len(index.passages)

@@ -49,7 +49,9 @@ def test_workers_write_what_one_process_does(tmp_path: Path) -> None:
     assert (answer.text, answer.stats.encoded_passages) == (expected.text, 0)
 
 
-PASSAGES = [Passage(f"This is passage number {number}.", title=str(number)) for number in range(300)]
+PASSAGES = [
+    Passage(f"This is passage number {number}.", title=str(number)) for number in range(300)
+]
 
 
 def test_a_killed_build_goes_on_and_workers_that_die_are_replaced(tmp_path: Path) -> None:
@@ -79,17 +81,33 @@ def test_a_killed_build_goes_on_and_workers_that_die_are_replaced(tmp_path: Path
     assert (marks / "died").exists()
     assert len(KeyStore.open(folder)) == 128
     told: list[tuple[int, int]] = []
-    build_keys(folder, load, PASSAGES, num_workers=2, key_format="int8", progress=lambda *now: told.append(now))
+    build_keys(
+        folder,
+        load,
+        PASSAGES,
+        num_workers=2,
+        key_format="int8",
+        progress=lambda *now: told.append(now),
+    )
     assert told == [(128, 300), (192, 300), (256, 300), (300, 300)]
     KeyStore.build(tmp_path / "one", ScriptedLanguageModel(), PASSAGES, key_format="int8")
     assert contents(folder) == contents(tmp_path / "one")
 
 
-def test_workers_with_different_models_are_refused(tmp_path: Path) -> None:
+def test_workers_with_different_models_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def load() -> NestEngine:
-        return NestEngine(ScriptedLanguageModel(memory=4 + os.getpid() % 2**20))
+        model = ScriptedLanguageModel()
+        model.fingerprint = f"model of process {os.getpid()}"
+        return NestEngine(model)
 
-    with pytest.raises(IndexMismatchError, match=r"scripted, me.*scripted, me.*load the same weights everywhere"):
+    # The first worker might have read everything before the second has started.
+    wait = ray.wait
+    monkeypatch.setattr(ray, "wait", lambda started, **_: wait(started, num_returns=len(started)))
+    with pytest.raises(
+        IndexMismatchError, match=r"model of pro.*model of pro.*load the same weights everywhere"
+    ):
         build_keys(tmp_path, load, PASSAGES, num_workers=2)
 
 
@@ -100,5 +118,8 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         build_keys(tmp_path, NestEngine(ScriptedLanguageModel()), PASSAGES, num_workers=1)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="key_format='fp8' is not valid"):
         build_keys(tmp_path, load_demo, PASSAGES, num_workers=1, key_format="fp8")  # type: ignore[arg-type]
-    with pytest.raises(ray.exceptions.RayActorError, match="load_engine returned a str; it has to return a NestEngine"):
+    with pytest.raises(
+        ray.exceptions.RayActorError,
+        match="load_engine returned a str; it has to return a NestEngine",
+    ):
         build_keys(tmp_path, load_nothing, PASSAGES, num_workers=1)

@@ -1,4 +1,4 @@
-"""Rows with questions in, rows with the engine's answers out; a row that fails is the only one that does."""
+"""Rows with questions in, rows with the engine's answers out; a row that fails fails alone."""
 
 from __future__ import annotations
 
@@ -37,17 +37,24 @@ def assert_is(row: dict[str, Any], answer: NestOutput) -> None:
     """Compare the columns of an answer; what it took in seconds is another time's."""
     assert row["error"] is None
     assert (row["text"], row["finish_reason"]) == (answer.text, answer.finish_reason)
-    cited = [citation | {"metadata": json.loads(citation["metadata"])} for citation in row["citations"]]
+    cited = [
+        citation | {"metadata": json.loads(citation["metadata"])} for citation in row["citations"]
+    ]
     assert cited == [citation.to_dict() for citation in answer.citations]
     assert row["stats"].keys() == answer.stats.to_dict().keys()
-    # A passage that several answers ask for is read once: which of them has it counted depends on who asked before.
+    # A passage that several answers ask for is read once: which of them has it counted depends on
+    # who asked before.
     timed = {"seconds", "encoded_passages"}
-    assert {name: value for name, value in row["stats"].items() if name not in timed} == pytest.approx(
+    assert {
+        name: value for name, value in row["stats"].items() if name not in timed
+    } == pytest.approx(
         {name: value for name, value in answer.stats.to_dict().items() if name not in timed}
     )
 
 
-def test_answers_are_the_engines_and_failing_rows_keep_theirs(tmp_path: Path, shipped: NestEngine) -> None:
+def test_answers_are_the_engines_and_failing_rows_keep_theirs(
+    tmp_path: Path, shipped: NestEngine
+) -> None:
     rows = [
         *({"number": number, "question": question} for number, question in enumerate(QUESTIONS)),
         {"number": 6, "prompt": "The sea", "query": "tides of the sea"},
@@ -61,12 +68,16 @@ def test_answers_are_the_engines_and_failing_rows_keep_theirs(tmp_path: Path, sh
         {"number": 14, "question": "What?", "passages": [{"title": "no text"}]},
     ]
     dataset = ray.data.from_items(rows, override_num_blocks=3)
-    answered = generate_rows(dataset, load_down_for_helium, num_workers=2, batch_size=4, temperature=0.5, seed=3)
+    answered = generate_rows(
+        dataset, load_down_for_helium, num_workers=2, batch_size=4, temperature=0.5, seed=3
+    )
     answered.write_parquet(str(tmp_path / "answers"))
     results = parquet.read_table(tmp_path / "answers").select(["number", "question", *_COLUMNS])
     found = {row["number"]: row for row in results.to_pylist()}
     assert sorted(found) == list(range(len(rows)))
-    assert {name: results.schema.field(name).type for name in _COLUMNS} == _COLUMNS  # whatever failed
+    assert {
+        name: results.schema.field(name).type for name in _COLUMNS
+    } == _COLUMNS  # whatever failed
 
     settings = {"temperature": 0.5, "seed": 3}
     for number, question in enumerate(QUESTIONS):
@@ -81,7 +92,9 @@ def test_answers_are_the_engines_and_failing_rows_keep_theirs(tmp_path: Path, sh
     assert errors[8] == "RetrievalError: DownForHelium failed: the store is down"
     assert errors[9] == "InputError: the question is empty"
     assert errors[10].startswith("InputError: ")
-    assert errors[11].startswith("InputError: the row has neither question nor prompt, but 'number'")
+    assert errors[11].startswith(
+        "InputError: the row has neither question nor prompt, but 'number'"
+    )
     assert errors[12] == "InputError: the row has a question and a prompt; give one of them"
     assert errors[13].startswith("ContextOverflowError: ")
     assert errors[14].startswith("TypeError: ")
@@ -104,6 +117,11 @@ def test_what_is_wrong_is_said_before_workers_start() -> None:
 
 def test_a_column_that_results_would_replace_is_refused() -> None:
     answerer = _Answerer(lambda: NestEngine(ScriptedLanguageModel("Yes.")), None, {})
-    with pytest.raises(ConfigError, match=r"columns named text, .*rename_columns\(\{'text': ...\}\)"):
+    with pytest.raises(
+        ConfigError, match=r"columns named text, .*rename_columns\(\{'text': ...\}\)"
+    ):
         answerer(pa.table({"question": ["What?"], "text": ["mine"]}))
-    assert answerer(pa.table({"question": ["What?"], "mine": ["text"]})).to_pylist()[0]["text"] == "Yes."
+    assert (
+        answerer(pa.table({"question": ["What?"], "mine": ["text"]})).to_pylist()[0]["text"]
+        == "Yes."
+    )

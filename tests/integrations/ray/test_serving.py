@@ -1,4 +1,4 @@
-"""The API under Ray Serve: the engine's answers, nobody decodes for who has left, and a dead replica is one request."""
+"""The API under Ray Serve: the engine's answers, none for who has left, and replicas that die."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ray import serve
 
 import nest_demo
 from nest_engine import ConfigError, NestEngine, SchedulerClosedError
-from nest_engine.server import Limits
+from nest_engine.serving.server import Limits
 from nest_integrations.ray import serve_app
 from nest_integrations.ray.access import ThisMachineOnly
 from nest_integrations.ray.replica import Replica
@@ -60,7 +60,9 @@ def shipped() -> NestEngine:
 @pytest.fixture(scope="module")
 def chat(serving: str) -> str:
     """Two replicas of the shipped model, with a key; the path to ask."""
-    application = serve_app(load_demo, model=MODEL, api_key="sesame", num_replicas=2, ray_actor_options=OPTIONS)
+    application = serve_app(
+        load_demo, model=MODEL, api_key="sesame", num_replicas=2, ray_actor_options=OPTIONS
+    )
     return run(application, serving, "shipped")
 
 
@@ -68,13 +70,17 @@ KEY = {"Authorization": "Bearer sesame"}
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_an_answer_is_the_engines(serving: str, chat: str, shipped: NestEngine, question: str) -> None:
+def test_an_answer_is_the_engines(
+    serving: str, chat: str, shipped: NestEngine, question: str
+) -> None:
     status, reply = ask(serving, chat, asked(question), **KEY)
     answer = shipped.ask(question)
     [choice] = reply["choices"]
     message = choice["message"]
     assert (status, message["content"], choice["finish_reason"]) == (200, answer.text, "length")
-    assert [annotation["nest"] for annotation in message["annotations"]] == [c.to_dict() for c in answer.citations]
+    assert [annotation["nest"] for annotation in message["annotations"]] == [
+        c.to_dict() for c in answer.citations
+    ]
     sources = {passage.id: passage.text for passage in answer.passages}
     for annotation in message["annotations"]:
         span, nest = annotation["url_citation"], annotation["nest"]
@@ -83,9 +89,13 @@ def test_an_answer_is_the_engines(serving: str, chat: str, shipped: NestEngine, 
     assert message["annotations"]
 
 
-def test_a_seed_gives_the_engines_answer_in_either_replica(serving: str, chat: str, shipped: NestEngine) -> None:
+def test_a_seed_gives_the_engines_answer_in_either_replica(
+    serving: str, chat: str, shipped: NestEngine
+) -> None:
     sampled = asked(QUESTIONS[0], temperature=0.8, seed=7)
-    texts = [ask(serving, chat, sampled, **KEY)[1]["choices"][0]["message"]["content"] for _ in range(6)]
+    texts = [
+        ask(serving, chat, sampled, **KEY)[1]["choices"][0]["message"]["content"] for _ in range(6)
+    ]
     assert texts == [shipped.ask(QUESTIONS[0], temperature=0.8, seed=7).text] * 6
 
 
@@ -95,7 +105,11 @@ def test_a_streamed_answer_is_the_engines(serving: str, chat: str, shipped: Nest
     connection.close()
     answer = shipped.ask(QUESTIONS[0])
     assert "".join(choice["delta"].get("content", "") for choice in choices) == answer.text
-    cited = [annotation["nest"] for choice in choices for annotation in choice["delta"].get("annotations", ())]
+    cited = [
+        annotation["nest"]
+        for choice in choices
+        for annotation in choice["delta"].get("annotations", ())
+    ]
     assert cited == [citation.to_dict() for citation in answer.citations]
     assert choices[-1]["finish_reason"] == "length"
     assert len(choices) > 3
@@ -124,12 +138,17 @@ def test_a_body_that_is_too_long_is_not_read_on(serving: str, chat: str) -> None
     status, reply = ask(serving, chat, too_long, **KEY)
     assert status == 413
     assert "send a shorter one" in reply["error"]["message"]
-    assert ask(serving, chat, b"x", Authorization="Bearer wrong")[0] == 401  # before anything is read
+    # before anything is read
+    assert ask(serving, chat, b"x", Authorization="Bearer wrong")[0] == 401
 
 
 def test_health_needs_no_key_and_everything_else_does(serving: str, chat: str) -> None:
     assert ask(serving, "/shipped/health") == (200, {"status": "ok"})
-    for path, body in [(chat, asked(QUESTIONS[0])), ("/shipped/v1/models", None), ("/shipped/metrics", None)]:
+    for path, body in [
+        (chat, asked(QUESTIONS[0])),
+        ("/shipped/v1/models", None),
+        ("/shipped/metrics", None),
+    ]:
         status, reply = ask(serving, path, body)
         assert (status, reply["error"]["code"]) == (401, "invalid_api_key")
 
@@ -137,7 +156,8 @@ def test_health_needs_no_key_and_everything_else_does(serving: str, chat: str) -
 def test_requests_are_counted_by_route(serving: str, chat: str) -> None:
     ask(serving, "/shipped/v1/models", **KEY)
     counted = 'nest_requests_total{route="/v1/models",status="200"}'
-    wait_until(lambda: counted in figures(serving, "shipped", **KEY))  # once the replica that answered is asked
+    # once the replica that answered is asked
+    wait_until(lambda: counted in figures(serving, "shipped", **KEY))
 
 
 # Replicas of a model that never stops by itself
@@ -146,14 +166,17 @@ def test_requests_are_counted_by_route(serving: str, chat: str) -> None:
 @pytest.fixture(scope="module")
 def endless(serving: str) -> str:
     """One replica that decodes one answer at a time, and lets none wait."""
-    application = serve_app(load_endless, model=MODEL, max_running=1, max_waiting=0, ray_actor_options=OPTIONS)
+    application = serve_app(
+        load_endless, model=MODEL, max_running=1, max_waiting=0, ray_actor_options=OPTIONS
+    )
     return run(application, serving, "endless")
 
 
 def test_a_full_queue_refuses_until_a_client_leaves(serving: str, endless: str) -> None:
     first = Connection(serving, endless, NEW | {"stream": True})
     stream = first.response()
-    assert said(events(stream), 20).startswith(" pid=")  # it arrives while it is decoded: it has no end
+    # it arrives while it is decoded: it has no end
+    assert said(events(stream), 20).startswith(" pid=")
 
     second = Connection(serving, endless, NEW | {"max_tokens": 3})
     response = second.response()
@@ -168,12 +191,15 @@ def test_a_full_queue_refuses_until_a_client_leaves(serving: str, endless: str) 
     wait_until(lambda: ask(serving, endless, NEW | {"max_tokens": 3})[0] == 200)
 
 
-def test_a_client_that_leaves_before_the_first_byte_ends_its_answer(serving: str, endless: str) -> None:
+def test_a_client_that_leaves_before_the_first_byte_ends_its_answer(
+    serving: str, endless: str
+) -> None:
     def decodes(count: int) -> bool:
         return f"nest_running {count}.0\n" in figures(serving, "endless")
 
     wait_until(lambda: decodes(0))  # what was asked before has ended: there is room
-    waiting = Connection(serving, endless, NEW)  # whole: nothing is sent before it has ended, so never
+    # whole: nothing is sent before it has ended, so never
+    waiting = Connection(serving, endless, NEW)
     wait_until(lambda: decodes(1))  # another request might be there before it, and keep it out
     assert ask(serving, endless, NEW | {"max_tokens": 3})[0] == 503
     waiting.close()
@@ -182,16 +208,23 @@ def test_a_client_that_leaves_before_the_first_byte_ends_its_answer(serving: str
 
 def test_a_full_ingress_refuses_too(serving: str) -> None:
     application = serve_app(
-        load_endless, model=MODEL, max_ongoing_requests=1, max_queued_requests=1, ray_actor_options=OPTIONS
+        load_endless,
+        model=MODEL,
+        max_ongoing_requests=1,
+        max_queued_requests=1,
+        ray_actor_options=OPTIONS,
     )
     path = run(application, serving, "queued")
     running = Connection(serving, path, NEW | {"stream": True})
     said(events(running.response()), 5)
     others = [Connection(serving, path, NEW | {"max_tokens": 3}) for _ in range(3)]
     sockets = [other.socket for other in others]
-    wait_until(lambda: len(select.select(sockets, [], [], 0)[0]) == 2)  # one of them waits in the ingress
+    # one of them waits in the ingress
+    wait_until(lambda: len(select.select(sockets, [], [], 0)[0]) == 2)
     refused = [other.response() for other in others if select.select([other.socket], [], [], 0)[0]]
-    assert [(response.status, response.getheader("Retry-After")) for response in refused] == [(503, "1")] * 2
+    assert [(response.status, response.getheader("Retry-After")) for response in refused] == [
+        (503, "1")
+    ] * 2
     assert {json.loads(response.read())["error"]["code"] for response in refused} == {"queue_full"}
     for connection in [running, *others]:
         connection.close()
@@ -199,7 +232,11 @@ def test_a_full_ingress_refuses_too(serving: str) -> None:
 
 
 def test_a_killed_replica_loses_its_own_request_only(serving: str) -> None:
-    path = run(serve_app(load_endless, model=MODEL, num_replicas=2, ray_actor_options=OPTIONS), serving, "killed")
+    path = run(
+        serve_app(load_endless, model=MODEL, num_replicas=2, ray_actor_options=OPTIONS),
+        serving,
+        "killed",
+    )
     streams: dict[int, Iterator[dict[str, Any]]] = {}
     connections = []
     while len(streams) < 2:  # Ray sends a request to a replica that has fewer
@@ -212,7 +249,9 @@ def test_a_killed_replica_loses_its_own_request_only(serving: str) -> None:
     os.kill(killed, signal.SIGKILL)
 
     *_, last = streams[killed]
-    assert last["error"]["message"] == "the replica that was decoding the answer has died; ask again"
+    assert (
+        last["error"]["message"] == "the replica that was decoding the answer has died; ask again"
+    )
     assert len(said(streams[spared], 100)) >= 100
     status, reply = ask(serving, path, NEW | {"max_tokens": 20})
     assert status == 200
@@ -232,7 +271,10 @@ def test_a_replica_that_dies_fails_its_request_and_is_replaced(serving: str, end
     before = pid()
     dying = Connection(serving, endless, asked("Die!"))
     response = dying.response()
-    assert (response.status, json.loads(response.read())["error"]["code"]) == (500, "decoding_failed")
+    assert (response.status, json.loads(response.read())["error"]["code"]) == (
+        500,
+        "decoding_failed",
+    )
     dying.close()
     assert pid() != before  # the next request waits until the new replica is there
 
@@ -254,11 +296,17 @@ def test_a_replica_is_healthy_until_its_scheduler_is_closed() -> None:
 
 
 def test_what_is_wrong_is_said_before_replicas_start() -> None:
-    with pytest.raises(ConfigError, match="max_running=0 is not valid: expected a whole number of at least 1"):
+    with pytest.raises(
+        ConfigError, match="max_running=0 is not valid: expected a whole number of at least 1"
+    ):
         serve_app(load_demo, model=MODEL, max_running=0)
-    with pytest.raises(ConfigError, match="load_engine is a str; give a function without arguments"):
+    with pytest.raises(
+        ConfigError, match="load_engine is a str; give a function without arguments"
+    ):
         serve_app("some/model", model=MODEL)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="load_engine returned a str; it has to return a NestEngine"):
+    with pytest.raises(
+        ConfigError, match="load_engine returned a str; it has to return a NestEngine"
+    ):
         Replica(load_nothing, model=MODEL, api_key=None, limits=None, max_running=1, max_waiting=1)
 
 

@@ -15,18 +15,23 @@ def titles(found: list[Passage]) -> list[str]:
 
 
 def test_finds_by_text_and_by_title(passages: list[Passage]):
-    helium, curie = BM25Retriever(passages).retrieve(["Who discovered helium?", "marie curie nobel prize"], 3)
+    helium, curie = BM25Retriever(passages).retrieve(
+        ["Who discovered helium?", "marie curie nobel prize"], 3
+    )
     assert titles(helium)[0] == "Helium"
     assert titles(curie)[0] == "Marie Curie"
 
 
 def test_scores_are_bm25(passages: list[Passage]):
-    """Lucene's BM25 worked out by hand: idf * tf / (tf + k1 * (1 - b + b * length / mean length))."""
+    """Lucene's BM25 by hand: idf * tf / (tf + k1 * (1 - b + b * length / mean length))."""
     corpus = [Passage("red red fox"), Passage("red hen"), Passage("blue hen and goose house")]
     found = BM25Retriever(corpus, TermIndex.build(corpus, k1=0.9, b=0.4)).retrieve(["red"], 9)[0]
     idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
     mean_length = (3 + 2 + 5) / 3
-    expected = [idf * tf / (tf + 0.9 * (0.6 + 0.4 * length / mean_length)) for tf, length in ((2, 3), (1, 2))]
+    expected = [
+        idf * tf / (tf + 0.9 * (0.6 + 0.4 * length / mean_length))
+        for tf, length in ((2, 3), (1, 2))
+    ]
     assert [passage.score for passage in found] == pytest.approx(expected, rel=1e-6)
 
 
@@ -50,16 +55,23 @@ def test_a_query_without_known_terms_finds_nothing(passages: list[Passage], quer
 
 def test_stop_words_count_only_where_there_is_nothing_else(passages: list[Passage]):
     assert titles(BM25Retriever(passages).retrieve(["To be or not to be?"], 1)[0]) == ["Hamlet"]
-    assert query_terms("To be or not to be") == ["not"]  # a stop word no more: it changes what is asked
+    assert query_terms("To be or not to be") == [
+        "not"
+    ]  # a stop word no more: it changes what is asked
     assert query_terms("to be or to be") == ["to", "be", "or", "to", "be"]
     assert query_terms("What is the capital of Australia") == ["capital", "australia"]
 
 
 def test_one_letter_and_compatible_forms_are_terms():
-    corpus = [Passage("Dennis Ritchie created C."), Passage("Bjarne Stroustrup created a language."), Passage("Straße")]
+    corpus = [
+        Passage("Dennis Ritchie created C."),
+        Passage("Bjarne Stroustrup created a language."),
+        Passage("Straße"),
+    ]
     retriever = BM25Retriever(corpus)
     assert retriever.retrieve(["C"], 5)[0][0].text.endswith("created C.")
-    assert retriever.retrieve(["\uff32\uff49tchie"], 5)[0][0].text.endswith("created C.")  # full-width letters
+    # full-width letters
+    assert retriever.retrieve(["\uff32\uff49tchie"], 5)[0][0].text.endswith("created C.")
     assert retriever.retrieve(["STRASSE"], 5)[0][0].text == "Straße"
 
 
@@ -70,7 +82,9 @@ def test_k_may_exceed_the_corpus(passages: list[Passage]):
 
 @pytest.mark.parametrize("k", [0, -1, 2.5, True, None])
 def test_k_must_be_a_positive_whole_number(passages: list[Passage], k: object):
-    with pytest.raises(ConfigError, match=r"k=.* is not valid: expected a whole number of at least 1"):
+    with pytest.raises(
+        ConfigError, match=r"k=.* is not valid: expected a whole number of at least 1"
+    ):
         BM25Retriever(passages).retrieve(["helium"], k)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Clusters of vectors: nearly what exact search finds, exactly that where it is asked for everything."""
+"""Clusters of vectors: nearly what exact search finds, exactly that when asked for all."""
 
 from __future__ import annotations
 
@@ -58,7 +58,11 @@ def embedder() -> VectorEmbedder:
 
 
 def recall(found: Sequence[Ranking], wanted: Sequence[Ranking]) -> float:
-    return float(np.mean([np.isin(its.rows, mine.rows).mean() for mine, its in zip(found, wanted, strict=True)]))
+    return float(
+        np.mean(
+            [np.isin(its.rows, mine.rows).mean() for mine, its in zip(found, wanted, strict=True)]
+        )
+    )
 
 
 def test_finds_nearly_what_exact_search_finds(folder: Path, vectors_ND, embedder: VectorEmbedder):
@@ -81,7 +85,9 @@ def test_reads_as_many_clusters_as_hold_enough(folder: Path, embedder: VectorEmb
     for start, end in pairwise(intact._bounds_C1.tolist()):
         planted_ND = np.array(intact.vectors_ND)
         planted_ND[start:end] = query_D
-        planted = ClusteredIndex(planted_ND, intact._rows_N, intact._bounds_C1, intact._centroids_CD)
+        planted = ClusteredIndex(
+            planted_ND, intact._rows_N, intact._bounds_C1, intact._centroids_CD
+        )
         if not np.array_equal(planted.search(["0"], embedder, k)[0].rows, wanted):
             sizes.append(end - start)
     enough = max(SHARE_READ * COUNT, READ_PER_HIT * k)
@@ -89,25 +95,31 @@ def test_reads_as_many_clusters_as_hold_enough(folder: Path, embedder: VectorEmb
 
 
 @pytest.mark.parametrize("k", [COUNT, 10**9])
-def test_asked_for_everything_it_is_exact(folder: Path, vectors_ND, embedder: VectorEmbedder, k: int):
+def test_asked_for_everything_it_is_exact(
+    folder: Path, vectors_ND, embedder: VectorEmbedder, k: int
+):
     clustered, exact = ClusteredIndex.load(folder), ExactIndex(vectors_ND)
     for found, wanted in zip(
-        *(index.search(embedder.queries[:3], embedder, k) for index in (clustered, exact)), strict=True
+        *(index.search(embedder.queries[:3], embedder, k) for index in (clustered, exact)),
+        strict=True,
     ):
         assert np.array_equal(found.rows, wanted.rows)
         assert np.array_equal(found.scores, wanted.scores)
 
 
 def test_gives_as_many_as_are_asked_for(folder: Path, embedder: VectorEmbedder):
-    assert [len(each.rows) for each in ClusteredIndex.load(folder).search(embedder.queries, embedder, 700)] == [
-        700
-    ] * 50
+    assert [
+        len(each.rows)
+        for each in ClusteredIndex.load(folder).search(embedder.queries, embedder, 700)
+    ] == [700] * 50
 
 
 @pytest.mark.parametrize("count", [1, 2, 39, 41, 500])
 def test_few_vectors(tmp_path: Path, vectors_ND, embedder: VectorEmbedder, count: int, capfd):
     index = ClusteredIndex.sort(vectors_ND[:count], tmp_path)
-    found, wanted = (each.search(["0"], embedder, 3)[0] for each in (index, ExactIndex(vectors_ND[:count])))
+    found, wanted = (
+        each.search(["0"], embedder, 3)[0] for each in (index, ExactIndex(vectors_ND[:count]))
+    )
     assert len(found.rows) == min(3, count)
     assert found.rows[0] == wanted.rows[0]
     assert capfd.readouterr().err == ""  # faiss warns of too small a sample
@@ -156,10 +168,14 @@ class TestDamage:
     def test_a_missing_or_foreign_file(self, damaged: Path, part: str):
         path = damaged / f"clusters.{part}.npy"
         path.unlink()
-        with pytest.raises(CorruptIndexError, match=rf"clusters.{part}.npy cannot be read .*rebuild the index"):
+        with pytest.raises(
+            CorruptIndexError, match=rf"clusters.{part}.npy cannot be read .*rebuild the index"
+        ):
             ClusteredIndex.load(damaged)
         path.write_bytes(b"IxFl" * 100)
-        with pytest.raises(CorruptIndexError, match=rf"clusters.{part}.npy cannot be read .*rebuild the index"):
+        with pytest.raises(
+            CorruptIndexError, match=rf"clusters.{part}.npy cannot be read .*rebuild the index"
+        ):
             ClusteredIndex.load(damaged)
 
     @pytest.mark.parametrize(
@@ -167,7 +183,10 @@ class TestDamage:
         [
             ("bounds", lambda bounds: bounds[:-1]),
             ("bounds", lambda bounds: bounds + 1),
-            ("bounds", lambda bounds: np.concatenate([bounds[:1], bounds[2:3], bounds[1:2], bounds[3:]])),
+            (
+                "bounds",
+                lambda bounds: np.concatenate([bounds[:1], bounds[2:3], bounds[1:2], bounds[3:]]),
+            ),
             ("bounds", lambda bounds: bounds.astype(np.int32)),
             ("bounds", lambda bounds: bounds[:0]),
             ("rows", lambda rows: rows[:-1]),
@@ -190,5 +209,7 @@ class TestDamage:
         array = np.load(path)
         path.unlink()
         np.save(path, change(array))
-        with pytest.raises(CorruptIndexError, match=r"(do not fit together: .*|expected a .*); rebuild the index"):
+        with pytest.raises(
+            CorruptIndexError, match=r"(do not fit together: .*|expected a .*); rebuild the index"
+        ):
             ClusteredIndex.load(damaged)

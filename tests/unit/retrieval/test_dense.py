@@ -26,7 +26,9 @@ class TableEmbedder:
 
 
 def test_ranks_by_cosine_whatever_the_lengths():
-    embedder = TableEmbedder({"east": [100.0, 0.0], "north": [0.0, 0.1], "north-east": [3.0, 4.0], "?": [0.0, 7.0]})
+    embedder = TableEmbedder(
+        {"east": [100.0, 0.0], "north": [0.0, 0.1], "north-east": [3.0, 4.0], "?": [0.0, 7.0]}
+    )
     corpus = [Passage("east"), Passage("north"), Passage("north-east")]
     found = DenseRetriever(corpus, embedder).retrieve(["?"], 3)[0]
     assert [passage.text for passage in found] == ["north", "north-east", "east"]
@@ -50,15 +52,26 @@ def test_k_may_exceed_the_corpus(passages: list[Passage], embedder: LetterEmbedd
     assert sorted(passage.id for passage in found) == sorted(passage.id for passage in passages)
 
 
-def test_a_blank_query_finds_nothing_and_is_not_embedded(passages: list[Passage], embedder: LetterEmbedder):
+def test_a_blank_query_finds_nothing_and_is_not_embedded(
+    passages: list[Passage], embedder: LetterEmbedder
+):
     retriever = DenseRetriever(passages, embedder)
-    assert retriever.retrieve(["", " \n"], 3) == [[], []]  # this embedder would give zero vectors, an error
+    assert retriever.retrieve(["", " \n"], 3) == [
+        [],
+        [],
+    ]  # this embedder would give zero vectors, an error
     assert [len(found) for found in retriever.retrieve(["", "river", ""], 3)] == [0, 3, 0]
 
 
 def test_equal_passages_come_in_the_order_of_the_corpus(embedder: LetterEmbedder):
     corpus = [Passage("same", id=str(row)) for row in range(5)]
-    assert [p.id for p in DenseRetriever(corpus, embedder).retrieve(["same"], 5)[0]] == ["0", "1", "2", "3", "4"]
+    assert [p.id for p in DenseRetriever(corpus, embedder).retrieve(["same"], 5)[0]] == [
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -86,13 +99,19 @@ def test_huge_and_tiny_vectors_are_fine():
     assert [passage.score for passage in found] == pytest.approx([1.0, 2**-0.5])
 
 
-def test_a_wrong_number_of_vectors_is_an_error(passages: list[Passage], embedder: LetterEmbedder, monkeypatch):
+def test_a_wrong_number_of_vectors_is_an_error(
+    passages: list[Passage], embedder: LetterEmbedder, monkeypatch
+):
     monkeypatch.setattr(embedder, "embed", lambda texts: np.ones((1, 26), np.float32))
-    with pytest.raises(InputError, match=r"shape \(1, 26\) for 12 texts; expected \(12, dimension\)"):
+    with pytest.raises(
+        InputError, match=r"shape \(1, 26\) for 12 texts; expected \(12, dimension\)"
+    ):
         DenseRetriever(passages, embedder)
 
 
-def test_another_dimension_than_the_index_is_an_error(passages: list[Passage], embedder: LetterEmbedder):
+def test_another_dimension_than_the_index_is_an_error(
+    passages: list[Passage], embedder: LetterEmbedder
+):
     vectors = ExactIndex.build(passages, embedder)
     retriever = DenseRetriever(passages, TableEmbedder({"?": [1.0, 2.0]}), vectors)
     with pytest.raises(IndexMismatchError, match=r"have 26 dimensions.* have 2; use the embedder"):
@@ -106,7 +125,10 @@ def test_queries_are_embedded_as_queries_where_the_embedder_can():
 
     embedder = Asymmetric({"one": [1.0, 0.0], "two": [0.0, 1.0], "query: one": [0.0, 1.0]})
     assert isinstance(embedder, QueryEmbedder)
-    assert DenseRetriever([Passage("one"), Passage("two")], embedder).retrieve(["one"], 1)[0][0].text == "two"
+    assert (
+        DenseRetriever([Passage("one"), Passage("two")], embedder).retrieve(["one"], 1)[0][0].text
+        == "two"
+    )
 
 
 def test_reports_progress_by_batch(embedder: LetterEmbedder):

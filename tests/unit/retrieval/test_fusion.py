@@ -10,14 +10,18 @@ from nest_engine.retrieval.ranking import Ranking
 
 
 def ranking(*hits: tuple[int, float]) -> Ranking:
-    return Ranking(np.array([row for row, _ in hits], np.int64), np.array([score for _, score in hits], np.float64))
+    return Ranking(
+        np.array([row for row, _ in hits], np.int64),
+        np.array([score for _, score in hits], np.float64),
+    )
 
 
 def test_worked_example():
     sparse = ranking((1, 10.0), (2, 5.0))  # eta_sparse = 1 - 5/10 = 0.5
     dense = ranking((2, 8.0), (3, 6.0))  # eta_dense = 1 - 6/8 = 0.25
-    # eta = 0.7 * 0.5 + 0.3 * 0.25 = 0.425, and what is missing takes 5 (sparse) or 6 (dense):
-    # row 1: 0.425 * 6 + 0.575 * 10 = 8.3;  row 2: 0.425 * 8 + 0.575 * 5 = 6.275;  row 3: 0.425 * 6 + 0.575 * 5 = 5.425
+    # eta = 0.7 * 0.5 + 0.3 * 0.25 = 0.425, and what is missing takes 5 (sparse) or 6 (dense): row
+    # 1: 0.425 * 6 + 0.575 * 10 = 8.3;  row 2: 0.425 * 8 + 0.575 * 5 = 6.275;  row 3: 0.425 * 6 +
+    # 0.575 * 5 = 5.425
     fused = fuse(sparse, dense, 10)
     assert fused.rows.tolist() == [1, 2, 3]
     assert fused.scores == pytest.approx([8.3, 6.275, 5.425])
@@ -84,7 +88,9 @@ def test_fused_rows_are_the_best_of_the_union(sparse: Ranking, dense: Ranking, k
 @given(rankings, rankings)
 def test_a_row_that_both_rank_higher_is_ranked_higher(sparse: Ranking, dense: Ranking):
     place = {row: place for place, row in enumerate(fuse(sparse, dense, 1000).rows.tolist())}
-    in_sparse, in_dense = (dict(zip(r.rows.tolist(), r.scores.tolist(), strict=True)) for r in (sparse, dense))
+    in_sparse, in_dense = (
+        dict(zip(r.rows.tolist(), r.scores.tolist(), strict=True)) for r in (sparse, dense)
+    )
     shared = sorted(in_sparse.keys() & in_dense.keys())
     for better in shared:
         for worse in shared:

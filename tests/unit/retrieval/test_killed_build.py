@@ -1,4 +1,4 @@
-"""A build that is killed at any step leaves an index that opens: the old one before the switch, then the new one."""
+"""A build that is killed at any step leaves an index that opens: the old one, or the new one."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ KILLED = 9
 
 def is_step(event: str, args: tuple[object, ...]) -> bool:
     if event == "open":
-        return "index" in str(args[0]) and bool(int(str(args[2])) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        return "index" in str(args[0]) and bool(
+            int(str(args[2])) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        )
     return event in STEPS and any("index" in str(arg) for arg in args)
 
 
 def build_until(step: int, passages: list[Passage], root: Path) -> bool:
-    """Build in a child process that dies, as by SIGKILL, just before a step; return whether it did."""
+    """Build in a child that dies, as by SIGKILL, just before a step; return whether it did."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -63,8 +65,10 @@ def passages_in(root: Path) -> int | None:
     return len(index.passages)
 
 
-def sizes_seen(passages: list[Passage], template: Path | None, work: Path, stride: int = 1) -> list[int | None]:
-    """Kill builds of all but one passage, each a stride later; return the sizes of the indexes left behind."""
+def sizes_seen(
+    passages: list[Passage], template: Path | None, work: Path, stride: int = 1
+) -> list[int | None]:
+    """Kill builds of all but one passage, each a stride later; return what sizes are left."""
     seen: list[int | None] = []
     for step in range(0, 1000, stride):
         root = work / f"{step}" / "index"

@@ -18,7 +18,13 @@ from nest_engine.errors import (
     InputError,
     PassageIndexError,
 )
-from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever, PassageIndex, passage_index
+from nest_engine.retrieval import (
+    BM25Retriever,
+    DenseRetriever,
+    HybridRetriever,
+    PassageIndex,
+    passage_index,
+)
 from nest_engine.retrieval.generation import Generation
 from nest_engine.retrieval.manifest import FileRecord, sha256_of
 from nest_engine.retrieval.passage_store import PassageStore
@@ -67,7 +73,11 @@ class TestRoundTrip:
     def test_answers_as_the_retrievers_in_memory(self, root: Path, passages, embedder):
         sparse, dense = BM25Retriever(passages), DenseRetriever(passages, embedder)
         index = PassageIndex.open(root, embedder=embedder)
-        for mode, retriever in (("bm25", sparse), ("dense", dense), ("hybrid", HybridRetriever(sparse, dense))):
+        for mode, retriever in (
+            ("bm25", sparse),
+            ("dense", dense),
+            ("hybrid", HybridRetriever(sparse, dense)),
+        ):
             expected = retriever.retrieve(QUERIES, 5)
             assert found(index, mode) == [[(p.id, p.score) for p in answer] for answer in expected]
 
@@ -78,12 +88,20 @@ class TestRoundTrip:
     def test_passages_are_kept_exactly(self, tmp_path: Path):
         corpus = [
             Passage(
-                "Line\r\n\x00\u2028👩\u200d🚀", "שלום", "a#1", "x/ü.txt", 3.5, "CC0", {"page": 2, "list": [1, None]}
+                "Line\r\n\x00\u2028👩\u200d🚀",
+                "שלום",
+                "a#1",
+                "x/ü.txt",
+                3.5,
+                "CC0",
+                {"page": 2, "list": [1, None]},
             ),
             Passage('"quoted" \\ {"json"}'),
         ]
         index = PassageIndex.build(corpus, tmp_path / "index")
-        assert [p.to_dict() for p in index.passages] == [p.to_dict() | {"score": None} for p in corpus]
+        assert [p.to_dict() for p in index.passages] == [
+            p.to_dict() | {"score": None} for p in corpus
+        ]
         assert index.passages[-1].text == corpus[-1].text
         assert [p.id for p in index.passages[:1]] == ["a#1"]
         with pytest.raises(IndexError):
@@ -92,8 +110,13 @@ class TestRoundTrip:
     def test_info(self, root: Path, passages, embedder):
         info = PassageIndex.open(root).info()
         assert info.passages == len(passages)
-        assert info.bytes == sum(p.stat().st_size for p in only_generation(root).iterdir() if p.name != "manifest.json")
-        assert (info.embedder, info.embedder_fingerprint) == ("LetterEmbedder()", embedder.fingerprint)
+        assert info.bytes == sum(
+            p.stat().st_size for p in only_generation(root).iterdir() if p.name != "manifest.json"
+        )
+        assert (info.embedder, info.embedder_fingerprint) == (
+            "LetterEmbedder()",
+            embedder.fingerprint,
+        )
         assert (info.dimension, info.format_version) == (26, 1)
         assert info.created.endswith("+00:00")
 
@@ -110,7 +133,9 @@ class TestRoundTrip:
 
     def test_progress_covers_both_stages(self, tmp_path: Path, passages, embedder):
         calls: list[tuple[int, int]] = []
-        PassageIndex.build(passages, tmp_path / "i", embedder=embedder, progress=lambda *call: calls.append(call))
+        PassageIndex.build(
+            passages, tmp_path / "i", embedder=embedder, progress=lambda *call: calls.append(call)
+        )
         assert calls == [(done, 24) for done in (*range(1, 13), 24)]
 
     def test_threads_share_an_index(self, root: Path, embedder):
@@ -138,12 +163,24 @@ class TestClusters:
         ],
     )
     def test_the_number_of_passages_decides_unless_told_otherwise(
-        self, tmp_path: Path, passages, embedder, monkeypatch, exact, up_to: int, file: str, clusters
+        self,
+        tmp_path: Path,
+        passages,
+        embedder,
+        monkeypatch,
+        exact,
+        up_to: int,
+        file: str,
+        clusters,
     ):
         monkeypatch.setattr(passage_index, "EXACT_UP_TO", up_to)
         calls: list[tuple[int, int]] = []
         built = PassageIndex.build(
-            passages, tmp_path / "i", embedder=embedder, exact=exact, progress=lambda *call: calls.append(call)
+            passages,
+            tmp_path / "i",
+            embedder=embedder,
+            exact=exact,
+            progress=lambda *call: calls.append(call),
         )
         assert self.vector_files(tmp_path / "i") == [file]
         index = PassageIndex.open(tmp_path / "i", embedder=embedder)
@@ -155,7 +192,9 @@ class TestClusters:
         assert (index.retriever("dense").fingerprint == in_memory.fingerprint) == (clusters is None)
 
     def test_exact_without_an_embedder_means_nothing(self, tmp_path: Path, passages):
-        with pytest.raises(ConfigError, match="exact=False is about vectors, and there is no embedder"):
+        with pytest.raises(
+            ConfigError, match="exact=False is about vectors, and there is no embedder"
+        ):
             PassageIndex.build(passages, tmp_path / "index", exact=False)
 
     def test_damage_is_found(self, tmp_path: Path, passages, embedder):
@@ -181,13 +220,16 @@ class TestBuildErrors:
     def test_two_passages_with_one_id(self, tmp_path: Path):
         with pytest.raises(InputError, match="two different passages have the id 'x'"):
             PassageIndex.build([Passage("one", id="x"), Passage("two", id="x")], tmp_path / "index")
-        index = PassageIndex.build([Passage("one"), Passage("one")], tmp_path / "index")  # the same one twice is fine
+        # the same one twice is fine
+        index = PassageIndex.build([Passage("one"), Passage("one")], tmp_path / "index")
         assert len(index.passages) == 2
 
     @pytest.mark.parametrize("value", [object(), {1}, float("nan"), "\ud800"])
     def test_metadata_that_is_not_json(self, tmp_path: Path, value: object):
         with pytest.raises(InputError, match="passage 'x' cannot be stored as JSON"):
-            PassageIndex.build([Passage("one", id="x", metadata={"key": value})], tmp_path / "index")
+            PassageIndex.build(
+                [Passage("one", id="x", metadata={"key": value})], tmp_path / "index"
+            )
 
     def test_a_failed_build_leaves_nothing_behind(self, tmp_path: Path):
         with pytest.raises(InputError):
@@ -199,7 +241,8 @@ class TestBuildErrors:
     def test_a_directory_with_other_files_is_left_alone(self, tmp_path: Path, passages):
         (tmp_path / "notes.txt").write_text("Mine.")
         with pytest.raises(
-            PassageIndexError, match=r"holds other files, such as 'notes.txt'; give the index a directory"
+            PassageIndexError,
+            match=r"holds other files, such as 'notes.txt'; give the index a directory",
         ):
             PassageIndex.build(passages, tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
@@ -224,15 +267,17 @@ class TestBuildErrors:
 
 class TestOpenErrors:
     def test_a_missing_index(self, tmp_path: Path):
-        with pytest.raises(PassageIndexError, match=r"no passage index at .*: nest index build DIR --out .*nowhere"):
+        with pytest.raises(
+            PassageIndexError, match=r"no passage index at .*: nest index build DIR --out .*nowhere"
+        ):
             PassageIndex.open(tmp_path / "nowhere")
 
     def test_another_embedder(self, root: Path, embedder):
         embedder.fingerprint = "letters, other weights"
         with pytest.raises(
             IndexMismatchError,
-            match=r"built with LetterEmbedder\(\) \(letters, 26 dimensions\) and opened with LetterEmbedder\(\) "
-            r"\(letters, other weights\).*nest index build DIR --out",
+            match=r"built with LetterEmbedder\(\) \(letters, 26 dimensions\) and opened with "
+            r"LetterEmbedder\(\) \(letters, other weights\).*nest index build DIR --out",
         ):
             PassageIndex.open(root, embedder=embedder)
 
@@ -244,11 +289,15 @@ class TestOpenErrors:
             index.retriever("dense")
 
     def test_a_mode_that_needs_the_embedder(self, root: Path):
-        with pytest.raises(ConfigError, match=r"mode 'hybrid' needs the embedder that .*, LetterEmbedder\(\)"):
+        with pytest.raises(
+            ConfigError, match=r"mode 'hybrid' needs the embedder that .*, LetterEmbedder\(\)"
+        ):
             PassageIndex.open(root).retriever("hybrid")
 
     def test_an_unknown_mode(self, root: Path):
-        with pytest.raises(ConfigError, match=r"mode='colbert' is not valid: expected one of bm25, dense, hybrid"):
+        with pytest.raises(
+            ConfigError, match=r"mode='colbert' is not valid: expected one of bm25, dense, hybrid"
+        ):
             PassageIndex.open(root).retriever("colbert")  # type: ignore[arg-type]
 
 
@@ -264,7 +313,9 @@ class TestDamage:
                 damaged = bytearray(intact)
                 damaged[position] ^= 1
                 path.write_bytes(damaged)
-                with pytest.raises(CorruptIndexError, match=rf"{name} has SHA-256 [0-9a-f]+, expected [0-9a-f]+"):
+                with pytest.raises(
+                    CorruptIndexError, match=rf"{name} has SHA-256 [0-9a-f]+, expected [0-9a-f]+"
+                ):
                     PassageIndex.open(root)
             path.write_bytes(intact)
         PassageIndex.open(root)
@@ -291,11 +342,14 @@ class TestDamage:
             index.verify()
 
     @pytest.mark.parametrize(
-        "pointer", ["", "generation-0123456789abcdef\n", "../../etc " + "0" * 64 + "\n", "\xff\x00" * 500]
+        "pointer",
+        ["", "generation-0123456789abcdef\n", "../../etc " + "0" * 64 + "\n", "\xff\x00" * 500],
     )
     def test_a_damaged_pointer(self, root: Path, passages, pointer: str):
         (root / "CURRENT").write_text(pointer, encoding="latin-1")
-        with pytest.raises(CorruptIndexError, match=r"CURRENT holds .*names no generation; rebuild"):
+        with pytest.raises(
+            CorruptIndexError, match=r"CURRENT holds .*names no generation; rebuild"
+        ):
             PassageIndex.open(root)
         PassageIndex.build(passages, root)  # which is the remedy
         assert found(PassageIndex.open(root))
@@ -312,7 +366,9 @@ class TestDamage:
 
     def test_another_format_version(self, root: Path):
         write_manifest(root, read_manifest(root) | {"format_version": 99, "shape": "unknown"})
-        with pytest.raises(IndexMismatchError, match="has format version 99, this release reads version 1; rebuild"):
+        with pytest.raises(
+            IndexMismatchError, match="has format version 99, this release reads version 1; rebuild"
+        ):
             PassageIndex.open(root)
 
     @pytest.mark.parametrize(
@@ -340,7 +396,9 @@ class TestDamage:
 class TestHostileIndex:
     """The checksums are right: whoever made the index meant it so."""
 
-    @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "..", "a\\b", "C:x", "", "a/b", "nul\0"])
+    @pytest.mark.parametrize(
+        "name", ["../secret", "/etc/passwd", "..", "a\\b", "C:x", "", "a/b", "nul\0"]
+    )
     def test_a_manifest_that_leads_out_is_refused(self, root: Path, name: str):
         manifest = read_manifest(root)
         manifest["files"] = {name: {"size": 1, "sha256": "0" * 64}}
@@ -362,13 +420,20 @@ class TestHostileIndex:
         with pytest.raises(CorruptIndexError, match="symbolic link"):
             PassageIndex.open(root)
 
-    @pytest.mark.parametrize("name", ["vectors.npy", "passages.offsets.npy", "indices.csc.index.npy"])
+    @pytest.mark.parametrize(
+        "name", ["vectors.npy", "passages.offsets.npy", "indices.csc.index.npy"]
+    )
     def test_pickles_are_refused_and_not_run(self, root: Path, tmp_path: Path, embedder, name: str):
         class Bomb:
             def __reduce__(self):
                 return os.mkdir, (str(tmp_path / "exploded"),)
 
-        reseal(root, lambda directory: np.save(directory / name, np.array([Bomb()], object), allow_pickle=True))
+        reseal(
+            root,
+            lambda directory: np.save(
+                directory / name, np.array([Bomb()], object), allow_pickle=True
+            ),
+        )
         with pytest.raises(CorruptIndexError, match="rebuild"):
             PassageIndex.open(root, embedder=embedder)
         assert not (tmp_path / "exploded").exists()
@@ -392,7 +457,9 @@ class TestHostileIndex:
             ("data.csc.index.npy", np.ones(3, np.float32)),
         ],
     )
-    def test_arrays_that_do_not_fit_are_refused(self, root: Path, embedder, name: str, array: np.ndarray):
+    def test_arrays_that_do_not_fit_are_refused(
+        self, root: Path, embedder, name: str, array: np.ndarray
+    ):
         reseal(root, lambda directory: np.save(directory / name, array))
         with pytest.raises(CorruptIndexError, match="rebuild"):
             PassageIndex.open(root, embedder=embedder)
@@ -404,7 +471,9 @@ class TestHostileIndex:
             (directory / "passages.jsonl").write_bytes(b" " * end + lines[end:])
 
         reseal(root, blank_first_line)
-        with pytest.raises(CorruptIndexError, match=r"passage 0 of .*passages.jsonl cannot be read"):
+        with pytest.raises(
+            CorruptIndexError, match=r"passage 0 of .*passages.jsonl cannot be read"
+        ):
             PassageIndex.open(root).passages[0]
 
     def test_a_line_with_unknown_fields_is_found_when_read(self, tmp_path: Path):
@@ -445,7 +514,9 @@ class TestGenerations:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", no_space)
-        with pytest.raises(PassageIndexError, match=r"No space left on device.*before, if any, is still in use"):
+        with pytest.raises(
+            PassageIndexError, match=r"No space left on device.*before, if any, is still in use"
+        ):
             PassageIndex.build(passages[:3], root)
         monkeypatch.undo()
         assert found(PassageIndex.open(root, embedder=embedder)) == expected

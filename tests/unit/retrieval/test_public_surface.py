@@ -9,7 +9,12 @@ import pytest
 import nest_engine.retrieval
 from nest_engine import Passage
 from nest_engine.errors import MissingDependencyError
-from nest_engine.retrieval import BM25Retriever, PassageIndex, SentenceTransformerEmbedder, read_passages
+from nest_engine.retrieval import (
+    BM25Retriever,
+    PassageIndex,
+    SentenceTransformerEmbedder,
+    read_passages,
+)
 from tests.unit.retrieval.conftest import LetterEmbedder
 
 
@@ -55,16 +60,23 @@ def _build_clusters(tmp_path: Path) -> None:
     [
         ("bm25s", "bm25s", lambda tmp_path: BM25Retriever([Passage("a")])),
         ("faiss", "faiss-cpu", lambda tmp_path: _build_clusters(tmp_path)),
-        ("sentence_transformers", "sentence-transformers", lambda tmp_path: SentenceTransformerEmbedder("model")),
+        (
+            "sentence_transformers",
+            "sentence-transformers",
+            lambda tmp_path: SentenceTransformerEmbedder("model"),
+        ),
         ("bs4", "beautifulsoup4", lambda tmp_path: read_passages(tmp_path / "a.html")),
         ("pypdf", "pypdf", lambda tmp_path: read_passages(tmp_path / "a.pdf")),
     ],
 )
-def test_a_missing_library_names_the_install_command(monkeypatch, tmp_path: Path, module: str, package: str, use):
+def test_a_missing_library_names_the_install_command(
+    monkeypatch, tmp_path: Path, module: str, package: str, use
+):
     for suffix in ("html", "pdf"):
         (tmp_path / f"a.{suffix}").write_text("a")
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(
-        MissingDependencyError, match=rf"{package} is not installed; run: pip install 'nest-engine\[retrieval\]'"
+        MissingDependencyError,
+        match=rf"{package} is not installed; run: pip install 'nest-engine\[retrieval\]'",
     ):
         use(tmp_path)

@@ -13,7 +13,9 @@ def test_best_is_the_head_of_a_full_sort(scores: list[float], k: int):
     """Few distinct scores, so that ties straddle the cut."""
     rows = np.arange(len(scores), dtype=np.int64) * 3
     ranking = Ranking.best(rows, np.array(scores), k)
-    expected = sorted(zip(rows.tolist(), scores, strict=True), key=lambda hit: (-hit[1], hit[0]))[:k]
+    expected = sorted(zip(rows.tolist(), scores, strict=True), key=lambda hit: (-hit[1], hit[0]))[
+        :k
+    ]
     assert list(zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)) == expected
 
 

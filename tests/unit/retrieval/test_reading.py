@@ -12,7 +12,14 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from nest_engine import Passage
 from nest_engine.errors import ConfigError, InputError, MissingDependencyError
-from nest_engine.retrieval import Document, PassageIndex, Skipped, is_index, read_documents, read_passages
+from nest_engine.retrieval import (
+    Document,
+    PassageIndex,
+    Skipped,
+    is_index,
+    read_documents,
+    read_passages,
+)
 
 
 def pdf(*pages: str, title: str | None = None) -> bytes:
@@ -49,7 +56,9 @@ def check_slices(passages: list[Passage], documents: list[Document]) -> None:
     for passage in passages:
         document_id, start = passage.id.rsplit("#", 1)
         assert passage.metadata["start_index"] == int(start)
-        assert sources[document_id].text[int(start) : int(start) + len(passage.text)] == passage.text
+        assert (
+            sources[document_id].text[int(start) : int(start) + len(passage.text)] == passage.text
+        )
 
 
 class TestFolder:
@@ -69,8 +78,14 @@ class TestFolder:
             ("Page", "sub/page.HTML", "sub/page.HTML#0"),
             ("Paper", "sub/paper.pdf", "sub/paper.pdf#0"),
         ]
-        assert [p.uri for p in result.passages[:2]] == [str(tmp_path / "a.md"), str(tmp_path / "b.txt")]
-        check_slices(result.passages, [item for item in read_documents(tmp_path) if isinstance(item, Document)])
+        assert [p.uri for p in result.passages[:2]] == [
+            str(tmp_path / "a.md"),
+            str(tmp_path / "b.txt"),
+        ]
+        check_slices(
+            result.passages,
+            [item for item in read_documents(tmp_path) if isinstance(item, Document)],
+        )
 
     def test_what_cannot_be_read_is_reported_and_the_rest_kept(self, tmp_path: Path, monkeypatch):
         (tmp_path / "good.txt").write_text("Good text.")
@@ -127,7 +142,9 @@ class TestFolder:
         (docs / "circle").symlink_to(docs / "circle2")
         (docs / "circle2").symlink_to(docs / "circle")
         result = read_passages(docs)
-        assert [passage.text for passage in result.passages] == ["Own."]  # once, though it has an alias
+        assert [passage.text for passage in result.passages] == [
+            "Own."
+        ]  # once, though it has an alias
         reason = f"symbolic link that leads out of {docs}, or in a circle"
         skipped = skips(result.skipped)
         assert skipped.pop("circle")  # for which of the reasons, depends on the version of Python
@@ -149,7 +166,9 @@ class TestFolder:
     def test_a_pipe_is_not_opened(self, tmp_path: Path):
         (tmp_path / "a.txt").write_text("Text.")
         os.mkfifo(tmp_path / "b.txt")  # opening it would wait for a writer for ever
-        assert skips(read_passages(tmp_path).skipped) == {"b.txt": "not a regular file, or a link to nothing"}
+        assert skips(read_passages(tmp_path).skipped) == {
+            "b.txt": "not a regular file, or a link to nothing"
+        }
 
     def test_several_paths_keep_apart_files_of_the_same_name(self, tmp_path: Path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -167,7 +186,10 @@ class TestFolder:
         with pytest.raises(InputError, match=r"no readable document in .*: the folder is empty"):
             read_passages(tmp_path)
         (tmp_path / "a.doc").write_text("Text.")
-        with pytest.raises(InputError, match=r"no readable document in .* \(1 skipped\): a.doc: files of type '.doc'"):
+        with pytest.raises(
+            InputError,
+            match=r"no readable document in .* \(1 skipped\): a.doc: files of type '.doc'",
+        ):
             read_passages(tmp_path)
         with pytest.raises(InputError, match="no path to read"):
             read_passages([])
@@ -199,7 +221,8 @@ class TestFolder:
         monkeypatch.setitem(__import__("sys").modules, "pypdf", None)
         (tmp_path / "a.pdf").write_bytes(b"%PDF")
         with pytest.raises(
-            MissingDependencyError, match=r"pypdf is not installed; run: pip install 'nest-engine\[retrieval\]'"
+            MissingDependencyError,
+            match=r"pypdf is not installed; run: pip install 'nest-engine\[retrieval\]'",
         ):
             read_passages(tmp_path)
 
@@ -256,15 +279,21 @@ class TestHtml:
             <table><tr><td>egg</td> <td>blue</td></tr></table></body></html>""",
         )
         assert document.title == "A page"
-        assert document.text == "Nests\n\nA bird's nest & eggs.\nSecond line.\n\ntwigs\n\nmoss\n\negg\tblue"
+        assert (
+            document.text
+            == "Nests\n\nA bird's nest & eggs.\nSecond line.\n\ntwigs\n\nmoss\n\negg\tblue"
+        )
 
     def test_text_beside_a_block_is_a_paragraph_of_its_own(self, tmp_path: Path):
-        text = self.read(tmp_path, "<div> Before <p>inside</p>after <i>it </i>. </div><svg><text>x</text></svg>").text
+        text = self.read(
+            tmp_path, "<div> Before <p>inside</p>after <i>it </i>. </div><svg><text>x</text></svg>"
+        ).text
         assert text == "Before\n\ninside\n\nafter it ."
 
     def test_rows_are_paragraphs_and_cells_set_apart_by_tabs(self, tmp_path: Path):
         text = self.read(
-            tmp_path, "<table>\n<tr>\n<th> A\n</th>\n<th>B</th>\n</tr><tr><td>1</td><td> 2</td></tr></table>"
+            tmp_path,
+            "<table>\n<tr>\n<th> A\n</th>\n<th>B</th>\n</tr><tr><td>1</td><td> 2</td></tr></table>",
         ).text
         assert text == "A\tB\n\n1\t2"
 
@@ -273,7 +302,10 @@ class TestHtml:
         assert text == "Code:\n\nif x:\n    return  1"
 
     def test_declared_encodings(self, tmp_path: Path):
-        assert self.read(tmp_path, b'<meta charset="iso-8859-1"><p>caf\xe9 \x93x\x94').text == "café “x”"
+        assert (
+            self.read(tmp_path, b'<meta charset="iso-8859-1"><p>caf\xe9 \x93x\x94').text
+            == "café “x”"
+        )
         assert self.read(tmp_path, '<meta charset="utf-8"><p>café'.encode()).text == "café"
         assert self.read(tmp_path, "<p>café").text == "café"
         assert self.read(tmp_path, '<meta charset="utf-16"><p>café'.encode()).text == "café"
@@ -287,7 +319,9 @@ class TestHtml:
             (b'<meta charset="hex"><p>Text', "unknown character encoding 'hex'"),
         ],
     )
-    def test_wrong_encodings_are_reported_not_guessed(self, tmp_path: Path, page: bytes, reason: str):
+    def test_wrong_encodings_are_reported_not_guessed(
+        self, tmp_path: Path, page: bytes, reason: str
+    ):
         (tmp_path / "page.html").write_bytes(page)
         (item,) = read_documents(tmp_path)
         assert isinstance(item, Skipped)
@@ -295,7 +329,9 @@ class TestHtml:
 
     def test_giant_white_space(self, tmp_path: Path):
         space = " " * 1_000_000
-        assert self.read(tmp_path, f"<pre>a{space}b</pre><p>c{space}d</p>").text == f"a{space}b\n\nc d"
+        assert (
+            self.read(tmp_path, f"<pre>a{space}b</pre><p>c{space}d</p>").text == f"a{space}b\n\nc d"
+        )
 
     def test_a_page_of_markup_alone_holds_no_text(self, tmp_path: Path):
         (tmp_path / "page.htm").write_text("<title>T</title><script>1</script>")
@@ -333,7 +369,10 @@ class TestPdf:
         monkeypatch.setattr(PageObject, "extract_text", fail_on_two)
         (tmp_path / "paper.pdf").write_bytes(pdf("One.", "Two.", "Three."))
         result = read_passages(tmp_path)
-        assert [(p.text, p.metadata["page"]) for p in result.passages] == [("One.", 1), ("Three.", 3)]
+        assert [(p.text, p.metadata["page"]) for p in result.passages] == [
+            ("One.", 1),
+            ("Three.", 3),
+        ]
         assert result.skipped == [Skipped("paper.pdf, page 2", "cannot be read: bad font")]
 
     def test_surrogates_become_text(self, tmp_path: Path, monkeypatch):
@@ -368,11 +407,18 @@ class TestJsonLines:
 
     def test_text_alone_suffices(self, tmp_path: Path):
         _, document = self.read(
-            tmp_path, {"text": "One."}, {"text": "Two.", "title": None, "id": None, "metadata": None}
+            tmp_path,
+            {"text": "One."},
+            {"text": "Two.", "title": None, "id": None, "metadata": None},
         )
         assert isinstance(document, Document)
         source = str(tmp_path / "a.jsonl")
-        assert (document.id, document.title, document.uri, document.source) == (f"{source}:2", "a", source, source)
+        assert (document.id, document.title, document.uri, document.source) == (
+            f"{source}:2",
+            "a",
+            source,
+            source,
+        )
 
     def test_bad_lines_are_reported_and_the_others_kept(self, tmp_path: Path):
         path = str(tmp_path / "a.jsonl")
@@ -421,7 +467,9 @@ class TestJsonLines:
         result = read_passages(tmp_path)
         assert [passage.id for passage in result.passages] == ["x#0"]
         assert result.skipped == [
-            Skipped("b.jsonl, line 1", "the id 'x' is taken by an earlier document; make ids unique")
+            Skipped(
+                "b.jsonl, line 1", "the id 'x' is taken by an earlier document; make ids unique"
+            )
         ]
 
 
@@ -446,5 +494,7 @@ class TestFilesThatAreNoDocuments:
 
     def test_what_was_asked_for_is_named_plainly(self, tmp_path: Path):
         (tmp_path / "a.docx").write_bytes(b"x")
-        with pytest.raises(InputError, match=f"no readable document in {tmp_path / 'a.docx'}, {tmp_path}"):
+        with pytest.raises(
+            InputError, match=f"no readable document in {tmp_path / 'a.docx'}, {tmp_path}"
+        ):
             read_passages([tmp_path / "a.docx", tmp_path])

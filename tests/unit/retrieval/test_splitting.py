@@ -13,7 +13,9 @@ def document(text: str, **details: object) -> Document:
 
 
 def split(text: str, max_tokens: int = 200, **options: object) -> list[str]:
-    return [passage.text for passage in split_document(document(text), max_tokens=max_tokens, **options)]  # type: ignore[arg-type]
+    return [
+        passage.text for passage in split_document(document(text), max_tokens=max_tokens, **options)
+    ]  # type: ignore[arg-type]
 
 
 def count_words(text: str) -> int:
@@ -27,7 +29,9 @@ texts = st.text(st.sampled_from(CHARACTERS), max_size=200) | st.text(max_size=20
 @settings(max_examples=300, deadline=None)
 @given(texts, st.integers(2, 30), st.sampled_from([estimate_tokens, count_words, len]))
 def test_passages_are_slices_that_hold_all_the_text(text: str, max_tokens: int, count_tokens):
-    passages = list(split_document(document(text), max_tokens=max_tokens, count_tokens=count_tokens))
+    passages = list(
+        split_document(document(text), max_tokens=max_tokens, count_tokens=count_tokens)
+    )
     end = 0
     for passage in passages:
         start = passage.metadata["start_index"]
@@ -39,7 +43,9 @@ def test_passages_are_slices_that_hold_all_the_text(text: str, max_tokens: int, 
 
 
 @settings(deadline=None)
-@given(st.lists(st.text("abc", min_size=1, max_size=12), min_size=1, max_size=100), st.integers(2, 20))
+@given(
+    st.lists(st.text("abc", min_size=1, max_size=12), min_size=1, max_size=100), st.integers(2, 20)
+)
 def test_words_stay_whole(words: list[str], max_tokens: int):
     assert " ".join(split(" ".join(words), max_tokens, count_tokens=count_words)) == " ".join(words)
 
@@ -47,7 +53,9 @@ def test_words_stay_whole(words: list[str], max_tokens: int):
 def test_passages_are_well_filled():
     sizes = [
         count_words(text)
-        for text in split("Ten words stand in this sentence, and no more. " * 100, count_tokens=count_words)
+        for text in split(
+            "Ten words stand in this sentence, and no more. " * 100, count_tokens=count_words
+        )
     ]
     assert all(100 <= size < 200 for size in sizes[:-1])
 
@@ -64,7 +72,10 @@ def test_prefers_paragraphs_then_sentences_then_lines_then_words():
         "one two three\nfour five six",
         "seven",
     ]
-    assert split("one two three four five", 4, count_tokens=count_words) == ["one two three", "four five"]
+    assert split("one two three four five", 4, count_tokens=count_words) == [
+        "one two three",
+        "four five",
+    ]
 
 
 def test_a_sentence_end_at_the_end_of_a_line_beats_one_inside():
@@ -92,7 +103,10 @@ def test_chinese_is_cut_after_its_full_stops():
 def test_line_ends_of_windows_are_kept():
     text = "First line\r\nsecond line.\r\n\r\nNext paragraph."
     assert split(text) == [text]
-    assert split(text, 6, count_tokens=count_words) == ["First line\r\nsecond line.", "Next paragraph."]
+    assert split(text, 6, count_tokens=count_words) == [
+        "First line\r\nsecond line.",
+        "Next paragraph.",
+    ]
 
 
 def test_a_giant_word_is_cut_into_bounded_pieces():
@@ -147,7 +161,9 @@ def test_a_passage_knows_its_source():
 
 @pytest.mark.parametrize("max_tokens", [1, 0, -5, 2.5, None])
 def test_max_tokens_must_leave_room_for_a_token(max_tokens: object):
-    with pytest.raises(ConfigError, match=r"max_tokens=.* is not valid: expected a whole number of at least 2"):
+    with pytest.raises(
+        ConfigError, match=r"max_tokens=.* is not valid: expected a whole number of at least 2"
+    ):
         split("text", max_tokens)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,279 @@
+"""From token provenance to verified citations.
+
+A run is a maximal stretch of output tokens copied from consecutive positions of one passage. The
+parts that read the same, character for character, in both texts become citations; the rest is
+dropped, never emitted.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from nest_engine.records import Citation, Passage, Provenance
+
+# Scripts that do not separate words with spaces: any character may start or end a quotation.
+_UNSPACED = (
+    "CJK",
+    "HIRAGANA",
+    "KATAKANA",
+    "BOPOMOFO",
+    "THAI",
+    "LAO",
+    "KHMER",
+    "MYANMAR",
+    "TIBETAN",
+)
+_APOSTROPHES = "'\N{RIGHT SINGLE QUOTATION MARK}"
+_JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A passage and the characters that each of its tokens covers.
+
+    Args:
+        passage: the passage.
+        starts: first character of each token in ``passage.text``.
+        ends: one past the last character of each token.
+    """
+
+    passage: Passage
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+
+class Attributor:
+    """Cite the runs of a growing answer as they become final.
+
+    Args:
+        sources: the passages that ``Provenance.passage`` indexes.
+        min_tokens: hide citations of fewer tokens.
+    """
+
+    def __init__(self, sources: Sequence[Source], *, min_tokens: int) -> None:
+        self._sources = sources
+        self._min_tokens = min_tokens
+        self._next = 0  # tokens before this one are settled
+        self._cited_until = 0  # characters of the answer that citations cover: they never overlap
+
+    def settle(
+        self,
+        text: str,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        provenance: Sequence[Provenance | None],
+        *,
+        is_final: bool,
+    ) -> list[Citation]:
+        """Return the citations that have become final.
+
+        A run is final once a token that does not continue it has followed and the next character
+        is known (the next two, if it is an apostrophe), which decides whether the run ends within
+        a word.
+
+        Args:
+            text: the part of the answer so far that can no longer change.
+            starts: first character of each token in the answer.
+            ends: one past the last character of each token.
+            provenance: source of each token.
+            is_final: whether the answer is complete.
+
+        Returns:
+            the citations, in the order of the answer.
+        """
+        citations: list[Citation] = []
+        num_tokens = len(starts)
+        while self._next < num_tokens:
+            end = _run_end(provenance, self._next, num_tokens)
+            if provenance[self._next] is not None:
+                behind = text[ends[end - 1] : ends[end - 1] + 2]
+                if not is_final and (end == num_tokens or behind in ("", *_APOSTROPHES)):
+                    break
+                citations += self._cite(_Run(text, starts, ends, provenance, self._next, end))
+            self._next = end
+        return citations
+
+    def _cite(self, run: _Run) -> Iterator[Citation]:
+        source = self._sources[run.passage]
+        for quote in _matching_quotes(run, source):
+            quote = _trimmed(quote, run.text, source.passage.text, not_before=self._cited_until)
+            tokens = [i for i in range(run.start, run.end) if run.overlaps(i, quote)]
+            if quote.answer_start < quote.answer_end and len(tokens) >= self._min_tokens:
+                self._cited_until = quote.answer_end
+                yield _citation(quote, tokens, source.passage)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Tokens ``start`` to ``end`` of an answer, copied from consecutive places of one passage."""
+
+    text: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+    provenance: Sequence[Provenance | None]
+    start: int
+    end: int
+
+    @property
+    def passage(self) -> int:
+        return self._origin.passage
+
+    @property
+    def _origin(self) -> Provenance:
+        origin = self.provenance[self.start]
+        assert origin is not None
+        return origin
+
+    def position(self, token: int) -> int:
+        """Return the position of a token in its passage."""
+        return self._origin.position + token - self.start
+
+    def overlaps(self, token: int, quote: _Quote) -> bool:
+        return self.starts[token] < quote.answer_end and self.ends[token] > quote.answer_start
+
+
+@dataclass(frozen=True)
+class _Quote:
+    """Ranges of the same length in answer and source."""
+
+    answer_start: int
+    answer_end: int
+    source_start: int
+
+
+def _run_end(provenance: Sequence[Provenance | None], start: int, num_tokens: int) -> int:
+    """Return one past the last token that continues the token at ``start``."""
+    end = start + 1
+    while end < num_tokens and _continues(provenance[end - 1], provenance[end]):
+        end += 1
+    return end
+
+
+def _continues(before: Provenance | None, after: Provenance | None) -> bool:
+    if before is None or after is None:
+        return before is after
+    return after == Provenance(before.passage, before.position + 1)
+
+
+def _matching_quotes(run: _Run, source: Source) -> Iterator[_Quote]:
+    """Yield the longest stretches of a run that read the same in answer and source.
+
+    Surrounding space is ignored. Answer and source differ where a tokenizer does not reproduce what
+    it read, or where a character's bytes come from two places.
+    """
+    token = run.start
+    while token < run.end:
+        quote = None
+        end = token
+        while end < run.end and (longer := _match(run, source, token, end + 1)) is not None:
+            quote, end = longer, end + 1
+        if quote is not None:
+            yield quote
+        token = max(end, token + 1)
+
+
+def _match(run: _Run, source: Source, start: int, end: int) -> _Quote | None:
+    """Return the ranges of tokens ``start`` to ``end`` without outer space; None if they differ."""
+    answer_start, answer_end = _stripped(run.text, run.starts[start], run.ends[end - 1])
+    source_start, source_end = _stripped(
+        source.passage.text, source.starts[run.position(start)], source.ends[run.position(end - 1)]
+    )
+    if run.text[answer_start:answer_end] != source.passage.text[source_start:source_end]:
+        return None
+    return _Quote(answer_start, answer_end, source_start)
+
+
+def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
+    piece = text[start:end]
+    start += len(piece) - len(piece.lstrip())
+    return start, start + len(piece.strip())
+
+
+def _trimmed(quote: _Quote, answer: str, source: str, *, not_before: int) -> _Quote:
+    """Cut partial words, partial characters and space from both ends.
+
+    Args:
+        quote: ranges that read the same.
+        answer: the answer.
+        source: the passage's text.
+        not_before: first character of the answer that may be cited.
+    """
+    start, end, shift = (
+        quote.answer_start,
+        quote.answer_end,
+        quote.source_start - quote.answer_start,
+    )
+
+    def may_cut(index: int) -> bool:
+        return not _is_inside_word(answer, index) and not _is_inside_word(source, index + shift)
+
+    while start < end and (start < not_before or answer[start].isspace() or not may_cut(start)):
+        start += 1
+    while end > start and (answer[end - 1].isspace() or not may_cut(end)):
+        end -= 1
+    return _Quote(start, end, start + shift)
+
+
+def _citation(quote: _Quote, tokens: Sequence[int], passage: Passage) -> Citation:
+    source_end = quote.source_start + quote.answer_end - quote.answer_start
+    return Citation(
+        answer_start=quote.answer_start,
+        answer_end=quote.answer_end,
+        passage_id=passage.id,
+        source_start=quote.source_start,
+        source_end=source_end,
+        cited_text=passage.text[quote.source_start : source_end],
+        title=passage.title,
+        uri=passage.uri,
+        passage_sha256=passage.sha256,
+        token_start=tokens[0],
+        token_end=tokens[-1] + 1,
+        score=passage.score,
+        license=passage.license,
+        metadata=passage.metadata,
+    )
+
+
+def _is_inside_word(text: str, index: int) -> bool:
+    """Return whether a cut before ``index`` would split a word or a combined character."""
+    if not 0 < index < len(text):
+        return False
+    before, after = text[index - 1], text[index]
+    if _extends(after) or before in _JOINERS:
+        return True
+    if _is_flag_half(before) and _is_flag_half(after):
+        return True
+    return _belongs_to_word(text, index - 1) and _belongs_to_word(text, index)
+
+
+def _belongs_to_word(text: str, index: int) -> bool:
+    """Return whether the character is a letter, or an apostrophe between two: Halley's, O’Brien."""
+    if text[index] in _APOSTROPHES:
+        return (
+            0 < index < len(text) - 1
+            and _is_letter(text[index - 1])
+            and _is_letter(text[index + 1])
+        )
+    return _is_letter(text[index])
+
+
+def _is_letter(char: str) -> bool:
+    if char.isascii():
+        return char.isalnum() or char == "_"
+    if unicodedata.category(char)[0] == "M":
+        return True
+    return char.isalnum() and not unicodedata.name(char, "").startswith(_UNSPACED)
+
+
+def _extends(char: str) -> bool:
+    """Return whether a character extends the one before it: mark, joiner, skin tone, emoji tag."""
+    if char.isascii():
+        return False
+    is_modifier = "\U0001f3fb" <= char <= "\U0001f3ff" or "\U000e0020" <= char <= "\U000e007f"
+    return unicodedata.category(char)[0] == "M" or char in _JOINERS or is_modifier
+
+
+def _is_flag_half(char: str) -> bool:
+    return "\U0001f1e6" <= char <= "\U0001f1ff"

@@ -1,0 +1,51 @@
+"""Render answers as Markdown with footnotes."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from nest_engine.citations.rendering.layout import Piece, Quote, Source, lay_out
+from nest_engine.records import CitedText
+
+_SYNTAX = re.compile(r"[\\`*_\[\]#!~$]")
+
+
+def to_markdown(output: CitedText, *, context_chars: int = 40) -> str:
+    """Return the answer as escaped Markdown with one footnote per source.
+
+    Args:
+        output: the answer.
+        context_chars: how much of the source to show on each side of a quotation.
+    """
+    pieces, sources = lay_out(output, context_chars)
+    answer = "".join(_piece(piece) for piece in pieces)
+    return "\n\n".join([answer, *(_footnote(source) for source in sources)]) + "\n"
+
+
+def _piece(piece: Piece) -> str:
+    if piece.source is None:
+        return _escape(piece.text)
+    # The marker goes before trailing white space: at the start of a line it could begin a
+    # footnote definition.
+    quoted = piece.text.rstrip()
+    return f"{_escape(quoted)}[^{piece.source.number}]{piece.text[len(quoted) :]}"
+
+
+def _footnote(source: Source) -> str:
+    title = _escape(source.title)
+    heading = [f"[{title}](<{source.link}>)" if source.link else title]
+    heading += [_escape(detail) for detail in source.details if detail != source.link]
+    return f"[^{source.number}]: " + "; ".join([", ".join(heading), *map(_quote, source.quotes)])
+
+
+def _quote(quote: Quote) -> str:
+    # Emphasis must not begin or end with white space.
+    before, text, after = map(_escape, (quote.before, quote.text.strip(), quote.after))
+    opening = " **" if quote.text.startswith(" ") else "**"
+    closing = "** " if quote.text.endswith(" ") else "**"
+    return f"{quote.place}: “{before}{opening}{text}{closing}{after}”"
+
+
+def _escape(text: str) -> str:
+    return escape(_SYNTAX.sub(r"\\\g<0>", text), quote=False)

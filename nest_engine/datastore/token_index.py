@@ -1,0 +1,167 @@
+"""The datastore of one request: key, value and provenance of each token that can be copied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from nest_engine.datastore.passage_keys import PassageKeys
+from nest_engine.decoding.mixture import Neighbors, squared_distances
+from nest_engine.decoding.suffix_match import SEPARATOR, SuffixMatcher
+from nest_engine.records import Provenance
+
+
+class TokenIndex:
+    """Exact nearest-neighbour search over the tokens of a handful of passages.
+
+    Entry ``i`` holds a key (the hidden state before a token), a value (that token) and the token's
+    position. Entries of a passage are consecutive, so the continuation of entry ``i`` is entry
+    ``i + 1``. Masked entries take no part in a search: they are left out, not moved to infinity,
+    since the farthest neighbour enters lambda.
+
+    Args:
+        passages: keys of each passage, in first-stage order; None for a passage that cannot be
+            copied from.
+        forbidden: token ids that must never be copied (control tokens).
+        mask_copied: whether :meth:`mark_copied` masks entries.
+        relevance: one number per passage, in (0, 1] for those that are not None; empty when all
+            count the same.
+    """
+
+    def __init__(
+        self,
+        passages: Sequence[PassageKeys | None],
+        *,
+        forbidden: Collection[int] = (),
+        mask_copied: bool = True,
+        relevance: Sequence[float] = (),
+    ) -> None:
+        self.mask_copied = mask_copied
+        self._values: list[int] = []
+        self._passage_ends: list[int] = []  # for each entry: one past the last entry of its passage
+        # the last token of each passage, by the end of its entries
+        self._last: dict[int, Provenance] = {}
+        keys = []
+        for number, passage in enumerate(passages):
+            if passage is None or passage.keys_TD.shape[0] == 0:
+                continue
+            token_ids = passage.tokens.token_ids
+            num_entries = len(token_ids) - passage.first
+            end = len(self._values) + num_entries
+            self._values += token_ids[passage.first :]
+            self._passage_ends += [end] * num_entries
+            self._last[end] = Provenance(number, len(token_ids) - 1)
+            keys.append(passage.keys_TD)
+        self._copyable = [value not in forbidden for value in self._values]
+        self._num_copyable = sum(self._copyable)
+        if keys:
+            self._keys_ND = torch.cat(keys).float()
+            self._norms_N = self._keys_ND.square().sum(-1)
+            self._values_N = torch.tensor(self._values, device=self._keys_ND.device)
+            self._mask_N = ~torch.tensor(self._copyable, device=self._keys_ND.device)
+            self._relevance_N = None
+            if any(value < 1 for value in relevance):
+                of_passages = [relevance[last.passage] for last in self._last.values()]
+                of_entries = [
+                    value
+                    for value, of in zip(of_passages, keys, strict=True)
+                    for _ in range(len(of))
+                ]
+                self._relevance_N = torch.tensor(of_entries, device=self._keys_ND.device)
+
+    def __len__(self) -> int:
+        """Return the number of entries that can still be copied."""
+        return self._num_copyable
+
+    def search(self, query_QD: Tensor, k: int) -> Neighbors | None:
+        """Find the ``k`` nearest entries of each query, or all entries when there are fewer.
+
+        Args:
+            query_QD: hidden states.
+            k: number of neighbours.
+
+        Returns:
+            the neighbours, or None when nothing can be copied.
+        """
+        k = min(k, len(self))
+        if k == 0:
+            return None
+        distances_QN = squared_distances(query_QD.float(), self._keys_ND, self._norms_N)
+        distances_QN.masked_fill_(self._mask_N, torch.inf)
+        distances_QK, entries_QK = distances_QN.topk(k, dim=-1, largest=False)
+        relevance_QK = None if self._relevance_N is None else self._relevance_N[entries_QK]
+        return Neighbors(distances_QK, self._values_N[entries_QK], entries_QK, relevance_QK)
+
+    def span(self, entry: int, limit: int) -> list[int]:
+        """Return the entries that can be copied from ``entry`` onwards, within its passage.
+
+        Args:
+            entry: first entry of the span.
+            limit: maximum length of the span.
+
+        Returns:
+            consecutive entries; empty when ``entry`` itself cannot be copied.
+        """
+        end = min(entry + limit, self._passage_ends[entry])
+        blocked = next((i for i in range(entry, end) if not self._copyable[i]), end)
+        return list(range(entry, blocked))
+
+    def continuation(self, entry: int) -> int | None:
+        """Return the entry after ``entry``, if it is in the same passage and can be copied."""
+        following = entry + 1
+        goes_on = following < self._passage_ends[entry] and self._copyable[following]
+        return following if goes_on else None
+
+    def match(self, text: Sequence[int]) -> tuple[int, int] | None:
+        """Find the entry where a passage agrees longest with the end of a text, token for token.
+
+        Args:
+            text: tokens; the last one must be the entry's value.
+
+        Returns:
+            the entry and the number of tokens that agree, at least two; None when no passage
+            agrees.
+        """
+        matcher, entries = self._matcher
+        found = matcher.longest(text)
+        return None if found is None else (entries[found.position], found.length)
+
+    @cached_property
+    def _matcher(self) -> tuple[SuffixMatcher, list[int]]:
+        """Return a matcher over the copyable tokens of all passages, and the entry of each token.
+
+        The matcher prefers later places, so the passage that the first stage ranked best comes
+        last.
+        """
+        tokens: list[int] = []
+        entries: list[int] = []
+        for end, start in pairwise([*reversed(self._last), 0]):
+            tokens += [
+                SEPARATOR,
+                *(self._values[i] if self._copyable[i] else SEPARATOR for i in range(start, end)),
+            ]
+            entries += [SEPARATOR, *range(start, end)]
+        return SuffixMatcher(tokens), entries
+
+    def value(self, entry: int) -> int:
+        """Return the token of an entry."""
+        return self._values[entry]
+
+    def provenance(self, entry: int) -> Provenance:
+        """Return the passage and position of an entry's token."""
+        end = self._passage_ends[entry]
+        last = self._last[end]
+        return Provenance(last.passage, last.position - (end - 1 - entry))
+
+    def mark_copied(self, entries: Sequence[int]) -> None:
+        """Mask copied entries, so that no sentence is copied again and again."""
+        if not self.mask_copied or not entries:
+            return
+        for entry in entries:
+            self._copyable[entry] = False
+        self._num_copyable -= len(entries)
+        self._mask_N[torch.tensor(entries, device=self._mask_N.device)] = True

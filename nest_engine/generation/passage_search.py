@@ -1,0 +1,83 @@
+"""The first stage: the passages of each prompt, handed over or found in one search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from nest_engine.config import NestConfig
+from nest_engine.errors import InputError, NestError, RetrievalError
+from nest_engine.interfaces import PassageRetriever
+from nest_engine.records import Passage
+
+
+def find_passages(
+    retriever: PassageRetriever | None,
+    prompts: Sequence[str],
+    passages_B: Sequence[Sequence[Passage] | None],
+    queries_B: Sequence[str | None],
+    config: NestConfig,
+) -> list[tuple[Passage, ...]]:
+    """Return the passages of each prompt: those handed over, else those that a search finds.
+
+    Args:
+        retriever: asked once for all prompts without passages; None finds nothing.
+        prompts: the prompts.
+        passages_B: passages handed over, or None, for each prompt.
+        queries_B: what to search for, or None for the prompt itself.
+        config: says how many to search for; ``lm`` has none.
+
+    Returns:
+        passages of each prompt, best first.
+
+    Raises:
+        RetrievalError: if the search fails.
+        InputError: if what was handed over is not a sequence of passages.
+    """
+    found_B = [() if passages is None else _as_passages(passages) for passages in passages_B]
+    missing = [row for row, passages in enumerate(passages_B) if passages is None]
+    k = config.passages_to_find
+    if retriever is None or not missing or k == 0:
+        return found_B
+    results = _retrieve(retriever, [queries_B[row] or prompts[row] for row in missing], k)
+    for row, result in zip(missing, results, strict=True):
+        found_B[row] = result
+    return found_B
+
+
+def _as_passages(given: Iterable[Passage]) -> tuple[Passage, ...]:
+    if isinstance(given, (Passage, str)) or not isinstance(given, Iterable):
+        raise InputError(
+            f"passages must be a sequence of Passage objects, got {type(given).__name__}"
+        )
+    passages = tuple(given)
+    for passage in passages:
+        if not isinstance(passage, Passage):
+            raise InputError(
+                f"passages must be Passage objects, got {type(passage).__name__}: "
+                "use Passage(text, title=...)"
+            )
+    return passages
+
+
+def _retrieve(
+    retriever: PassageRetriever, queries: Sequence[str], k: int
+) -> list[tuple[Passage, ...]]:
+    name = type(retriever).__name__
+    try:
+        results = retriever.retrieve(queries, k)
+    except NestError:
+        raise
+    except Exception as error:
+        raise RetrievalError(f"{name} failed: {error}") from error
+    try:
+        found = [_as_passages(result) for result in results]
+    except (InputError, TypeError) as error:
+        raise RetrievalError(
+            f"{name}.retrieve() must return one list of passages for each query: {error}"
+        ) from error
+    if len(found) != len(queries):
+        raise RetrievalError(
+            f"{name}.retrieve() returned {len(found)} results for {len(queries)} queries; "
+            "it must return one list of passages for each query"
+        )
+    return found

@@ -1,0 +1,194 @@
+"""Passages in the prompt: finding them there, and placing them there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from nest_engine.errors import InputError
+from nest_engine.interfaces import TokenizedPassage, TokenizedText
+from nest_engine.models.tokenization import titled_text
+from nest_engine.records import Passage
+
+BACKGROUND = "Background: {passages}\n\n"
+
+# Shorter texts occur in a prompt by coincidence: a word, or a control string of its template.
+_SHORTEST_LOCATED = 32
+
+
+@dataclass(frozen=True)
+class LocatedPassage:
+    """A passage that occurs word for word in a prompt.
+
+    Args:
+        number: index into the passages of the request.
+        start: first character of its text in the prompt.
+        end: one past the last character.
+        untrusted_start: where text from outside begins: at the title, when we wrote that too.
+    """
+
+    number: int
+    start: int
+    end: int
+    untrusted_start: int
+
+
+def locate(prompt: str, passages: Sequence[Passage]) -> list[LocatedPassage]:
+    """Find passages in a prompt, first come first served where they overlap.
+
+    Args:
+        prompt: the prompt.
+        passages: the passages.
+
+    Returns:
+        disjoint ranges, in the order of the prompt.
+    """
+    located: list[LocatedPassage] = []
+    for number, passage in enumerate(passages):
+        start = prompt.find(passage.text) if len(passage.text) >= _SHORTEST_LOCATED else -1
+        end = start + len(passage.text)
+        if start >= 0 and all(end <= other.start or start >= other.end for other in located):
+            located.append(LocatedPassage(number, start, end, start))
+    return sorted(located, key=lambda found: found.start)
+
+
+def place(
+    prompt: str, passages: Sequence[Passage], *, at: int, background: str = BACKGROUND
+) -> tuple[str, list[LocatedPassage]]:
+    """Write passages into a prompt as background.
+
+    Args:
+        prompt: the prompt.
+        passages: what to write, best first.
+        at: character of the prompt in front of which to write.
+        background: template with ``{passages}``.
+
+    Returns:
+        the longer prompt, and where each passage is in it.
+    """
+    before, after = background.split("{passages}")
+    text = prompt[:at] + before
+    located = []
+    for number, passage in enumerate(passages):
+        text += "\n\n" if number else ""
+        titled = titled_text(passage)
+        text += titled
+        located.append(
+            LocatedPassage(
+                number, len(text) - len(passage.text), len(text), len(text) - len(titled)
+            )
+        )
+    return text + after + prompt[at:], located
+
+
+def untrusted_ranges(
+    prompt: str,
+    passages: Sequence[Passage],
+    placed: Sequence[LocatedPassage],
+    control_strings: Collection[str] = (),
+) -> list[tuple[int, int]]:
+    """Return every stretch of a prompt that came from a passage and must be read as plain text.
+
+    A passage may occur in a prompt several times, stripped of surrounding space, and overlap with
+    others: all of it counts, and so do titles. Short texts count only if they hold a control string
+    and more; a lone control string cannot be told from the template's own.
+
+    Args:
+        prompt: the prompt.
+        passages: all passages of the request.
+        placed: passages known to be in the prompt, however short.
+        control_strings: what steers the model.
+
+    Returns:
+        disjoint character ranges, in order.
+    """
+    ranges = [(passage.untrusted_start, passage.end) for passage in placed]
+    texts = {text.strip() for passage in passages for text in (passage.text, passage.title)} - {
+        "",
+        *control_strings,
+    }
+    for text in texts:
+        if len(text) < _SHORTEST_LOCATED and not any(
+            control in text for control in control_strings
+        ):
+            continue
+        start = prompt.find(text)
+        while start >= 0:
+            ranges.append((start, start + len(text)))
+            start = prompt.find(text, start + 1)
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if merged and start <= merged[-1][1]:
+            start, end = merged[-1][0], max(end, merged.pop()[1])
+        merged.append((start, end))
+    return merged
+
+
+def question_start(
+    prompt: str, query: str | None, control_strings: Sequence[tuple[int, int]]
+) -> int:
+    """Return where background belongs: at the start, or before the question in a chat message.
+
+    Args:
+        prompt: the prompt.
+        query: the question, when the caller named it.
+        control_strings: where control strings are in the prompt; more than a leading one make it
+            a chat.
+
+    Raises:
+        InputError: if the question cannot be found in a chat prompt.
+    """
+    leading = control_strings[0][1] if control_strings and control_strings[0][0] == 0 else 0
+    is_chat = len(control_strings) > (leading > 0)
+    if not is_chat:
+        return leading
+    # Behind the last control string the answer begins: a template may hold the query's words there,
+    # as in "model:".
+    start = prompt.rfind(query, 0, control_strings[-1][0]) if query else -1
+    if start < 0:
+        raise InputError(
+            f"query={query!r} does not stand in the chat prompt, so passages cannot be placed in "
+            f"front of the "
+            "question; give the question as query=, or write the passages into the prompt yourself"
+        )
+    return start
+
+
+def require_background(background: str) -> str:
+    """Return a background template if it has exactly one place for passages."""
+    if background.count("{passages}") != 1:
+        raise InputError(f"background={background!r} must hold {{passages}} exactly once")
+    return background
+
+
+def passage_in_prompt(
+    prompt: TokenizedText, located: LocatedPassage, text: str
+) -> tuple[int, TokenizedPassage]:
+    """Return the prompt tokens that stand for a passage, as its tokens.
+
+    A token that also covers characters outside the passage is left out, unless those are the
+    space before it.
+
+    Args:
+        prompt: the tokenized prompt.
+        located: where the passage is.
+        text: the prompt's text.
+
+    Returns:
+        index of the first such token in the prompt, and the tokens with offsets in the passage.
+    """
+    inside = [
+        i
+        for i, (start, end) in enumerate(zip(prompt.starts, prompt.ends, strict=True))
+        if located.start < end <= located.end
+        and (start >= located.start or text[start : located.start].isspace())
+    ]
+    if not inside:
+        return 0, TokenizedPassage((), (), (), ())
+    first, last = inside[0], inside[-1] + 1
+    return first, TokenizedPassage(
+        context_ids=(),
+        token_ids=prompt.token_ids[first:last],
+        starts=tuple(max(start - located.start, 0) for start in prompt.starts[first:last]),
+        ends=tuple(end - located.start for end in prompt.ends[first:last]),
+    )

@@ -1,0 +1,284 @@
+"""One request, ready to be read: settings, prompt with its passages, tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from nest_engine._stopwatch import Stopwatch
+from nest_engine._validation import require_text
+from nest_engine.config import NestConfig
+from nest_engine.datastore.passage_keys import PassageKeys
+from nest_engine.datastore.relevance import rank_information, relevance
+from nest_engine.decoding.sequence import LogitsProcessor, StoppingCriterion
+from nest_engine.errors import ContextOverflowError, InputError
+from nest_engine.generation.passage_search import find_passages
+from nest_engine.generation.prompts import (
+    LocatedPassage,
+    locate,
+    place,
+    question_start,
+    untrusted_ranges,
+)
+from nest_engine.interfaces import LanguageModel, TokenizedText, Tokenizer
+from nest_engine.records import Passage
+
+if TYPE_CHECKING:
+    from nest_engine.engine import NestEngine
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt and what may be quoted in its answer.
+
+    Args:
+        config: settings.
+        prompt: the text that the model reads.
+        tokens: the prompt's tokens.
+        passages: what may be quoted.
+        located: the passages that are in the prompt.
+        relevance: how far each passage can be trusted to be about the question, 0 if it is left
+            out; empty when all count the same.
+        untrusted: character ranges of the prompt that came from passages.
+        notices: what the caller should know; grows while the request is worked on.
+        stopwatch: seconds spent on the request.
+        process_logits: changes the model's logits before anything else sees them.
+        is_stopped: ends the answer at a token.
+        read_ahead: keys that were computed before the prompt is read, by title and text of their
+            passages.
+    """
+
+    config: NestConfig
+    prompt: str
+    tokens: TokenizedText
+    passages: tuple[Passage, ...]
+    located: Sequence[LocatedPassage]
+    relevance: Sequence[float] = ()
+    untrusted: Sequence[tuple[int, int]] = ()
+    notices: list[str] = field(default_factory=list)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    process_logits: LogitsProcessor | None = None
+    is_stopped: StoppingCriterion | None = None
+    read_ahead: Mapping[tuple[str, str], PassageKeys] = field(default_factory=dict)
+
+    def may_copy(self, number: int) -> bool:
+        """Return whether a passage may be copied from: one about something else is left out."""
+        return not self.relevance or self.relevance[number] > 0
+
+    def require_room(self, context: int | None) -> None:
+        """Make sure that an answer fits in the context; add a notice when it has to be shorter.
+
+        Raises:
+            InputError: if the prompt is empty.
+            ContextOverflowError: if the prompt fills the context.
+        """
+        room = self.room(context)
+        if room < self.config.max_new_tokens:
+            self.notices.append(
+                f"the answer was limited to {room} tokens instead of {self.config.max_new_tokens}: "
+                f"the prompt takes "
+                f"{len(self.tokens.token_ids)} of the context's {context}"
+            )
+
+    def room(self, context: int | None) -> int:
+        """Return the most tokens that the answer may have in a context of ``context`` tokens.
+
+        Raises:
+            InputError: if the prompt is empty.
+            ContextOverflowError: if the prompt fills the context.
+        """
+        num_tokens, limit = len(self.tokens.token_ids), self.config.max_new_tokens
+        if num_tokens == 0:
+            raise InputError("the prompt is empty; give the model at least one token to continue")
+        if context is None:
+            return limit
+        if num_tokens >= context:
+            raise ContextOverflowError.no_room(num_tokens, context)
+        return min(limit, context - num_tokens)
+
+
+def prepare(
+    engine: NestEngine,
+    prompts: Sequence[str],
+    passages: Sequence[Sequence[Passage] | None] | None,
+    queries: Sequence[str | None] | None,
+    config: NestConfig,
+) -> list[Request]:
+    """Find passages for each prompt, write them into it where the method says so, and tokenize.
+
+    Args:
+        engine: brings the model, the retriever, and how passages are written into prompts.
+        prompts: the prompts.
+        passages: what may be quoted, for each prompt; None asks the retriever.
+        queries: what to search for, for each prompt, and what ``relevance`` measures passages by.
+        config: settings.
+
+    Returns:
+        one request for each prompt.
+    """
+    queries_B = _for_each(prompts, "queries", queries)
+    passages_B = _for_each(prompts, "passages", passages)
+    stopwatch = Stopwatch()
+    with stopwatch.phase("passage_search"):
+        found_B = find_passages(engine.retriever, prompts, passages_B, queries_B, config)
+    return [
+        _prepare(
+            engine.language_model,
+            prompt,
+            found,
+            query,
+            config,
+            asked=_asked(prompt, given, query),
+            background=engine.background,
+            stopwatch=stopwatch,
+        )
+        for prompt, given, found, query in zip(prompts, passages_B, found_B, queries_B, strict=True)
+    ]
+
+
+def _asked(prompt: str, given: Sequence[Passage] | None, query: str | None) -> str | None:
+    """Return what passages were searched for; None for passages chosen without saying for what."""
+    return query if query is not None or given is not None else prompt
+
+
+def _for_each(
+    prompts: Sequence[str], name: str, given: Sequence[T | None] | None
+) -> Sequence[T | None]:
+    if isinstance(prompts, str):
+        raise InputError(
+            "prompts must be a sequence of strings, got one string; use generate() for one prompt"
+        )
+    if given is None:
+        return [None] * len(prompts)
+    if len(given) != len(prompts):
+        raise InputError(
+            f"{len(prompts)} prompts but {len(given)} {name}; give one for each prompt"
+        )
+    return given
+
+
+def _prepare(
+    language_model: LanguageModel,
+    prompt: str,
+    passages: tuple[Passage, ...],
+    query: str | None,
+    config: NestConfig,
+    *,
+    asked: str | None,
+    background: str,
+    stopwatch: Stopwatch,
+) -> Request:
+    """Write passages into the prompt where the method says so, and tokenize.
+
+    Args:
+        language_model: the model that will read the prompt.
+        prompt: the caller's prompt.
+        passages: what may be quoted, best first.
+        query: the question, when the caller named it.
+        config: settings.
+        asked: what the passages were searched for; None trusts them as they are.
+        background: template that writes passages into a prompt.
+        stopwatch: seconds spent on the request so far.
+
+    Returns:
+        the request.
+    """
+    require_text("prompt", prompt)
+    notices = []
+    if config.method != "lm" and not passages:
+        notices.append("no passages: the model answered alone")
+    located = locate(prompt, passages)
+    if config.uses_prompt_passages and passages and not located:
+        room = (
+            None
+            if (context := language_model.context_length) is None
+            else context - config.max_new_tokens
+        )
+        placeable = passages[: config.prompt_passages]
+        prompt, located = _place_fitting(
+            language_model.tokenizer, prompt, placeable, query, room, background
+        )
+        if len(located) < len(placeable):
+            notices.append(
+                f"{len(located)} of {len(placeable)} passages were placed in the prompt: the "
+                f"others do not fit in the "
+                f"context of {context} tokens beside an answer of {config.max_new_tokens}"
+            )
+    untrusted = untrusted_ranges(
+        prompt, passages, located, language_model.tokenizer.control_strings
+    )
+    tokens = language_model.tokenizer.encode_prompt(prompt, untrusted)
+    trusted = passage_relevance(language_model, asked, passages, config)
+    if trusted and not any(trusted):
+        notices.append(
+            f"none of {len(passages)} passages is about the question: nothing was copied from them"
+        )
+    return Request(
+        config,
+        prompt,
+        tokens,
+        passages,
+        located,
+        trusted,
+        untrusted,
+        notices,
+        Stopwatch(stopwatch),
+    )
+
+
+def passage_relevance(
+    language_model: LanguageModel,
+    asked: str | None,
+    passages: Sequence[Passage],
+    config: NestConfig,
+) -> tuple[float, ...]:
+    """Return each passage's trust, 0 to leave it out; empty to trust them all.
+
+    Args:
+        language_model: its tokenizer knows which words are common.
+        asked: what the passages were searched for; None when the caller vouches for them.
+        passages: what may be quoted.
+        config: settings.
+    """
+    if asked is None or not (config.uses_datastore and config.relevance):
+        return ()
+
+    def information(word: str) -> float:
+        return rank_information(
+            language_model.tokenizer.encode_passage(Passage(f" {word}")).token_ids
+        )
+
+    return relevance(asked, passages, half=config.relevance, information=information)
+
+
+def _place_fitting(
+    tokenizer: Tokenizer,
+    prompt: str,
+    passages: Sequence[Passage],
+    query: str | None,
+    room: int | None,
+    background: str,
+) -> tuple[str, list[LocatedPassage]]:
+    """Write as many passages into the prompt as ``room`` tokens hold."""
+    at = question_start(prompt, query, _control_offsets(tokenizer, prompt))
+    for number in range(len(passages), 0, -1):
+        text, located = place(prompt, passages[:number], at=at, background=background)
+        tokens = tokenizer.encode_prompt(
+            text, untrusted_ranges(text, passages[:number], located, tokenizer.control_strings)
+        )
+        if room is None or len(tokens.token_ids) <= room:
+            return text, located
+    return prompt, []
+
+
+def _control_offsets(tokenizer: Tokenizer, prompt: str) -> list[tuple[int, int]]:
+    """Return where control strings are in a prompt."""
+    tokens = tokenizer.encode_prompt(prompt)
+    return [
+        (start, end)
+        for token, start, end in zip(*tokens, strict=True)
+        if token in tokenizer.control_ids and end > start
+    ]

@@ -1,0 +1,283 @@
+"""Requests on their way to answers: what ``generate``, ``stream`` and the scheduler share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import cast
+
+from nest_engine._stopwatch import Stopwatch
+from nest_engine.citations.attribution import Attributor
+from nest_engine.citations.transcript import Transcript
+from nest_engine.config import NestConfig
+from nest_engine.datastore.key_cache import KeyCache
+from nest_engine.datastore.token_index import TokenIndex
+from nest_engine.decoding.acceptance import Acceptance, LosslessAcceptance, RelaxedAcceptance
+from nest_engine.decoding.decoder import Decoder
+from nest_engine.decoding.draft_length import AdaptiveDraftLength, DraftLength, FixedDraftLength
+from nest_engine.decoding.interpolation import Interpolation
+from nest_engine.decoding.mixture import distance_scale
+from nest_engine.decoding.proposal import Proposal, SpanProposal, SuffixProposal
+from nest_engine.decoding.sampling import Sampler
+from nest_engine.decoding.sequence import Ending, SequenceState
+from nest_engine.errors import InputError
+from nest_engine.generation.datastores import Datastore, build_datastores
+from nest_engine.generation.request import Request
+from nest_engine.interfaces import Frontier, LanguageModel, Prefill, Session
+from nest_engine.output import NestChunk, NestOutput
+from nest_engine.records import Citation, FinishReason
+
+Cancel = Callable[[], bool]
+"""Asked between steps; True ends decoding."""
+
+
+class Decoding:
+    """One request on its way to its answer.
+
+    Args:
+        request: the request.
+        datastore: what can be copied.
+        sequence: the answer as tokens.
+        transcript: the answer as text.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        datastore: Datastore,
+        sequence: SequenceState,
+        transcript: Transcript,
+    ) -> None:
+        self.sequence = sequence
+        self._request = request
+        self._datastore = datastore
+        self._transcript = transcript
+        self._text = ""  # what is final and has not been taken
+        self._citations: list[Citation] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the answer is finished, or has failed."""
+        return self.sequence.is_done
+
+    def cancel(self) -> None:
+        """End the answer with what it has, unless it has ended."""
+        self.sequence.finish_reason = self.sequence.finish_reason or "cancelled"
+
+    def advance(self) -> None:
+        """Read the tokens that the answer has gained in a step."""
+        with self.sequence.catching_errors():
+            release = self._transcript.advance()
+            self._text += release.text
+            self._citations += release.citations
+
+    def take(self) -> NestChunk:
+        """Return what has become final since the last call; at the end also the whole answer.
+
+        Raises:
+            Exception: the error of this answer alone.
+        """
+        output = self.output if self.is_done else None
+        chunk = NestChunk(self._text, tuple(self._citations), output)
+        self._text, self._citations = "", []
+        return chunk
+
+    @cached_property
+    def output(self) -> NestOutput:
+        """The finished answer.
+
+        Raises:
+            Exception: the error of this answer alone.
+        """
+        if self.sequence.error is not None:
+            raise self.sequence.error
+        return NestOutput(
+            text=self._transcript.text,
+            citations=tuple(self._transcript.citations),
+            finish_reason=cast(FinishReason, self.sequence.finish_reason),
+            stats=dataclasses.replace(
+                self.sequence.stats(), encoded_passages=self._datastore.num_encoded
+            ),
+            token_ids=tuple(self.sequence.token_ids),
+            provenance=tuple(self.sequence.provenance()),
+            lambdas=tuple(self.sequence.lambdas()),
+            prompt=self._request.prompt,
+            passages=self._request.passages,
+            notices=tuple(self._request.notices),
+            trace=tuple(self._transcript.trace()),
+        )
+
+
+class Run:
+    """Decode requests together; they enter between two steps, and each leaves when it is done.
+
+    Args:
+        language_model: the model.
+        key_cache: where passage keys are kept between requests.
+        eos_ids: tokens that end an answer; the model's own by default.
+    """
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        key_cache: KeyCache,
+        *,
+        eos_ids: frozenset[int] | None = None,
+    ) -> None:
+        self._language_model = language_model
+        self._key_cache = key_cache
+        self._eos_ids = language_model.eos_ids if eos_ids is None else eos_ids
+        self._decoder: Decoder | None = None
+        self._decodings: list[Decoding] = []
+
+    def __len__(self) -> int:
+        """Return the number of unfinished answers."""
+        return len(self._decodings)
+
+    def enter(self, requests: Sequence[Request]) -> list[Decoding]:
+        """Read the prompts of requests and their new passages; decode from the next step on.
+
+        If that fails, the unfinished answers can go on.
+
+        Args:
+            requests: one for each answer.
+
+        Returns:
+            the unfinished answers, in the order of the requests.
+        """
+        session, prefills = _read_prompts(self._language_model, requests)
+        datastores = build_datastores(self._language_model, self._key_cache, requests, prefills)
+        entering = [
+            self._decoding(request, prefill, datastore)
+            for request, prefill, datastore in zip(requests, prefills, datastores, strict=True)
+        ]
+        sequences = [decoding.sequence for decoding in entering]
+        if self._decoder is None:
+            self._decoder = Decoder(session, sequences)
+        else:
+            self._decoder.enter(session, sequences)
+        self._decodings += entering
+        return entering
+
+    def step(self) -> list[Decoding]:
+        """Advance every unfinished answer.
+
+        Returns:
+            those that were advanced; an error of one of them is raised by its ``take``.
+
+        Raises:
+            Exception: if the model fails; then no unfinished answer can go on.
+        """
+        advanced = self._decodings
+        if self._decoder is not None:
+            self._decoder.step()
+        for decoding in advanced:
+            decoding.advance()
+        self._decodings = [decoding for decoding in advanced if not decoding.is_done]
+        if not self._decodings:
+            self._decoder = None  # an idle run holds no cache
+        return advanced
+
+    def steps(self, cancel: Cancel | None = None) -> Iterator[list[Decoding]]:
+        """Step until every answer is done or ``cancel`` says so; yield what ``step`` returns.
+
+        Raises:
+            InputError: if ``cancel`` cannot be called.
+        """
+        if cancel is not None and not callable(cancel):
+            raise InputError(
+                f"cancel must be callable, got {type(cancel).__name__}; "
+                "of an Event, give its is_set"
+            )
+        try:
+            while self._decodings:
+                if cancel is not None and cancel():
+                    for decoding in self._decodings:
+                        decoding.cancel()
+                yield self.step()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give up the unfinished answers and free what the model holds of them."""
+        if self._decoder is not None:
+            self._decoder.close()
+        self._decoder, self._decodings = None, []
+
+    def _decoding(self, request: Request, prefill: Prefill, datastore: Datastore) -> Decoding:
+        lm, config = self._language_model, request.config
+        with request.stopwatch.phase("index_building"):
+            forbidden = lm.tokenizer.control_ids | self._eos_ids
+            index = datastore.index(forbidden, mask_copied=config.mask_copied)
+        acceptance, proposal = _policies(config, index, prefill.frontier, request.stopwatch)
+        sequence = SequenceState(
+            request.tokens.token_ids,
+            prefill.frontier,
+            index,
+            config,
+            acceptance=acceptance,
+            proposal=proposal,
+            draft_length=_draft_length(config, lm),
+            ending=Ending(self._eos_ids, request.room(lm.context_length), request.is_stopped),
+            stopwatch=request.stopwatch,
+            process_logits=request.process_logits,
+        )
+        attributor = Attributor(datastore.sources(), min_tokens=config.min_citation_tokens)
+        transcript = Transcript(sequence, lm.tokenizer.decode, attributor)
+        return Decoding(request, datastore, sequence, transcript)
+
+
+def _policies(
+    config: NestConfig, index: TokenIndex, frontier: Frontier, stopwatch: Stopwatch
+) -> tuple[Acceptance, Proposal]:
+    """Return what a method accepts and what it proposes."""
+    sampler = Sampler(config, frontier.logits_V.device)
+    interpolation = Interpolation(index, config, stopwatch)
+    width = frontier.hidden_D.shape[-1]
+    spans = SpanProposal(config.delta, distance_scale(width, config.knn_temperature))
+    if config.method == "lossless":
+        return LosslessAcceptance(sampler), SuffixProposal(spans, interpolation)
+    return RelaxedAcceptance(interpolation, sampler, config.gamma), spans
+
+
+def answer_all(
+    run: Run, requests: Sequence[Request], cancel: Cancel | None = None
+) -> list[NestOutput]:
+    """Decode requests together until every answer is finished.
+
+    Args:
+        run: where to decode them.
+        requests: one for each answer.
+        cancel: asked between steps; True ends every answer.
+
+    Returns:
+        the answers, in the order of the requests.
+
+    Raises:
+        Exception: the first failure of any of them.
+    """
+    decodings = run.enter(requests)
+    for advanced in run.steps(cancel):
+        for decoding in advanced:
+            decoding.take()
+    return [decoding.output for decoding in decodings]
+
+
+def _draft_length(config: NestConfig, language_model: LanguageModel) -> DraftLength:
+    if config.adaptive_draft:
+        return AdaptiveDraftLength(config.max_draft_tokens, language_model.marginal_token_cost)
+    return FixedDraftLength(config.max_draft_tokens)
+
+
+def _read_prompts(
+    language_model: LanguageModel, requests: Sequence[Request]
+) -> tuple[Session, list[Prefill]]:
+    stopwatch = Stopwatch()
+    with stopwatch.phase("lm_forward"):
+        session, prefills = language_model.prefill(
+            [request.tokens.token_ids for request in requests]
+        )
+    for request in requests:
+        request.stopwatch.add(stopwatch)
+    return session, prefills

@@ -1,0 +1,290 @@
+"""A causal language model of transformers, behind the seam that the engine knows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from nest_engine.errors import ContextOverflowError
+from nest_engine.interfaces import Frontier, Prefill, TokenizedPassage
+from nest_engine.models.attention_mask import AttentionMasks
+from nest_engine.models.batching import padded
+from nest_engine.models.cuda_graphs import CudaGraphs, eager
+from nest_engine.models.exactness import require_exact_steps
+from nest_engine.models.fingerprint import fingerprint
+from nest_engine.models.forward_time import marginal_token_cost
+from nest_engine.models.hidden_state import HiddenStateTap, KeyLayer, decoder_layers, key_module
+from nest_engine.models.loading import load_pretrained, require_compatible_placement
+from nest_engine.models.passage_reading import encode_passages
+from nest_engine.models.requirements import (
+    require_fitting_vocabulary,
+    require_one_device,
+    require_supported,
+)
+from nest_engine.models.row_cache import RowCache
+from nest_engine.models.session import HuggingFaceSession
+from nest_engine.models.static_cache import StaticCache
+from nest_engine.models.tokenization import TextTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from typing_extensions import Self
+
+__all__ = ["HuggingFaceLanguageModel", "HuggingFaceSession", "KeyLayer"]
+
+
+class HuggingFaceLanguageModel:
+    """A causal language model of transformers.
+
+    Args:
+        model: the model, on its device; switched to evaluation mode.
+        tokenizer: its fast tokenizer.
+        key_layer: ``ffn_input``, the input of the last layer's feed-forward block (the paper's
+            choice), or ``penultimate``, the input of the last layer, which every architecture has.
+        static_cache: decode one session at a time with a cache at fixed addresses and forwards of
+            few shapes; on CUDA they are captured as graphs, and a small forward is no longer
+            limited by how fast Python launches it.
+
+    Raises:
+        UnsupportedModelError: if the architecture cannot be decoded exactly; the message says why.
+        ConfigError: if ``key_layer`` is unknown, or a static cache is wanted for a model on several
+            devices.
+    """
+
+    _static_cache: StaticCache | None = None
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        key_layer: KeyLayer = "ffn_input",
+        static_cache: bool = False,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = TextTokenizer(tokenizer)
+        self.key_layer = key_layer
+        self._config = model.config.get_text_config(decoder=True)
+        require_supported(model, self._config)
+        require_fitting_vocabulary(model, len(self.tokenizer))
+        self._attention_masks = AttentionMasks(model, self._config)
+        layers = decoder_layers(model, self._config.num_hidden_layers)
+        self._tap = HiddenStateTap(key_module(layers[-1], key_layer))
+        # Threads may run forwards side by side, but not where accelerate moves the weights of each
+        # layer in and out.
+        is_offloaded = any(parameter.is_meta for parameter in model.parameters())
+        self._forwarding: AbstractContextManager[Any] = (
+            threading.RLock() if is_offloaded else nullcontext()
+        )
+        if static_cache:
+            require_one_device(model)
+            capture = CudaGraphs(self.device).capture if self.device.type == "cuda" else eager
+            self._static_cache = StaticCache(self._forward, self.device, capture)
+        require_exact_steps(
+            model,
+            HuggingFaceSession(self._new_cache(), 2, self._static_cache),
+            self._read,
+            min(self._config.vocab_size, len(self.tokenizer)),
+            self.device,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_id: str,
+        *,
+        key_layer: KeyLayer = "ffn_input",
+        revision: str | None = None,
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device | None = None,
+        device_map: str | dict[str, Any] | None = None,
+        tp_plan: str | dict[str, str] | None = None,
+        quantization_config: Any = None,
+        attn_implementation: str | None = None,
+        trust_remote_code: bool = False,
+        static_cache: bool = False,
+        **model_kwargs: Any,
+    ) -> Self:
+        """Load a model and its tokenizer from the hub or a folder.
+
+        Args:
+            model_id: hub id or local folder.
+            key_layer: which hidden state keys and queries are.
+            revision: branch, tag or commit on the hub.
+            dtype: ``auto`` takes the checkpoint's.
+            device: where to put the model; excludes ``device_map`` and ``tp_plan``.
+            device_map: placement by accelerate, for example ``auto``: layer after layer, each on
+                one of the devices.
+            tp_plan: ``auto`` splits every layer over the processes that torchrun has started; only
+                ``TensorParallelLanguageModel`` decodes with such a model.
+            quantization_config: a quantization configuration of transformers.
+            attn_implementation: ``sdpa`` or ``eager``; None lets transformers choose.
+            trust_remote_code: whether code from the model repository may run.
+            static_cache: as for the class; excludes ``tp_plan``.
+            model_kwargs: anything else for ``AutoModelForCausalLM.from_pretrained``.
+
+        Returns:
+            the loaded model.
+
+        Raises:
+            ConfigError: if two arguments exclude each other.
+            UnsupportedModelError: if the architecture or tokenizer cannot be used.
+            ModelLoadError: if transformers cannot find or load the model.
+        """
+        require_compatible_placement(
+            device,
+            device_map,
+            tp_plan,
+            distributed_config=model_kwargs.get("distributed_config"),
+            static_cache=static_cache,
+        )
+        optional = {
+            "device_map": device_map,
+            "quantization_config": quantization_config,
+            "attn_implementation": attn_implementation,
+        }
+        model, tokenizer = load_pretrained(
+            model_id,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            device=device,
+            tp_plan=tp_plan,
+            dtype=dtype,
+            **{name: value for name, value in optional.items() if value is not None},
+            **model_kwargs,
+        )
+        # Only where it is wanted: a class for split models does not take it.
+        options = {"static_cache": True} if static_cache else {}
+        return cls(model, tokenizer, key_layer=key_layer, **options)
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens that the model's positions reach; None when they have no end."""
+        return getattr(self._config, "max_position_embeddings", None)
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """Tokens that end an answer: the generation configuration's, else the tokenizer's."""
+        generation_config = getattr(self.model, "generation_config", None)
+        eos = getattr(generation_config, "eos_token_id", None)
+        if eos is None:
+            eos = self.tokenizer.eos_id
+        return frozenset([eos] if isinstance(eos, int) else eos or [])
+
+    @property
+    def device(self) -> torch.device:
+        """Where tokens are read, and where outputs return to from wherever the last layer is."""
+        embeddings = cast(nn.Embedding, self.model.get_input_embeddings())
+        if embeddings.weight.is_meta:  # offloaded: accelerate brings them for the time of a forward
+            return torch.device(cast(Any, embeddings)._hf_hook.execution_device)
+        return embeddings.weight.device
+
+    @cached_property
+    def marginal_token_cost(self) -> float:
+        """Time of one more token in a forward, relative to a forward over two; measured once."""
+        return marginal_token_cost(self)
+
+    @property
+    def tuned(self) -> dict[str, Any]:
+        """NEST's defaults for the model by method, stored under ``nest`` in its ``config.json``."""
+        return dict(getattr(self.model.config, "nest", None) or {})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of what keys depend on: weights (sampled), configuration, tokenizer, key layer."""
+        return fingerprint(
+            self.model, self._config, self.tokenizer.definition, self.key_layer, self._forwarding
+        )
+
+    @torch.inference_mode()
+    def encode(self, passages: Sequence[TokenizedPassage]) -> list[Tensor]:
+        """Read passages, each by itself, and return the keys of their tokens.
+
+        The forward stops at the key layer: neither the language-model head nor what follows the key
+        layer runs. A passage longer than the context is read in overlapping windows, every token
+        seeing at least half of one.
+
+        Args:
+            passages: tokenized passages.
+
+        Returns:
+            for each passage, the hidden state before each of its tokens, ``[T, D]``; ``[T - 1, D]``
+            when nothing precedes its first token.
+        """
+        no_keys = torch.empty(0, self._config.hidden_size, device=self.device)
+        return encode_passages(passages, self._read, self.context_length, no_keys)
+
+    @torch.inference_mode()
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[HuggingFaceSession, list[Prefill]]:
+        """Read prompts and open a session on them.
+
+        Args:
+            prompts: token ids of each prompt; at least one token each.
+
+        Returns:
+            the session, and for each prompt its frontier and hidden states.
+
+        Raises:
+            ContextOverflowError: if a prompt fills the context.
+        """
+        for prompt in prompts:
+            if self.context_length is not None and len(prompt) >= self.context_length:
+                raise ContextOverflowError.no_room(len(prompt), self.context_length)
+        session = self._open_session(len(prompts))
+        logits_BTV, hidden_BTD = session.forward(prompts, last_logits_only=True)
+        return session, [
+            Prefill(Frontier(logits_TV[-1], hidden_TD[len(prompt) - 1]), hidden_TD[: len(prompt)])
+            for prompt, logits_TV, hidden_TD in zip(prompts, logits_BTV, hidden_BTD, strict=True)
+        ]
+
+    def _open_session(self, num_rows: int) -> HuggingFaceSession:
+        return HuggingFaceSession(self._new_cache(), num_rows, self._static_cache)
+
+    def _new_cache(self) -> RowCache:
+        return RowCache(self._forward, self.device)
+
+    def _forward(
+        self,
+        token_ids_BT: Tensor,
+        slots_BT: Tensor,
+        num_slots: int,
+        cache: RowCache,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Read tokens behind those in a cache; arguments and values as for ``Forward``."""
+        # Padding at the end of a short row may run past the last position the model knows; any
+        # known one will do.
+        positions_BT = (
+            slots_BT if self.context_length is None else slots_BT.clamp(max=self.context_length - 1)
+        )
+        with self._forwarding, self._tap.capture() as captured:
+            logits_BTV = self.model(
+                token_ids_BT,
+                attention_mask=self._attention_masks(positions_BT, num_slots),
+                position_ids=positions_BT,
+                past_key_values=cache,
+                use_cache=True,
+                **options,
+            ).logits
+        return logits_BTV, captured.hidden(*token_ids_BT.shape)
+
+    def _read(self, rows: list[tuple[int, ...]]) -> Tensor:
+        """Return hidden states ``[B, T, D]`` of rows in one pass, without a cache.
+
+        Rows are padded at the end, where causality keeps the padding from mattering.
+        """
+        token_ids_BT = padded(rows, self.device)
+        width = token_ids_BT.shape[1]
+        positions_BT = torch.arange(width, device=self.device).expand_as(token_ids_BT)
+        mask = self._attention_masks(positions_BT, width)
+        with self._forwarding, self._tap.capture(stop_forward=True) as captured:
+            self.model.base_model(
+                token_ids_BT, attention_mask=mask, position_ids=positions_BT, use_cache=False
+            )
+        return captured.hidden(*token_ids_BT.shape).to(self.device)

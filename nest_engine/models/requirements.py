@@ -1,0 +1,58 @@
+"""What a model needs before it is tried: attention layers only, masks, a vocabulary that fits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
+
+from nest_engine.errors import ConfigError, UnsupportedModelError
+from nest_engine.models.attention_mask import ATTENTION_LAYERS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_MASKED_ATTENTION = ("eager", "sdpa")  # implementations that take a ready-made [B, 1, Q, KV] mask
+
+
+def require_supported(model: PreTrainedModel, text_config: Any) -> None:
+    """Raise ``UnsupportedModelError`` if a model's configuration rules it out."""
+    name = type(model).__name__
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise UnsupportedModelError(
+            f"{name} is an encoder-decoder; NEST needs a decoder-only causal language model"
+        )
+    other_layers = set(getattr(text_config, "layer_types", None) or ()) - ATTENTION_LAYERS
+    if other_layers:
+        raise UnsupportedModelError(
+            f"{name} has {', '.join(sorted(other_layers))} layers, whose state cannot be cut back "
+            "to the accepted tokens after a rejected draft; use a model with attention layers only"
+        )
+    implementation = text_config._attn_implementation
+    if implementation not in _MASKED_ATTENTION:
+        raise UnsupportedModelError(
+            f"attention implementation {implementation!r} takes no explicit mask, which rows of "
+            f"different length need; load {name} with attn_implementation='sdpa' or 'eager'"
+        )
+
+
+def require_fitting_vocabulary(model: PreTrainedModel, num_tokens: int) -> None:
+    """Raise ``UnsupportedModelError`` if a model does not embed all tokens of its tokenizer."""
+    embeddings = cast(nn.Embedding, model.get_input_embeddings())
+    if num_tokens > embeddings.num_embeddings:
+        raise UnsupportedModelError(
+            f"the tokenizer has {num_tokens} tokens and {type(model).__name__} embeds "
+            f"{embeddings.num_embeddings}: they do not belong together, or the model's embeddings "
+            "must be resized"
+        )
+
+
+def require_one_device(model: PreTrainedModel) -> None:
+    """Raise ``ConfigError`` unless all of a model is on one device, as a static cache needs it."""
+    devices = sorted({str(parameter.device) for parameter in model.parameters()})
+    if len(devices) > 1 or "meta" in devices:
+        raise ConfigError(
+            f"static_cache=True needs the whole model on one device; it is on "
+            f"{', '.join(devices)}: load it with device= instead of device_map=, or without "
+            "static_cache"
+        )

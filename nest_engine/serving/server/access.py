@@ -1,0 +1,45 @@
+"""The API key, where there is one."""
+
+from __future__ import annotations
+
+import hmac
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from nest_engine.serving.server.errors import error_response
+
+_SPACE = " \t"  # what HTTP allows around a header; stripping more would cut non-ASCII letters
+OPEN = frozenset({"/health"})  # paths that need no key
+
+
+def path_below(scope: Scope) -> str:
+    """Return the path of a request below the one that the application is mounted at."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+class RequireKey:
+    """Refuse requests without the key, except on ``OPEN`` paths.
+
+    Args:
+        app: the application behind it.
+        key: what ``Authorization: Bearer`` has to carry.
+    """
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._expected = key.strip(_SPACE).encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        app = self._app
+        if scope["type"] == "http" and path_below(scope) not in OPEN:
+            scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+            has_key = hmac.compare_digest(given.strip(_SPACE).encode("latin-1"), self._expected)
+            if not (has_key and scheme.lower() == "bearer"):
+                reason = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
+                refusal = error_response(401, reason, code="invalid_api_key")
+                refusal.headers["WWW-Authenticate"] = "Bearer"
+                app = refusal
+        await app(scope, receive, send)

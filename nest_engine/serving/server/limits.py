@@ -1,0 +1,55 @@
+"""What a client may ask for at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nest_engine.errors import InputError
+from nest_engine.serving.server.requests import ChatRequest, ResponsesRequest
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for at most; the model's context is a limit as well.
+
+    Args:
+        body_bytes: size of a request.
+        prompt_chars: characters of all messages together.
+        passages: passages of a request, and passages searched for.
+        passage_chars: characters of one of its passages.
+        choices: answers to one request, ``n``.
+        new_tokens: tokens of an answer.
+    """
+
+    body_bytes: int = 4 * 2**20
+    prompt_chars: int = 200_000
+    passages: int = 64
+    passage_chars: int = 20_000
+    choices: int = 8
+    new_tokens: int = 4096
+
+    def check(self, asked: ChatRequest | ResponsesRequest) -> None:
+        """Check a request against the limits. The server's own defaults may exceed them.
+
+        Raises:
+            InputError: if the request exceeds a limit; the message names both numbers.
+        """
+        passages = asked.options.passages or ()
+        longest = max((len(passage.text) + len(passage.title) for passage in passages), default=0)
+        to_find = asked.options.settings().get("num_passages", 0)
+        _check(
+            "the messages have",
+            sum(len(text) for _, text in asked.conversation()),
+            "characters",
+            self.prompt_chars,
+        )
+        _check("nest.passages has", len(passages), "passages", self.passages)
+        _check("nest.num_passages asks for", to_find, "passages", self.passages)
+        _check("a passage has", longest, "characters", self.passage_chars)
+        _check("n asks for", asked.num_choices(), "answers", self.choices)
+        _check("the request asks for", asked.most_tokens() or 0, "tokens", self.new_tokens)
+
+
+def _check(what: str, number: int, unit: str, most: int) -> None:
+    if number > most:
+        raise InputError(f"{what} {number:,} {unit}; this server takes at most {most:,}")

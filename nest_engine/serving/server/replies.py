@@ -1,0 +1,257 @@
+"""What clients receive: OpenAI's shapes, with our own figures under ``nest``."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, TypeAdapter, WithJsonSchema
+
+from nest_engine.citations.formats import json_ready, to_openai_annotation
+from nest_engine.output import NestOutput
+from nest_engine.records import Citation
+
+CitationRecord = Annotated[dict[str, Any], WithJsonSchema(TypeAdapter(Citation).json_schema())]
+"""All fields of a ``nest_engine.Citation``; its offsets count Unicode code points."""
+
+
+class UrlCitation(BaseModel):
+    """The stretch of the answer that is quoted, and the source it is quoted from."""
+
+    start_index: int
+    end_index: int
+    url: str
+    title: str
+
+
+class ChatAnnotation(BaseModel):
+    """A citation, as Chat Completions nests it."""
+
+    type: Literal["url_citation"]
+    url_citation: UrlCitation
+    nest: CitationRecord
+
+
+class Annotation(UrlCitation):
+    """A citation, flat as in Responses."""
+
+    type: Literal["url_citation"]
+    nest: CitationRecord
+
+
+class Remarks(BaseModel):
+    """What an answer cost and what a caller should know.
+
+    ``stats`` holds the fields of ``nest_engine.DecodeStats``.
+    """
+
+    method: str
+    stats: dict[str, Any]
+    notices: list[str]
+
+
+class ChatMessage(BaseModel):
+    """An answer."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+    annotations: list[ChatAnnotation]
+
+
+class Choice(BaseModel):
+    """One of the answers to a request."""
+
+    index: int
+    message: ChatMessage
+    finish_reason: Literal["stop", "length"]
+    logprobs: None = None
+    nest: Remarks
+
+
+class Usage(BaseModel):
+    """Tokens read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChatCompletion(BaseModel):
+    """The answers to a request for Chat Completions."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+
+
+class OutputText(BaseModel):
+    """The text of an answer with its citations."""
+
+    type: Literal["output_text"] = "output_text"
+    text: str
+    annotations: list[Annotation]
+    logprobs: list[Any] = []
+
+
+class OutputMessage(BaseModel):
+    """An answer."""
+
+    id: str
+    type: Literal["message"] = "message"
+    role: Literal["assistant"] = "assistant"
+    status: Literal["in_progress", "completed", "incomplete"]
+    content: list[OutputText]
+
+
+class InputDetails(BaseModel):
+    """Nothing is cached between requests that OpenAI would count here."""
+
+    cached_tokens: int = 0
+
+
+class OutputDetails(BaseModel):
+    """The model does not reason apart from its answer."""
+
+    reasoning_tokens: int = 0
+
+
+class ResponseUsage(BaseModel):
+    """Tokens read and written."""
+
+    input_tokens: int
+    input_tokens_details: InputDetails = InputDetails()
+    output_tokens: int
+    output_tokens_details: OutputDetails = OutputDetails()
+    total_tokens: int
+
+
+class IncompleteDetails(BaseModel):
+    """Why an answer is incomplete."""
+
+    reason: Literal["max_output_tokens"] = "max_output_tokens"
+
+
+class Response(BaseModel):
+    """The answer to a request for Responses."""
+
+    id: str
+    object: Literal["response"] = "response"
+    created_at: int
+    status: Literal["in_progress", "completed", "incomplete"]
+    model: str
+    output: list[OutputMessage]
+    error: None = None
+    incomplete_details: IncompleteDetails | None = None
+    instructions: str | None = None
+    max_output_tokens: int
+    metadata: dict[str, str]
+    parallel_tool_calls: bool = False
+    previous_response_id: None = None
+    store: bool = False
+    temperature: float
+    top_p: float
+    tool_choice: Literal["none"] = "none"
+    tools: list[Any] = []
+    truncation: Literal["disabled"] = "disabled"
+    usage: ResponseUsage | None = None
+    nest: Remarks | None = None
+
+
+class Model(BaseModel):
+    """A model that can be asked."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: Literal["nest-engine"] = "nest-engine"
+
+
+class Models(BaseModel):
+    """The models that can be asked."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class Health(BaseModel):
+    """Whether requests are answered."""
+
+    status: Literal["ok", "closed"]
+
+
+class ErrorDetails(BaseModel):
+    """What was wrong, and with which field."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class Error(BaseModel):
+    """An error in OpenAI's shape."""
+
+    error: ErrorDetails
+
+
+@dataclass(frozen=True)
+class Head:
+    """What every piece of a reply repeats.
+
+    Args:
+        id: of the reply.
+        created: seconds since 1970.
+        model: name of the model.
+    """
+
+    id: str
+    created: int
+    model: str
+
+
+def new_id(prefix: str) -> str:
+    """Return an identifier as OpenAI writes them."""
+    return f"{prefix}_{uuid.uuid4().hex}"
+
+
+def finish_reason(output: NestOutput) -> Literal["stop", "length"]:
+    """Return why an answer ended, in OpenAI's words."""
+    return "length" if output.finish_reason == "length" else "stop"
+
+
+def chat_annotation(citation: Citation) -> dict[str, Any]:
+    """Return a citation as Chat Completions has it, with all that we know of it."""
+    return to_openai_annotation(citation, chat_completions=True) | {
+        "nest": json_ready(citation.to_dict())
+    }
+
+
+def annotation(citation: Citation) -> dict[str, Any]:
+    """Return a citation as Responses has it, with all that we know of it."""
+    return to_openai_annotation(citation) | {"nest": json_ready(citation.to_dict())}
+
+
+def remarks(output: NestOutput, method: str) -> dict[str, Any]:
+    """Return what an answer cost and what a caller should know."""
+    return {
+        "method": method,
+        "stats": json_ready(output.stats.to_dict()),
+        "notices": list(output.notices),
+    }
+
+
+def usage(outputs: Sequence[NestOutput]) -> dict[str, int]:
+    """Return the tokens of all answers to a request; its prompt was read for each."""
+    totals = {name: sum(output.usage[name] for output in outputs) for name in Usage.model_fields}
+    return totals
+
+
+def dumped(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a reply as plain data, checked against its description."""
+    return model.model_validate(values).model_dump(mode="json")

@@ -1,0 +1,283 @@
+"""What clients send: OpenAI's fields as far as they apply here, and a ``nest`` object.
+
+Unknown fields are refused by name. A few fields that clients send by default are accepted as long
+as they ask for nothing: no tools, no penalties, nothing stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from typing_extensions import Self
+
+from nest_engine.config import NestConfig
+from nest_engine.interfaces import Message
+from nest_engine.records import Passage
+
+# Settings that OpenAI has a field for.
+_OPENAI_NAMES = {"max_new_tokens", "temperature", "top_p", "seed", "stop"}
+
+
+class _Sent(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SentPassage(_Sent):
+    """A stretch of source text that may be quoted; see ``nest_engine.Passage``."""
+
+    text: str
+    title: str = ""
+    id: str = ""
+    uri: str | None = None
+    score: float | None = None
+    license: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class _NestOptions(_Sent):
+    """What may be quoted, and the settings of ``nest_engine.NestConfig`` unknown to OpenAI."""
+
+    passages: list[SentPassage] | None = Field(
+        default=None,
+        description="What may be quoted. Without it, the server searches its own documents.",
+    )
+    query: str | None = Field(
+        default=None, description="What to search for. Default: the last user message."
+    )
+
+    def given_passages(self) -> tuple[Passage, ...] | None:
+        """Return the passages of the request; None lets the server search.
+
+        Raises:
+            InputError: if a passage is not valid.
+        """
+        return (
+            None
+            if self.passages is None
+            else tuple(Passage(**passage.model_dump()) for passage in self.passages)
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that were given."""
+        return self.model_dump(exclude_none=True, exclude={"passages", "query"})
+
+
+_hints = get_type_hints(NestConfig)
+_settings: dict[str, Any] = {
+    field.name: (_hints[field.name] | None, None)
+    for field in fields(NestConfig)
+    if field.name not in _OPENAI_NAMES | {"tuned"}
+}
+NestOptions = create_model(
+    "NestOptions", __base__=_NestOptions, __doc__=_NestOptions.__doc__, **_settings
+)
+
+
+class TextPart(_Sent):
+    """A part of a message; text is all that the model reads."""
+
+    type: Literal["text", "input_text", "output_text"]
+    text: str
+    # From an earlier answer, which the client sends back.
+    annotations: list[Any] | None = None
+    logprobs: list[Any] | None = None
+
+
+class SentMessage(_Sent):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    name: str | None = None
+    # From an earlier answer, which the client sends back.
+    type: Literal["message"] = "message"
+    id: str | None = None
+    status: str | None = None
+    refusal: None = None
+    annotations: list[Any] | None = None
+    phase: str | None = None
+
+    def read(self) -> Message:
+        """Return the turn as the model's template knows it."""
+        text = (
+            self.content
+            if isinstance(self.content, str)
+            else "".join(part.text for part in self.content)
+        )
+        return Message("system" if self.role == "developer" else self.role, text)
+
+
+class _Asked(_Sent):
+    """What both APIs share."""
+
+    model: str
+    stream: bool | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    stop: str | list[str] | None = None
+    nest: NestOptions | None = None  # type: ignore[valid-type]
+
+    # About the client; ignored.
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    # Accepted as long as they ask for nothing.
+    store: Literal[False] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    tools: list[Any] | None = Field(default=None, max_length=0)
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    top_logprobs: Literal[0] | None = None
+
+    @property
+    def options(self) -> _NestOptions:
+        """The ``nest`` object, empty when there is none."""
+        return self.nest or NestOptions()
+
+    def conversation(self) -> list[Message]:
+        """Return the messages."""
+        raise NotImplementedError
+
+    def most_tokens(self) -> int | None:
+        """Return the most tokens that an answer may have."""
+        raise NotImplementedError
+
+    def num_choices(self) -> int:
+        """Return the number of answers."""
+        return 1
+
+    def config(self, default: NestConfig) -> NestConfig:
+        """Return the settings of the request, on top of the server's.
+
+        Raises:
+            ConfigError: if one is not valid.
+        """
+        named = {
+            "max_new_tokens": self.most_tokens(),
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": self.seed,
+            "stop": self.stop,
+        }
+        given = {name: value for name, value in named.items() if value is not None}
+        return default.replace(**given, **self.options.settings())
+
+    def query(self) -> str | None:
+        """Return what to search for: the query of the client, or the last message of the user."""
+        said = (text.strip() for role, text in reversed(self.conversation()) if role == "user")
+        return self.options.query or next(filter(None, said), None)
+
+
+class StreamOptions(_Sent):
+    """What else a stream carries."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+class TextFormat(_Sent):
+    """How the answer is written: as text."""
+
+    type: Literal["text"]
+
+
+class ChatRequest(_Asked):
+    """A request for Chat Completions."""
+
+    messages: list[SentMessage] = Field(min_length=1)
+    n: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    stream_options: StreamOptions | None = None
+
+    # Accepted as long as they ask for nothing.
+    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Literal[0] | None = None
+    logit_bias: dict[str, float] | None = Field(default=None, max_length=0)
+    logprobs: Literal[False] | None = None
+    response_format: TextFormat | None = None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.max_tokens is not None and self.max_completion_tokens not in (
+            None,
+            self.max_tokens,
+        ):
+            raise ValueError(
+                f"max_tokens={self.max_tokens} and "
+                f"max_completion_tokens={self.max_completion_tokens} contradict each "
+                "other; give one"
+            )
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is only for streams; add stream=true or leave it out")
+        return self
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with its usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    def conversation(self) -> list[Message]:
+        """Return the messages."""
+        return [message.read() for message in self.messages]
+
+    def most_tokens(self) -> int | None:
+        """Return the most tokens that an answer may have."""
+        return self.max_completion_tokens or self.max_tokens
+
+    def num_choices(self) -> int:
+        """Return the number of answers."""
+        return self.n or 1
+
+
+class TextOptions(_Sent):
+    """How the answer is written: as text."""
+
+    format: TextFormat | None = None
+
+
+class ResponsesRequest(_Asked):
+    """A request for Responses."""
+
+    input: str | list[SentMessage] = Field(min_length=1)
+    instructions: str | None = None
+    max_output_tokens: int | None = Field(default=None, ge=1)
+
+    # Accepted as long as they ask for nothing.
+    text: TextOptions | None = None
+    include: list[Any] | None = Field(default=None, max_length=0)
+    truncation: Literal["disabled"] | None = None
+    background: Literal[False] | None = None
+    previous_response_id: None = None
+    stream_options: StreamOptions | None = None
+
+    def conversation(self) -> list[Message]:
+        """Return the messages, the instructions in front."""
+        instructions = [Message("system", self.instructions)] if self.instructions else []
+        if isinstance(self.input, str):
+            return [*instructions, Message("user", self.input)]
+        return [*instructions, *(message.read() for message in self.input)]
+
+    def most_tokens(self) -> int | None:
+        """Return the most tokens that an answer may have."""
+        return self.max_output_tokens
+
+
+def problems(errors: list[Mapping[str, Any]]) -> tuple[str, str | None]:
+    """Return a message for pydantic's errors, and the first field concerned."""
+    messages = []
+    for error in errors[:3]:
+        place = ".".join(str(part) for part in error["loc"])
+        if error["type"] == "extra_forbidden":
+            messages.append(f"{place} is not supported here; leave it out")
+        elif error["type"] == "json_invalid":
+            messages.append(f"the request is not JSON: {error['ctx']['error']}")
+        else:
+            messages.append(f"{place}: {error['msg']}" if place else str(error["msg"]))
+    names = [str(part) for part in errors[0]["loc"]]
+    return "; ".join(dict.fromkeys(messages)), ".".join(names) or None

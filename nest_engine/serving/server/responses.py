@@ -1,0 +1,117 @@
+"""Answers in the shape of Responses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from nest_engine.config import NestConfig
+from nest_engine.output import NestChunk, NestOutput
+from nest_engine.records import Citation
+from nest_engine.serving.server import replies
+from nest_engine.serving.server.events import event
+from nest_engine.serving.server.replies import Head, OutputMessage, OutputText, Response
+from nest_engine.serving.server.requests import ResponsesRequest
+
+
+class ResponsesFormat:
+    """Write the answer to one request.
+
+    Args:
+        asked: the request.
+        head: what every piece repeats.
+        config: settings of the answer.
+    """
+
+    def __init__(self, asked: ResponsesRequest, head: Head, config: NestConfig) -> None:
+        self._config = config
+        self._message_id = replies.new_id("msg")
+        self._frame = {
+            "id": head.id,
+            "created_at": head.created,
+            "model": head.model,
+            "instructions": asked.instructions,
+            "max_output_tokens": config.max_new_tokens,
+            "metadata": asked.metadata or {},
+            "temperature": config.temperature,
+            "top_p": config.top_p,
+        }
+        self._num_events = 0
+
+    def whole(self, outputs: Sequence[NestOutput]) -> dict[str, Any]:
+        """Return the finished answer."""
+        [output] = outputs
+        is_cut = output.finish_reason == "length"
+        status = "incomplete" if is_cut else "completed"
+        prompt, completion, total = output.usage.values()
+        return replies.dumped(
+            Response,
+            self._frame
+            | {
+                "status": status,
+                "output": [self._message(status, [self._part(output.text, output.citations)])],
+                "incomplete_details": {} if is_cut else None,
+                "usage": {
+                    "input_tokens": prompt,
+                    "output_tokens": completion,
+                    "total_tokens": total,
+                },
+                "nest": replies.remarks(output, self._config.method),
+            },
+        )
+
+    async def stream(self, chunks: AsyncIterator[tuple[int, NestChunk]]) -> AsyncIterator[str]:
+        """Yield the answer as server-sent events while it is decoded.
+
+        Args:
+            chunks: pieces of the answer.
+        """
+        begun = replies.dumped(Response, self._frame | {"status": "in_progress", "output": []})
+        yield self._event("response.created", response=begun)
+        yield self._event("response.in_progress", response=begun)
+        yield self._event(
+            "response.output_item.added", output_index=0, item=self._message("in_progress", [])
+        )
+        yield self._part_event("response.content_part.added", part=self._part("", ()))
+        num_cited = 0
+        async for _, chunk in chunks:
+            if chunk.text:
+                yield self._part_event("response.output_text.delta", delta=chunk.text, logprobs=[])
+            for citation in chunk.citations:
+                cited = {"annotation_index": num_cited, "annotation": replies.annotation(citation)}
+                yield self._part_event("response.output_text.annotation.added", **cited)
+                num_cited += 1
+            if chunk.output is not None:
+                for line in self._end(chunk.output):
+                    yield line
+
+    def _end(self, output: NestOutput) -> list[str]:
+        """Return the events that close what is open, from the text to the response."""
+        response = self.whole([output])
+        [message] = response["output"]
+        return [
+            self._part_event("response.output_text.done", text=output.text, logprobs=[]),
+            self._part_event("response.content_part.done", part=message["content"][0]),
+            self._event("response.output_item.done", output_index=0, item=message),
+            self._event(f"response.{response['status']}", response=response),
+        ]
+
+    def _message(self, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+        return replies.dumped(
+            OutputMessage, {"id": self._message_id, "status": status, "content": content}
+        )
+
+    def _part(self, text: str, citations: Sequence[Citation]) -> dict[str, Any]:
+        return replies.dumped(
+            OutputText, {"text": text, "annotations": list(map(replies.annotation, citations))}
+        )
+
+    def _part_event(self, kind: str, **fields: Any) -> str:
+        """Return an event about the text, which is the only part of the only message."""
+        return self._event(
+            kind, item_id=self._message_id, output_index=0, content_index=0, **fields
+        )
+
+    def _event(self, kind: str, **fields: Any) -> str:
+        number, self._num_events = self._num_events, self._num_events + 1
+        return event({"type": kind, "sequence_number": number, **fields}, kind)

@@ -1,0 +1,1 @@
+"""What `nest ui` and `nest serve` share: listening, guarding, reading, streaming."""

@@ -1,0 +1,128 @@
+"""Passages in the prompt: finding them, placing them, and the tokens that stand for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from nest_engine import InputError, NestEngine, Passage
+from nest_engine.generation.prompts import (
+    LocatedPassage,
+    locate,
+    passage_in_prompt,
+    place,
+    question_start,
+)
+from nest_engine.models.tokenization import TextTokenizer
+from nest_engine.testing import ByteTokenizer, ScriptedLanguageModel
+from tests.tiny_models import tiny_tokenizer
+
+RIVER = Passage("The river flows from the mountains to the sea.", title="River")
+PLANET = Passage("A planet is a body that moves around a star.")
+QUESTION = "Question: What is a river? Answer:"
+
+
+def found(prompt: str, *passages: Passage) -> list[tuple[int, str]]:
+    return [(at.number, prompt[at.start : at.end]) for at in locate(prompt, passages)]
+
+
+def test_passages_are_found_in_the_order_of_the_prompt():
+    prompt = f"{PLANET.text}\n{RIVER.text}\n{QUESTION}"
+    assert found(prompt, RIVER, Passage("absent " * 9), PLANET) == [
+        (2, PLANET.text),
+        (0, RIVER.text),
+    ]
+
+
+def test_short_texts_are_not_looked_for():
+    assert found("a river " + RIVER.text, Passage("a river"), Passage("")) == []
+
+
+def test_overlapping_passages_keep_the_first():
+    later = Passage(RIVER.text[10:] + " And then it rests in the deep blue.")
+    prompt = RIVER.text + " And then it rests in the deep blue."
+    assert found(prompt, RIVER, later) == [(0, RIVER.text)]
+    assert found(prompt, later, RIVER) == [(0, later.text)]
+    assert found(prompt, RIVER, RIVER) == [(0, RIVER.text)]
+
+
+def test_adjacent_passages_are_both_found():
+    assert found(RIVER.text + PLANET.text, RIVER, PLANET) == [(0, RIVER.text), (1, PLANET.text)]
+
+
+def test_place():
+    prompt, located = place(
+        "<chat>" + QUESTION, [RIVER, PLANET], at=6, background="Read {passages} now. "
+    )
+    assert prompt == f"<chat>Read River. {RIVER.text}\n\n{PLANET.text} now. {QUESTION}"
+    assert [prompt[at.start : at.end] for at in located] == [RIVER.text, PLANET.text]
+    assert [prompt[at.untrusted_start : at.end] for at in located] == [
+        f"River. {RIVER.text}",
+        PLANET.text,
+    ]
+
+
+def test_braces_in_passages_are_text():
+    prompt, located = place("", [Passage("{passages} {0}")], at=0)
+    assert prompt == "Background: {passages} {0}\n\n"
+    assert prompt[located[0].start : located[0].end] == "{passages} {0}"
+
+
+@pytest.mark.parametrize("background", ["Background:", "{passages} and {passages}"])
+def test_a_background_has_one_place_for_passages(background):
+    with pytest.raises(InputError, match="exactly once"):
+        NestEngine(ScriptedLanguageModel(), background=background)
+
+
+def test_background_stands_before_everything_or_before_the_question_of_a_chat():
+    chat = f"<user>{QUESTION} {QUESTION}<model>"
+    control = [(0, len("<user>")), (chat.index("<model>"), len(chat))]
+    assert question_start(chat, QUESTION, []) == 0
+    assert question_start(chat, QUESTION, control[:1]) == len("<user>"), (
+        "behind a start-of-text string"
+    )
+    assert question_start(chat, QUESTION, control) == chat.rindex(QUESTION)
+    for query in (None, "", "Who?"):
+        with pytest.raises(
+            InputError, match=r"does not stand in the chat prompt.*give the question as query="
+        ):
+            question_start(chat, query, control)
+
+
+def inside(tokenizer, prompt: str, text: str):
+    start = prompt.index(text)
+    located = LocatedPassage(0, start, start + len(text), start)
+    encoded = tokenizer.encode_prompt(prompt)
+    first, tokens = passage_in_prompt(encoded, located, prompt)
+    assert tokens.token_ids == encoded.token_ids[first : first + len(tokens.token_ids)]
+    return tokens
+
+
+def test_byte_tokens_of_a_passage_in_the_prompt():
+    tokens = inside(ByteTokenizer(), "é: añ🌙b.", "añ🌙b")
+    assert bytes(tokens.token_ids).decode() == "añ🌙b"
+    assert tokens.starts == (0, 1, 1, 2, 2, 2, 2, 3)
+    assert tokens.ends == (1, 2, 2, 3, 3, 3, 3, 4)
+
+
+@pytest.mark.parametrize("before", ["", "\n", "Background: ", "(", "xé"])
+@pytest.mark.parametrize("text", [RIVER.text, " river 🌙 sea", "iver flows né"])
+@pytest.mark.parametrize("after", ["", " More.", "s", "é"])
+def test_bpe_tokens_of_a_passage_in_the_prompt(before, text, after):
+    tokenizer = TextTokenizer(tiny_tokenizer())
+    tokens = inside(tokenizer, before + text + after, text)
+    assert tokens.starts[0] == 0
+    # a last word may be merged with what follows
+    assert len(text) - 3 <= tokens.ends[-1] <= len(text)
+    assert [*tokens.starts] == sorted(tokens.starts)
+    for token, start, end in zip(tokens.token_ids, tokens.starts, tokens.ends, strict=True):
+        piece = tokenizer.decode([token])
+        assert piece.lstrip(" \n") == text[start:end].lstrip(" ") or "\ufffd" in piece
+
+
+def test_a_token_that_reaches_outside_is_left_out():
+    tokenizer = TextTokenizer(tiny_tokenizer())
+    whole = tokenizer.decode([tokenizer.encode_prompt("a mountains").token_ids[-1]])
+    assert whole == " mountains", "the test needs a long token"
+    tokens = inside(tokenizer, "a mountains", "tains")
+    assert tokens.token_ids == ()
+    assert inside(tokenizer, "a mountains", "mountains").starts == (0,)
