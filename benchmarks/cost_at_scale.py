@@ -184,67 +184,81 @@ def page(setting: Setting, measured: Measured, command: str) -> str:
         setting.known_passages * setting.request_passages * key_bytes(setting, measured, "int8")
     )
     return f"""# At scale
- What a model of {billions} parameters on {setting.devices} devices costs over {millions} passages.
-**Computed, not measured: no such machine was at hand.** Written by
+
+What a model of {billions} parameters on {setting.devices} devices costs over {millions} passages. \
+**Computed, not
+measured: no such machine was at hand.** Written by
 
 ```
 {command}
 ```
 
-Every number follows from what was measured and what is assumed, both below; every assumption is an
-option of the command. Prices are in the currency of the assumed ones.
+Every number follows from what was measured and what is assumed, both below; \
+every assumption is an option of the
+command. Prices are in the currency of the assumed ones.
 
 ## One forward
 
 {_table(_forwards(setting))}
-As long as the weights take longer to read than the tokens to compute, drafted tokens are free.
-Beyond, a draft must yield what it costs.
+As long as the weights take longer to read than the tokens to compute, drafted tokens are free. \
+Beyond, a draft must
+yield what it costs.
 
 ## Answers
 
-{prompt:,} tokens of prompt, {setting.answer_tokens} of answer; with drafts
-{setting.tokens_per_forward:g} tokens per forward, and {setting.known_passages:.0%} of the passages'
-keys known:
+{prompt:,} tokens of prompt, {setting.answer_tokens} of answer; \
+with drafts {setting.tokens_per_forward:g} tokens per
+forward, and {setting.known_passages:.0%} of the passages' keys known:
 
 {_table(_answers(setting))}
-Reading the other passages, {read:,.0f} tokens for each request, takes {reading:.0f} ms. The token
-search reads {_size(searched)} of keys, {searching:.2f} ms on one device. With many rows short
-drafts are the better ones: `adaptive_draft` chooses by what a wide forward costs.
+Reading the other passages, {read:,.0f} tokens for each request, takes {reading:.0f} ms. \
+The token search reads
+{_size(searched)} of keys, {searching:.2f} ms on one device. \
+With many rows short drafts are the better ones:
+`adaptive_draft` chooses by what a wide forward costs.
 
 ## Memory
 
 {_table(_memory(setting, searched))}
-The passage index (text, keywords, vectors) takes {_size(index)}; all of it in main memory would
-cost {index_price:.2f} an hour, beside {setting.devices * setting.device_price:.2f} for the devices.
-It is memory-mapped and need not be there as a whole.
+The passage index (text, keywords, vectors) takes {_size(index)}; \
+all of it in main memory would cost {index_price:.2f}
+an hour, beside {setting.devices * setting.device_price:.2f} for the devices. \
+It is memory-mapped and need not be there
+as a whole.
 
 ## Keys on disk
 
 {_table(_keys(setting, measured))}
-One request reads {_size(of_request)} of `int8` keys, where they are known. What is asked about
-often is worth storing; the rest is read by the model when it is first found, and kept in memory.
+One request reads {_size(of_request)} of `int8` keys, where they are known. \
+What is asked about often is worth storing;
+the rest is read by the model when it is first found, and kept in memory.
 
 ## First-stage search
 
 {_table(_searches(setting, measured))}
-In proportion is the worst case: between 25,000 and {measured.largest:,} passages keyword search
-grew by less, and clustered vectors are searched in a share of their clusters
-([retrieval.md](retrieval.md)). Exact vectors do grow in proportion: so many of them want clusters,
-or a vector store on machines of its own ([stores.md](stores.md)).
+In proportion is the worst case: between 25,000 and {measured.largest:,} passages keyword search \
+grew by less, and
+clustered vectors are searched in a share of their clusters ([retrieval.md](retrieval.md)). \
+Exact vectors do grow in
+proportion: so many of them want clusters, or a vector store on machines of its own \
+([stores.md](stores.md)).
 
 ## Measured
 
-`benchmarks/results/scale.json`, `key_precision.json`: p95 of searches over {measured.largest:,}
-passages on two cores; {of_index:,.0f} bytes of index for a passage, with vectors of 384 dimensions;
-beside its numbers a key takes {measured.key_overhead["fp16"]:.0f} bytes in `fp16` and
-{measured.key_overhead["int8"]:.0f} in `int8`.
+`benchmarks/results/scale.json`, `key_precision.json`: p95 of searches over {measured.largest:,} \
+passages on two cores;
+{of_index:,.0f} bytes of index for a passage, with vectors of 384 dimensions; \
+beside its numbers a key takes
+{measured.key_overhead["fp16"]:.0f} bytes in `fp16` and {measured.key_overhead["int8"]:.0f} in \
+`int8`.
 
 ## Assumed
 
 {_table(_assumptions(setting))}
-Tokens per forward decide, and belong to model, passages and settings:
-`python -m benchmarks.speed --model M` measures them. The paper reports 1.8 times the speed of the
-model alone for 70 billion parameters on biographies.
+Tokens per forward decide, and belong to model, passages and settings: \
+`python -m benchmarks.speed --model M` measures
+them. The paper reports 1.8 times the speed of the model alone for 70 billion parameters on \
+biographies.
 """
 
 

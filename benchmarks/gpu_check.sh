@@ -28,8 +28,8 @@ print('torch', torch.__version__, 'transformers', transformers.__version__)
 print(torch.cuda.get_device_name(), round(torch.cuda.mem_get_info()[1] / 2**30), 'GiB')"
 NEST_TEST_DEVICE=cuda
 export NEST_TEST_DEVICE
-run equivalence 200 "$python" -m pytest tests/equivalence -p no:cacheprovider
-run static_cache 120 "$python" -m pytest tests/unit/models/test_static_cache.py -p no:cacheprovider
+run equivalence 200 "$python" -m pytest -W default -p no:cacheprovider tests/equivalence
+run static_cache 120 "$python" -m pytest -W default -p no:cacheprovider tests/unit/models/test_static_cache.py
 run ask 60 "$python" -c "from nest_engine.cli import main; main()" ask "How far is Neptune from the Sun?" \
     --docs nest_demo/corpus.jsonl --model nest_demo/model --load device=cuda --load dtype=float32
 run forward_time 200 "$python" -m benchmarks.forward_time --repeats 10 --out "$out"

@@ -157,9 +157,9 @@ def table_1a(bench: Benchmark) -> str:
 
 
 _WIKITEXT = """\
-In WikiText rare words are `<unk>`, often the very name of the subject. Nothing then tells what an
-article is about, and without it (no-gold) much more is copied off topic than from articles as they
-were written.
+In WikiText rare words are `<unk>`, often the very name of the subject. \
+Nothing then tells what an article is about, and
+without it (no-gold) much more is copied off topic than from articles as they were written.
 """
 
 
@@ -307,29 +307,40 @@ def sensitivity(bench: Benchmark) -> str:
 _DID_NOT_HELP = """\
 Tried on held-out articles with the shipped model and left out; figures before and after.
 
-- **The draft's own passage position kept out of verification.** It is its own nearest neighbour, so
-  that verification confirms itself. 32 biographies, gold: ROUGE-1 56.4 to 59.6, tokens per forward
-  25.0 to 16.9, off topic (no-gold) 7.1 % as before; at gamma 0.2 ROUGE-1 60.1 to 67.8 and tokens
-  per forward 24.8 to 2.4. The text improves where hardly anything is copied in one piece any more;
-  what is copied from beside the subject stays.
-- **Drafts tested against the model's own distribution as well** (relaxed, gamma 0.001). The same
-  biographies: ROUGE-1 56.4 to 59.8, tokens per forward 25.0 to 13.8, off topic as before; of
-  questions the same 43.8 % are answered.
-- **Stricter gamma** (0.0001 to 0.5; 64 biographies, 64 questions). ROUGE-1 55.7 to 59.6, answers
-  46.9 % to 43.8 %, tokens per forward 24.5 to 17.5, off topic (no-gold) 8.6 % throughout: no means
-  against what is off topic.
-- **Words of a topic counted wherever they stand.** "The demand for the generation of nuclear power"
-  was then trusted about demand generation: 13.5 % of 200 requests had a trusted passage off topic.
-  It is 5 % since what follows a name behind "about" has to stand in the passage as one.
-- **Relevance of 0.9 and more.** Less is off topic still (7 % to 5 % of 150 articles have such a
-  passage), but passages that answer in other words are lost: "Aspirin is used to treat pain" for
-  "Does aspirin help against headaches?".
-- **Keys from the input of the last layer** (`key_layer="penultimate"`), tuned anew over 40 held-out
-  articles. Mean perplexity 8.46 to 8.78; without passages in the prompt the two are alike (gold
-  1.04 and 1.03, no-gold 30.6 and 30.4).
-- **Copied tokens not masked** (`mask_copied=False`). 32 biographies: ROUGE-1 56.4 to 56.3, off
-  topic 7.1 % as before; of questions the same 43.8 % are answered. Masking stays: without it a
-  model may repeat a sentence for ever.
+- **The draft's own passage position kept out of verification.** It is its own nearest neighbour, \
+so that verification
+  confirms itself. 32 biographies, gold: ROUGE-1 56.4 to 59.6, tokens per forward 25.0 to 16.9, \
+off topic (no-gold)
+  7.1 % as before; at gamma 0.2 ROUGE-1 60.1 to 67.8 and tokens per forward 24.8 to 2.4. \
+The text improves where
+  hardly anything is copied in one piece any more; what is copied from beside the subject stays.
+- **Drafts tested against the model's own distribution as well** (relaxed, gamma 0.001). \
+The same biographies: ROUGE-1
+  56.4 to 59.8, tokens per forward 25.0 to 13.8, off topic as before; \
+of questions the same 43.8 % are answered.
+- **Stricter gamma** (0.0001 to 0.5; 64 biographies, 64 questions). ROUGE-1 55.7 to 59.6, \
+answers 46.9 % to 43.8 %,
+  tokens per forward 24.5 to 17.5, off topic (no-gold) 8.6 % throughout: \
+no means against what is off topic.
+- **Words of a topic counted wherever they stand.** "The demand for the generation of nuclear \
+power" was then trusted
+  about demand generation: 13.5 % of 200 requests had a trusted passage off topic. \
+It is 5 % since what follows a name
+  behind "about" has to stand in the passage as one.
+- **Relevance of 0.9 and more.** Less is off topic still (7 % to 5 % of 150 articles have such a \
+passage), but
+  passages that answer in other words are lost: "Aspirin is used to treat pain" for "Does aspirin \
+help against
+  headaches?".
+- **Keys from the input of the last layer** (`key_layer="penultimate"`), \
+tuned anew over 40 held-out articles. Mean
+  perplexity 8.46 to 8.78; without passages in the prompt the two are alike (gold 1.04 and 1.03, \
+no-gold 30.6 and
+  30.4).
+- **Copied tokens not masked** (`mask_copied=False`). 32 biographies: ROUGE-1 56.4 to 56.3, \
+off topic 7.1 % as before;
+  of questions the same 43.8 % are answered. Masking stays: without it a model may repeat a \
+sentence for ever.
 """
 
 
@@ -558,12 +569,16 @@ Written by
 {command}
 ```
 
-Model: {model}, greedy; settings of its own where it has them, otherwise the paper's. Up to
-{bench.examples} examples for a table and {bench.sweep_examples} for a sweep, drawn from {sizes};
-{bench.batch_size} at a time. Passages: {len(bench.data["articles"].retriever.passages)}, searched
-by keyword. In parentheses: 95 % intervals over the examples. **gold**: the subject's article is
-among the passages; **no-gold**: it is kept out. torch {torch.__version__}, transformers
-{transformers.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads.
+Model: {model}, greedy; settings of its own where it has them, otherwise the paper's. \
+Up to {bench.examples} examples
+for a table and {bench.sweep_examples} for a sweep, drawn from {sizes}; \
+{bench.batch_size} at a time. Passages:
+{len(bench.data["articles"].retriever.passages)}, searched by keyword. In parentheses: \
+95 % intervals over the examples.
+**gold**: the subject's article is among the passages; **no-gold**: it is kept out. \
+torch {torch.__version__},
+transformers {transformers.__version__}, Python {platform.python_version()}, \
+{torch.get_num_threads()} threads.
 What each figure means: [evaluation.md](evaluation.md).
 """
     out.parent.mkdir(parents=True, exist_ok=True)

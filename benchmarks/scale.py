@@ -313,9 +313,11 @@ def page(
 
 `{report.command()}`
 
-{machine}. {queries} queries "Tell me about TITLE.", one at a time, files in the page cache; vectors
-by: {embedder}. A search includes embedding its query. Memory is what was resident at most in a
-process of its own, memory-mapped files included.
+{machine}. {queries} queries "Tell me about TITLE.", one at a time, files in the page cache; \
+vectors by: {embedder}.
+A search includes embedding its query. Memory is what was resident at most in a process of its \
+own, memory-mapped files
+included.
 
 ## Search
 

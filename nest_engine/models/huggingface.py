@@ -127,7 +127,9 @@ class HuggingFaceLanguageModel:
             attn_implementation: ``sdpa`` or ``eager``; None lets transformers choose.
             trust_remote_code: whether code from the model repository may run.
             static_cache: as for the class; excludes ``tp_plan``.
-            model_kwargs: anything else for ``AutoModelForCausalLM.from_pretrained``.
+            model_kwargs: anything else for ``AutoModelForCausalLM.from_pretrained``; what says
+                where the files are (``token``, ``cache_dir``, ``local_files_only``, ``subfolder``,
+                ``gguf_file`` ...) also finds the tokenizer.
 
         Returns:
             the loaded model.
@@ -170,12 +172,17 @@ class HuggingFaceLanguageModel:
 
     @property
     def eos_ids(self) -> frozenset[int]:
-        """Tokens that end an answer: the generation configuration's, else the tokenizer's."""
+        """Tokens that end an answer: the generation configuration's and the tokenizer's.
+
+        Fine-tunes often end turns with a token of their tokenizer that the generation
+        configuration, inherited from the base model, does not name.
+        """
         generation_config = getattr(self.model, "generation_config", None)
         eos = getattr(generation_config, "eos_token_id", None)
-        if eos is None:
-            eos = self.tokenizer.eos_id
-        return frozenset([eos] if isinstance(eos, int) else eos or [])
+        configured = [eos] if isinstance(eos, int) else eos or []
+        return frozenset(
+            token for token in (*configured, self.tokenizer.eos_id) if token is not None
+        )
 
     @property
     def device(self) -> torch.device:

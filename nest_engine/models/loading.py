@@ -16,6 +16,22 @@ from transformers.distributed import DistributedConfig
 
 from nest_engine.errors import ConfigError, ModelLoadError
 
+# What transformers needs to find the files of a repository: the tokenizer's, too.
+REPOSITORY_ARGUMENTS = frozenset(
+    {
+        "cache_dir",
+        "code_revision",
+        "force_download",
+        "gguf_file",
+        "local_files_only",
+        "proxies",
+        "revision",
+        "subfolder",
+        "token",
+        "trust_remote_code",
+    }
+)
+
 
 def require_compatible_placement(
     device: str | torch.device | None,
@@ -53,7 +69,9 @@ def load_pretrained(
         trust_remote_code: whether code from the model repository may run.
         device: where to put the model; None leaves it where transformers does.
         tp_plan: how to split the layers over the processes; None does not split.
-        model_kwargs: further arguments of ``AutoModelForCausalLM.from_pretrained``.
+        model_kwargs: further arguments of ``AutoModelForCausalLM.from_pretrained``; those that say
+            where the files are (``token``, ``cache_dir``, ``local_files_only``, ``subfolder``,
+            ``gguf_file`` ...) also find the tokenizer.
 
     Returns:
         the model and the tokenizer.
@@ -65,13 +83,12 @@ def load_pretrained(
         raise ModelLoadError(
             f"the model folder {model_id} does not exist; give a folder or a hub id"
         )
-    shared = {"revision": revision, "trust_remote_code": trust_remote_code}
+    place = {name: model_kwargs[name] for name in REPOSITORY_ARGUMENTS & model_kwargs.keys()}
+    place |= {"revision": revision, "trust_remote_code": trust_remote_code}
     splitting = _split_by(tp_plan) if tp_plan is not None else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model_id, **shared)
-        model = AutoModelForCausalLM.from_pretrained(
-            model_id, **shared, **splitting, **model_kwargs
-        )
+        tokenizer = AutoTokenizer.from_pretrained(model_id, **place)
+        model = AutoModelForCausalLM.from_pretrained(model_id, **(model_kwargs | place | splitting))
     except (OSError, ValueError, ImportError, TypeError, RuntimeError) as error:
         raise ModelLoadError(f"the model {model_id!r} cannot be loaded: {error}") from error
     if device is not None:

@@ -10,6 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import is_accelerate_available
 
 from nest_engine import ConfigError, LanguageModel, NestEngine
+from nest_engine.models.loading import REPOSITORY_ARGUMENTS
+
+_OF_ONE_REPOSITORY = {"code_revision", "gguf_file", "revision", "subfolder"}
 
 
 def load_engine(
@@ -34,8 +37,11 @@ def load_engine(
     if model is None:
         model = _load_model(model_name, device_map, model_kwargs)
     if isinstance(model, torch.nn.Module) and tokenizer is None:
+        place = {name: model_kwargs[name] for name in REPOSITORY_ARGUMENTS & model_kwargs.keys()}
+        if tokenizer_name not in (None, model_name):  # another repository has other files
+            place = {name: place[name] for name in place if name not in _OF_ONE_REPOSITORY}
         tokenizer = AutoTokenizer.from_pretrained(
-            tokenizer_name or model.name_or_path, **tokenizer_kwargs
+            tokenizer_name or model.name_or_path, **(place | tokenizer_kwargs)
         )
     return NestEngine(model, tokenizer)
 

@@ -263,7 +263,7 @@ def test_a_failure_is_told_and_the_next_question_is_answered(
     engine = scripted_engine()
     page = client(engine)
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "find_passages", raising(error))
+        patched.setattr(engine, "prepare", raising(error))
         told = events(page.post("/api/ask", json={"question": "What?"}))
     assert told == [{"type": "error", "message": message}]
     assert events(page.post("/api/ask", json={"question": "What?"}))[-1]["type"] == "answer"

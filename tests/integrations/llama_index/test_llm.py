@@ -42,6 +42,7 @@ from nest_integrations.llama_index import (
     NestChatResponse,
     NestCompletionResponse,
     NestLLM,
+    loading,
 )
 from tests.integrations.llama_index.support import (
     HELIUM,
@@ -687,3 +688,24 @@ def test_predict_and_stream():
     assert llm.predict(prompt, what="neon") == NEON
     assert "".join(llm.stream(prompt, what="neon")) == NEON
     assert isinstance(llm.complete("?"), NestCompletionResponse)
+
+
+def test_where_the_files_are_reaches_the_tokenizer(monkeypatch):
+    seen = {}
+
+    def model(name, **arguments):
+        seen["model"] = arguments
+        return tiny_model("llama")
+
+    def tokenizer(name, **arguments):
+        seen["tokenizer"] = arguments
+        return tiny_tokenizer()
+
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", model)
+    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", tokenizer)
+    place = {"revision": "v1", "cache_dir": "/files", "token": "t"}
+    options = {"device_map": None, "model_kwargs": {"dtype": "float32", **place}}
+    NestLLM(model_name="a/model", tokenizer_name="a/model", **options)
+    assert seen["tokenizer"] == place
+    NestLLM(model_name="a/model", tokenizer_name="a/tokenizer", **options)
+    assert seen["tokenizer"] == {"cache_dir": "/files", "token": "t"}

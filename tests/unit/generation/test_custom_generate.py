@@ -116,6 +116,8 @@ def test_what_cannot_be_done_says_so(engine):
     method = engine.as_custom_generate(PASSAGES)
     inputs = tiny_tokenizer()(PROMPTS[0], return_tensors="pt")
     with pytest.raises(ConfigError, match="belongs to another model"):
-        tiny_model("llama").generate(**inputs, custom_generate=method)
+        tiny_model("llama").generate(**inputs, custom_generate=method, max_new_tokens=2)
     with pytest.raises(ConfigError, match="num_beams=2"):
-        engine.language_model.model.generate(**inputs, custom_generate=method, num_beams=2)
+        engine.language_model.model.generate(
+            **inputs, custom_generate=method, max_new_tokens=2, num_beams=2
+        )

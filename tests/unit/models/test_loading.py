@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from nest_engine import ConfigError, ModelLoadError
+from nest_engine.models import loading
 from nest_engine.models.huggingface import HuggingFaceLanguageModel
+from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.unit.models.tiny_language_models import saved
 
 
@@ -31,7 +35,46 @@ def test_a_folder_that_is_not_there_is_named():
 
 def test_what_transformers_does_not_take_is_passed_on(tmp_path):
     folder = saved(tmp_path)
-    with pytest.raises(ModelLoadError, match="cannot be loaded: .*no_such_argument"):
+    with pytest.raises(ModelLoadError, match=r"cannot be loaded: .*no_such_argument"):
         HuggingFaceLanguageModel.from_pretrained(folder, no_such_argument=1)
     with pytest.raises(ModelLoadError, match="cannot be put on 'nowhere'"):
         HuggingFaceLanguageModel.from_pretrained(folder, device="nowhere")
+
+
+def test_a_subfolder_is_the_tokenizers_as_well(tmp_path):
+    saved(tmp_path / "sub")
+    model = HuggingFaceLanguageModel.from_pretrained(str(tmp_path), subfolder="sub")
+    assert model.tokenizer.decode(model.tokenizer.encode_prompt("A planet").token_ids) == "A planet"
+
+
+@pytest.mark.parametrize(
+    "name", ["cache_dir", "local_files_only", "revision", "subfolder", "token"]
+)
+def test_where_the_files_are_reaches_model_and_tokenizer(monkeypatch, tmp_path, name):
+    seen = {}
+
+    def record(kind):
+        def load(model_id, **arguments):
+            seen[kind] = arguments.get(name)
+            if kind == "model":
+                raise OSError("seen enough")
+
+        return load
+
+    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", record("tokenizer"))
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", record("model"))
+    with pytest.raises(ModelLoadError, match="seen enough"):
+        HuggingFaceLanguageModel.from_pretrained("a/model", **{name: "given"})
+    assert seen == {"tokenizer": "given", "model": "given"}
+
+
+def test_either_end_of_turn_ends_an_answer():
+    """The tokenizer of a fine-tune says ``<|im_end|>``, its generation configuration another."""
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.eos_token = "<|im_end|>"
+    model = tiny_model("llama")
+    model.generation_config.eos_token_id = 0
+    ends = HuggingFaceLanguageModel(model, tokenizer).eos_ids
+    assert ends == {0, tokenizer.convert_tokens_to_ids("<|im_end|>")}
+    model.generation_config.eos_token_id = [5, 7]
+    assert HuggingFaceLanguageModel(model, tokenizer).eos_ids == {5, 7, tokenizer.eos_token_id}

@@ -1,8 +1,8 @@
 """A cache at fixed addresses: the same tokens, from forwards that a CUDA graph could repeat.
 
-There is no GPU here. What takes the graph's place is a trace of the forward: operations on tensors
-at fixed addresses, with nothing of Python left between them, and an error where a number would have
-to come back from the device.
+Without a GPU, what takes the graph's place is a trace of the forward: operations on tensors at
+fixed addresses, with nothing of Python left between them, and an error where a number would have to
+come back from the device. With one, `NEST_TEST_DEVICE=cuda` captures real graphs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from nest_engine import NestConfig, NestEngine, Passage, UnsupportedModelError
 from nest_engine.models import huggingface
-from nest_engine.models.cuda_graphs import Run
+from nest_engine.models.cuda_graphs import CudaGraphs, Run
 from nest_engine.models.huggingface import HuggingFaceLanguageModel
 from nest_engine.models.static_cache import StaticCache
 from tests.tiny_models import ARCHITECTURES, tiny_model, tiny_tokenizer
@@ -35,14 +35,20 @@ def traced(run: Run) -> Run:
 
 @pytest.fixture
 def traces(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Run]]:
-    """Trace each forward instead of running it eagerly; the traces made."""
+    """Trace each forward instead of running it eagerly; on a GPU, capture it. What was made."""
     made: list[Run] = []
+    capture_graph = CudaGraphs.capture
 
-    def capture(run: Run) -> Run:
+    def trace(run: Run) -> Run:
         made.append(traced(run))
         return made[-1]
 
-    monkeypatch.setattr(huggingface, "eager", capture)
+    def capture(graphs: CudaGraphs, run: Run) -> Run:
+        made.append(capture_graph(graphs, run))
+        return made[-1]
+
+    monkeypatch.setattr(huggingface, "eager", trace)
+    monkeypatch.setattr(CudaGraphs, "capture", capture)
     return made
 
 
@@ -205,6 +211,7 @@ def test_a_model_that_cannot_be_captured_is_refused(monkeypatch: pytest.MonkeyPa
         raise UnsupportedModelError("the model's forward cannot be captured as a CUDA graph")
 
     monkeypatch.setattr(huggingface, "eager", refuse)
+    monkeypatch.setattr(CudaGraphs, "capture", lambda graphs, run: refuse(run))
     with pytest.raises(UnsupportedModelError, match="cannot be captured"):
         HuggingFaceLanguageModel(tiny_model("llama"), tiny_tokenizer(), static_cache=True)
 
