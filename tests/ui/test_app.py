@@ -244,7 +244,7 @@ def test_what_other_sites_can_send_without_asking_is_refused(
 
 
 def raising(error: Exception) -> Callable[..., Any]:
-    def fail(*_: object) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
         raise error
 
     return fail
@@ -263,7 +263,7 @@ def test_a_failure_is_told_and_the_next_question_is_answered(
     engine = scripted_engine()
     page = client(engine)
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "prepare", raising(error))
+        patched.setattr(engine, "stream", raising(error))
         told = events(page.post("/api/ask", json={"question": "What?"}))
     assert told == [{"type": "error", "message": message}]
     assert events(page.post("/api/ask", json={"question": "What?"}))[-1]["type"] == "answer"
