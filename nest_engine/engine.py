@@ -82,10 +82,10 @@ class NestEngine:
         background: str = BACKGROUND,
         **model_kwargs: Any,
     ) -> NestEngine:
-        """Load a model from the hub or a folder.
+        """Load a model from the hub, a folder or a GGUF file.
 
         Args:
-            model_id: hub id or local folder.
+            model_id: hub id, local folder, or a ``.gguf`` file, which is converted once.
             retriever: as for the class.
             config: as for the class.
             key_layer: as for the class.

@@ -22,6 +22,7 @@ except ImportError as missing:
     raise SystemExit(str(MissingDependencyError(package, "cli"))) from missing
 
 from nest_engine.cli.ask_command import ask
+from nest_engine.cli.cache_command import cache
 from nest_engine.cli.demo_command import demo
 from nest_engine.cli.eval_command import evaluate
 from nest_engine.cli.index_commands import app as index_app
@@ -41,6 +42,7 @@ app.command()(ui)
 app.command()(serve)
 app.command()(tune)
 app.command("eval")(evaluate)
+app.command()(cache)
 app.add_typer(index_app, name="index")
 
 

@@ -57,7 +57,8 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")
 ]
 Model = Annotated[
-    str | None, typer.Option("--model", help="Hub id or folder. Default: the demo model.")
+    str | None,
+    typer.Option("--model", help="Hub id, folder or .gguf file. Default: the demo model."),
 ]
 Load = Annotated[
     list[str] | None,

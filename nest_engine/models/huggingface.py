@@ -111,10 +111,10 @@ class HuggingFaceLanguageModel:
         static_cache: bool = False,
         **model_kwargs: Any,
     ) -> Self:
-        """Load a model and its tokenizer from the hub or a folder.
+        """Load a model and its tokenizer from the hub, a folder or a GGUF file.
 
         Args:
-            model_id: hub id or local folder.
+            model_id: hub id, local folder, or a ``.gguf`` file, which is converted once.
             key_layer: which hidden state keys and queries are.
             revision: branch, tag or commit on the hub.
             dtype: ``auto`` takes the checkpoint's.

@@ -15,6 +15,7 @@ from transformers import (
 from transformers.distributed import DistributedConfig
 
 from nest_engine.errors import ConfigError, ModelLoadError
+from nest_engine.models.gguf import converted, is_gguf
 
 # What transformers needs to find the files of a repository: the tokenizer's, too.
 REPOSITORY_ARGUMENTS = frozenset(
@@ -61,10 +62,10 @@ def load_pretrained(
     tp_plan: str | dict[str, str] | None,
     **model_kwargs: Any,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model and its tokenizer from the hub or a folder.
+    """Load a model and its tokenizer from the hub, a folder or a GGUF file.
 
     Args:
-        model_id: hub id or local folder.
+        model_id: hub id, local folder or GGUF file.
         revision: branch, tag or commit on the hub.
         trust_remote_code: whether code from the model repository may run.
         device: where to put the model; None leaves it where transformers does.
@@ -79,6 +80,8 @@ def load_pretrained(
     Raises:
         ModelLoadError: if transformers cannot find or load the model, or the device cannot take it.
     """
+    if is_gguf(model_id):
+        model_id = str(converted(Path(model_id).expanduser()))
     if model_id.startswith((".", "/", "~")) and not Path(model_id).is_dir():
         raise ModelLoadError(
             f"the model folder {model_id} does not exist; give a folder or a hub id"
