@@ -117,6 +117,11 @@ class Tokenizer(Protocol):
         """How control tokens are written."""
         ...
 
+    @property
+    def turn_stops(self) -> tuple[str, ...]:
+        """Strings that begin the next turn in a prompt of ``format_chat``; none with a template."""
+        ...
+
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
         """Encode a prompt; control strings inside ``untrusted`` character ranges are plain text."""
         ...

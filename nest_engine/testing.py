@@ -25,7 +25,7 @@ from nest_engine.interfaces import (
     TokenizedPassage,
     TokenizedText,
 )
-from nest_engine.models.tokenization import plain_chat
+from nest_engine.models.tokenization import PLAIN_TURN_STOPS, plain_chat
 from nest_engine.records import Passage
 
 EOS = 256
@@ -41,6 +41,7 @@ class ByteTokenizer:
 
     control_ids = frozenset([EOS])
     control_strings = frozenset(["</s>"])
+    turn_stops = PLAIN_TURN_STOPS
 
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
         """Encode text as bytes; a prompt cannot contain the end-of-sequence token."""

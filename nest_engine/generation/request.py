@@ -187,6 +187,8 @@ def _prepare(
         the request.
     """
     require_text("prompt", prompt)
+    if prompt.endswith("Answer:"):  # as ``format_chat`` writes it without a template
+        config = config.replace(stop=(*config.stop, *language_model.tokenizer.turn_stops))
     notices = []
     if config.method != "lm" and not passages:
         notices.append("no passages: the model answered alone")

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+# A base model goes on where an answer ends: with the next question.
+PLAIN_TURN_STOPS = ("\n\nQuestion:", "\nQuestion:")
+
+
 def plain_chat(messages: Sequence[Message]) -> str:
     """Write a conversation for a model without a chat template: ``Question: ... Answer:``.
 
@@ -92,6 +96,11 @@ class TextTokenizer:
     def eos_id(self) -> int | None:
         """The tokenizer's end-of-text token."""
         return cast("int | None", self._owner.eos_token_id)
+
+    @property
+    def turn_stops(self) -> tuple[str, ...]:
+        """What begins the next turn in a prompt without a chat template; a template has tokens."""
+        return () if self._owner.chat_template else PLAIN_TURN_STOPS
 
     def __len__(self) -> int:
         return len(self._owner)
