@@ -9,29 +9,12 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import hypothesis
 import pytest
-import torch
-import transformers
 
-from nest_engine import NestEngine
-from nest_engine.models import huggingface
-from tests.tiny_models import tiny_model, tiny_tokenizer
-
-torch.set_num_threads(1)  # tiny models spend more time waking threads than computing
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
-# The same examples every time, however long they take on a busy machine.
-hypothesis.settings.register_profile(
-    "same",
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-)
-hypothesis.settings.load_profile("same")
+if TYPE_CHECKING:
+    from nest_engine import NestEngine
 
 TESTS = Path(__file__).parent
 RAY = "integrations/ray"
@@ -40,8 +23,10 @@ RAY = "integrations/ray"
 SLOW = {
     "ray": RAY,
     "notebook": "cookbooks",
-    "processes": "unit/models/test_tensor_parallel.py",
     "browser": "ui/test_page.py",
+    "processes": "unit/models/test_tensor_parallel.py",
+    "benchmarks": "unit/benchmarks",
+    "training": "unit/demo/test_training.py",
     "postgres": "integrations/langchain/test_postgres.py",
 }
 
@@ -59,6 +44,28 @@ def pytest_configure(config: pytest.Config) -> None:
     """LangChain's standard tests bring a benchmark plugin; the test command measures nothing."""
     if hasattr(config.option, "benchmark_disable"):
         config.option.benchmark_disable = True
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Set up the libraries, but where tests are only handed out to other processes."""
+    if session.config.getoption("dist", "no") != "no":
+        return
+    import hypothesis
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)  # tiny models spend more time waking threads than computing
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    # The same examples every time, however long they take on a busy machine.
+    hypothesis.settings.register_profile(
+        "same",
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("same")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
@@ -112,6 +119,8 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
 @pytest.fixture(scope="session", autouse=True)
 def _no_clock_chooses_drafts() -> Iterator[None]:
     """`lossless` drafts as much as pays by the time of forwards: answers would cite differently."""
+    from nest_engine.models import huggingface
+
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(huggingface, "marginal_token_cost", lambda language_model: 0.02)
         yield
@@ -120,6 +129,9 @@ def _no_clock_chooses_drafts() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_engine() -> NestEngine:
     """An engine on a tiny random Llama."""
+    from nest_engine import NestEngine
+    from tests.tiny_models import tiny_model, tiny_tokenizer
+
     return NestEngine(tiny_model("llama"), tiny_tokenizer())
 
 

