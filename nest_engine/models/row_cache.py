@@ -6,6 +6,7 @@ mask is made of positions.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -155,7 +156,8 @@ class RowCacheLayer(CacheLayerMixin):
 
     def __init__(self, cache: RowCache) -> None:
         super().__init__()
-        self._cache = cache
+        # Weak: a cache that is dropped frees its memory at once, not when cycles are collected.
+        self._cache: Any = weakref.proxy(cache)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Begin without slots, for rows like these."""

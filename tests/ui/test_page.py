@@ -38,7 +38,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with served(create_app(scripted_engine(), ABOUT)) as address:
+    with served(create_app(scripted_engine(), ABOUT, patience=SECONDS)) as address:
         yield address
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -31,3 +34,16 @@ def test_uneven_rows_equal_plain_forwards(name):
     assert session.lengths == (40, 12)
     with pytest.raises(ValueError, match="row 1 holds 12 tokens and cannot be cut back to 13"):
         session.truncate([40, 13])
+
+
+def test_a_dropped_session_frees_its_memory_at_once():
+    """Keys and values of a long answer would else stay until cycles are collected."""
+    session, _ = language_model().prefill([[5, 6, 7]])
+    session.extend([[8]])
+    keys = weakref.ref(session._cache.layers[0].keys)
+    gc.disable()
+    try:
+        del session
+        assert keys() is None
+    finally:
+        gc.enable()
