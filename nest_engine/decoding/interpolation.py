@@ -32,8 +32,9 @@ class Interpolation:
             hidden_QD: the hidden states to search with.
         """
         with self._stopwatch.phase("token_search"):
-            neighbors = self._index.search(hidden_QD, self._config.k)
-            return interpolate(lm_probs_QV, neighbors, self._config, hidden_QD.shape[-1])
+            neighbors = self._index.search(hidden_QD, self._config.k)  # 1
+            width = hidden_QD.shape[-1]
+            return interpolate(lm_probs_QV, neighbors, self._config, width)  # 2 to 4
 
 
 def interpolate(

@@ -160,7 +160,7 @@ def mix(
     tau: float,
     fixed_lambda: float | None = None,
 ) -> Mixture:
-    """Mix the model with the datastore: ``p_M = lambda p_LM + (1 - lambda) p_kNN``.
+    """Mix the model with the datastore: ``p_M = lambda p_LM + (1 - lambda) p_kNN`` (2 to 4).
 
     Trust that irrelevant passages lose goes to the model: ``1 - lambda`` is multiplied by their
     share of it.
@@ -179,12 +179,13 @@ def mix(
     if neighbors is None or len(neighbors) == 0:
         return Mixture(lm_probs_QV, lm_probs_QV.new_ones(lm_probs_QV.shape[0]), None)
     weights_QK, share_Q = neighbor_weights(neighbors, scale)
-    knn_probs_QV = knn_distribution(weights_QK, neighbors.values_QK, lm_probs_QV.shape[-1])
+    vocab_size = lm_probs_QV.shape[-1]
+    knn_probs_QV = knn_distribution(weights_QK, neighbors.values_QK, vocab_size)  # 2
     if fixed_lambda is None:
-        lambda_Q = retrieval_confidence(neighbors.distances_QK, alpha, tau)
+        lambda_Q = retrieval_confidence(neighbors.distances_QK, alpha, tau)  # 3
     else:
         lambda_Q = torch.full_like(lm_probs_QV[:, 0], fixed_lambda)
     if share_Q is not None:
         lambda_Q = 1 - (1 - lambda_Q) * share_Q
-    probs_QV = torch.lerp(knn_probs_QV, lm_probs_QV, lambda_Q[:, None])
+    probs_QV = torch.lerp(knn_probs_QV, lm_probs_QV, lambda_Q[:, None])  # 4
     return Mixture(probs_QV, lambda_Q, neighbors)
