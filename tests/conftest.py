@@ -26,6 +26,7 @@ SLOW = {
     "browser": "ui/test_page.py",
     "processes": "unit/models/test_tensor_parallel.py",
     "benchmarks": "unit/benchmarks",
+    "graphs": "unit/models/test_static_cache.py",
     "training": "unit/demo/test_training.py",
     "postgres": "integrations/langchain/test_postgres.py",
 }

@@ -211,7 +211,7 @@ def test_llama_index_through_responses_has_the_citations(
 # curl
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on the PATH: install it")
 def test_curl(address: str) -> None:
     command = ["curl", "--silent", "--fail-with-body", f"{address}/v1/chat/completions", "--json"]
     whole = subprocess.run(

@@ -98,7 +98,7 @@ def test_it_serves_the_users_documents_under_the_models_name(
 def test_without_its_libraries_it_names_the_install_command(missing: str) -> None:
     code = f"import sys; sys.modules['{missing}'] = None; import nest_engine.serving.server"
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
     )
     package = missing.replace("_", "-")
     assert f"{package} is not installed; run: pip install 'nest-engine[serve]'" in result.stderr

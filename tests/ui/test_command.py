@@ -79,7 +79,7 @@ def test_an_address_of_another_machine_cannot_be_listened_at() -> None:
 def test_without_its_libraries_it_names_the_install_command(missing: str) -> None:
     code = f"import sys; sys.modules['{missing}'] = None; from nest_engine.cli import main; main()"
     result = subprocess.run(
-        [sys.executable, "-c", code, "ui"], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code, "ui"], capture_output=True, text=True, timeout=300, check=False
     )
 
     assert result.returncode == 1

@@ -46,7 +46,7 @@ def run_without(blocked: str, statement: str) -> subprocess.CompletedProcess[str
         f"{statement}\n"
     )
     return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False
     )
 
 

@@ -20,7 +20,7 @@ def test_public_names():
 def test_import_without_ray_names_the_install_command():
     program = "import sys; sys.modules['ray'] = None; import nest_integrations.ray"
     finished = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False
     )
     assert (
         "MissingDependencyError: ray is not installed; run: pip install 'nest-engine[ray]'"

@@ -41,7 +41,7 @@ def language_model() -> HuggingFaceLanguageModel:
 def passages() -> list[Passage]:
     """More than are encoded together, one twice, one without a key and one without a token."""
     found = [
-        replace(passage, text=passage.text[:80]) for passage in nest_demo.load_passages()[:150]
+        replace(passage, text=passage.text[:30]) for passage in nest_demo.load_passages()[:150]
     ]
     return [*found, found[0], Passage("A"), Passage(" ")]
 

@@ -14,7 +14,10 @@ from nest_engine.errors import PassageIndexError
 from nest_engine.retrieval import PassageIndex
 from tests.unit.retrieval.conftest import LetterEmbedder
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),  # Python 3.12 on
+]
 
 # What Python announces before it changes the file system, besides opening a file to write.
 STEPS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}

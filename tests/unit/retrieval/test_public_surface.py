@@ -48,7 +48,7 @@ def test_exported_names():
 def test_importing_needs_no_optional_library():
     blocked = ["bm25s", "faiss", "sentence_transformers", "bs4", "pypdf"]
     code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import nest_engine.retrieval"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def _build_clusters(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from nest_engine.records import DecodeStats
 from nest_engine.testing import EOS, ScriptedLanguageModel
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
-SECONDS = 60.0  # more than anything here takes, on a slow machine too
+SECONDS = 120.0  # more than anything here takes, on a slow machine too
 PASSAGES = [
     Passage(
         "The river flows from the mountains to the sea. Copper is a metal that conducts heat.",
