@@ -110,7 +110,9 @@ class ScriptedLanguageModel:
         self._confidence = confidence
         self._memory = memory
         generator = torch.Generator().manual_seed(0)
-        self._directions = torch.randn(memory, _VOCAB_SIZE, _WIDTH, generator=generator)
+        directions = torch.randn(memory, _VOCAB_SIZE, _WIDTH, generator=generator)
+        # What a token adds to the hidden state, by its age: older ones add less.
+        self._directions = torch.stack([d * 0.7**age for age, d in enumerate(directions)])
 
     def encode(self, passages: Sequence[TokenizedPassage]) -> list[Tensor]:
         """Return the hidden state before each token of each passage."""
@@ -143,13 +145,8 @@ class ScriptedLanguageModel:
 
     def _hidden(self, tokens: Sequence[int]) -> Tensor:
         recent = list(tokens[-self._memory :])
-        ages = range(len(recent) - 1, -1, -1)
-        return torch.stack(
-            [
-                self._directions[age, token] * 0.7**age
-                for age, token in zip(ages, recent, strict=True)
-            ]
-        ).sum(0)
+        ages = list(range(len(recent) - 1, -1, -1))
+        return self._directions[ages, recent].sum(0)
 
 
 class ScriptedSession:
