@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from nest_engine._optional import require
 from nest_engine.evaluation.matching import names, words_of
-from nest_engine.retrieval.optional import require
 
 Measure = tuple[float, float]
 Measures = dict[str, Measure]

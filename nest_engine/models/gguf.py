@@ -1,7 +1,7 @@
 """GGUF files as models: converted once into a folder that transformers loads in seconds.
 
-transformers reads a GGUF file anew each time, which takes minutes for the tokenizer of a large
-vocabulary. So weights (dequantized, in bfloat16), tokenizer, chat template and end-of-turn tokens
+transformers reads a GGUF file anew each time, which takes tens of seconds for its tokenizer
+alone. So weights (dequantized, in bfloat16), tokenizer, chat template and end-of-turn tokens
 are written to the cache folder once, and loaded from there.
 """
 
@@ -22,12 +22,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from nest_engine._cache_folder import models_folder
-from nest_engine.errors import MissingDependencyError, ModelLoadError
+from nest_engine._optional import require
+from nest_engine.errors import ModelLoadError
 
 _MAGIC = b"GGUF"
-_NOTES = (
-    "gguf.json"  # what a conversion has to say; written last, so that a folder with it is whole
-)
+_NOTES = "gguf.json"  # what there is to say of a conversion; written last, when all else is there
 # Pre-tokenizers of the file format that split as transformers' conversion does.
 _SAME_SPLITS = {"default", "gpt-2", "smollm"}
 
@@ -58,7 +57,7 @@ def converted(file: Path) -> Path:
     folder = models_folder() / f"{file.stem}-{digest[:16]}"
     notes = folder / _NOTES
     if not notes.exists():
-        _require_gguf()
+        require("gguf", "gguf", "gguf")
         try:
             with _alone(folder):
                 if not notes.exists():  # nobody else has converted it meanwhile
@@ -93,13 +92,6 @@ def _digest(file: Path) -> str:
         reason = error.strerror or error
         raise ModelLoadError(f"the model file {file} cannot be read: {reason}") from error
     return digest.hexdigest()
-
-
-def _require_gguf() -> None:
-    try:
-        import gguf  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError("gguf", "gguf") from error
 
 
 @contextmanager

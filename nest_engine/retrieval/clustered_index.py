@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nest_engine._optional import require
 from nest_engine.errors import CorruptIndexError
-from nest_engine.retrieval.optional import require
 from nest_engine.retrieval.progress import Progress, ignore
 from nest_engine.retrieval.ranking import Ranking
 from nest_engine.retrieval.vector_index import (

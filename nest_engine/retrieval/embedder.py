@@ -10,8 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from nest_engine._optional import require
 from nest_engine.errors import ConfigError
-from nest_engine.retrieval.optional import require
 
 
 @runtime_checkable

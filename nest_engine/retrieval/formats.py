@@ -19,9 +19,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, NoReturn
 
+from nest_engine._optional import require
 from nest_engine.errors import InputError
 from nest_engine.retrieval.document import Document, Skipped
-from nest_engine.retrieval.optional import require
 from nest_engine.retrieval.web_page import declared_encoding, parse_markup, visible_text
 
 _MAX_TITLE = 300

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from nest_engine._optional import require
 from nest_engine.errors import CorruptIndexError
 from nest_engine.records import Passage
-from nest_engine.retrieval.optional import require
 from nest_engine.retrieval.progress import Progress, ignore
 from nest_engine.retrieval.ranking import Ranking
 from nest_engine.retrieval.search_text import search_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from nest_engine.retrieval.optional import require
+from nest_engine._optional import require
 
 _INVISIBLE = frozenset(("head", "title", "script", "style", "noscript", "template", "svg", "math"))
 _BLOCKS = frozenset(
