@@ -78,19 +78,17 @@ def converted(file: Path) -> Path:
 
 
 def _digest(file: Path) -> str:
+    digest, start = hashlib.sha256(), b""
     try:
         with file.open("rb") as stream:
-            if stream.read(len(_MAGIC)) != _MAGIC:
-                raise ModelLoadError(f"{file} is not a GGUF file: it does not begin with 'GGUF'")
-            stream.seek(0)
-            digest = hashlib.sha256()
             while block := stream.read(2**20):
+                start = start or block[: len(_MAGIC)]
                 digest.update(block)
     except OSError as error:
-        if isinstance(error, ModelLoadError):
-            raise
         reason = error.strerror or error
         raise ModelLoadError(f"the model file {file} cannot be read: {reason}") from error
+    if start != _MAGIC:
+        raise ModelLoadError(f"{file} is not a GGUF file: it does not begin with 'GGUF'")
     return digest.hexdigest()
 
 
