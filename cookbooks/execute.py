@@ -25,7 +25,7 @@ from nbformat import NotebookNode
 FOLDER = Path(__file__).parent
 README = FOLDER / "README.md"
 VARIES = "varies"  # tag of cells whose numbers depend on the machine
-_TIMEOUT = 300  # seconds for a cell
+_TIMEOUT = 3600  # seconds for a cell: more than any takes on a busy machine
 _INDEX = re.compile(r"(?<=<!-- index -->\n).*?(?=<!-- end of index -->)", re.DOTALL)
 _NUMBER = re.compile(r"[-−]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
 _SECONDS = re.compile(r"\d+(?:\.\d+)? s\b")

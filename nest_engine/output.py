@@ -23,11 +23,11 @@ class NestOutput:
     """An answer with its sources.
 
     Args:
-        text: the answer; never contains the prompt.
+        text: the answer; never contains the prompt, nor the model's reasoning.
         citations: verified quotations, in the order of the answer.
         finish_reason: ``eos``, ``stop``, ``length`` or ``cancelled``.
         stats: cost and provenance figures.
-        token_ids: tokens of the answer.
+        token_ids: tokens of the answer, those of the reasoning in front of it included.
         provenance: source of each token, or None.
         lambdas: interpolation coefficient at each token.
         prompt: the text that the model read, passages placed in it included.
@@ -35,6 +35,8 @@ class NestOutput:
         notices: anything a caller should know, such as passages that did not fit.
         trace: how decoding came to each token, with the rejected drafts between them: for those who
             tune.
+        reasoning: what a model that reasons said to itself in front of the answer; it quotes
+            nothing.
     """
 
     text: str
@@ -48,6 +50,7 @@ class NestOutput:
     passages: tuple[Passage, ...] = ()
     notices: tuple[str, ...] = ()
     trace: tuple[TracedToken, ...] = field(default=(), repr=False)
+    reasoning: str = ""
 
     @property
     def usage(self) -> dict[str, int]:
@@ -84,9 +87,13 @@ class NestOutput:
         return to_html_fragment(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a plain dict: text, citations, finish reason, usage, stats, passages, notices."""
+        """Return a plain dict: text, citations, finish reason, usage, stats, passages, notices.
+
+        And the model's reasoning, if there is any.
+        """
         shown = ("text", "citations", "finish_reason", "usage", "stats", "passages", "notices")
-        return {name: plain(getattr(self, name)) for name in shown}
+        reasoning = {"reasoning": self.reasoning} if self.reasoning else {}
+        return {name: plain(getattr(self, name)) for name in shown} | reasoning
 
 
 @dataclass(frozen=True)
@@ -100,11 +107,18 @@ class NestChunk:
         text: text that is final; may be empty.
         citations: citations that have become final with this chunk.
         output: the whole answer, on the last chunk only.
+        reasoning: what the model has gone on saying to itself in front of the answer.
     """
 
     text: str
     citations: tuple[Citation, ...] = ()
     output: NestOutput | None = None
+    reasoning: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the chunk says nothing new."""
+        return not (self.text or self.reasoning or self.citations or self.output)
 
     @property
     def finish_reason(self) -> FinishReason | None:

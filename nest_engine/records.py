@@ -287,3 +287,8 @@ class DecodedText(CitedText, Protocol):
     def trace(self) -> Sequence[TracedToken]:
         """How decoding came to each token."""
         ...
+
+    @property
+    def reasoning(self) -> str:
+        """What the model said to itself in front of the text."""
+        ...

@@ -13,6 +13,7 @@ passes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from nest_engine.interfaces import (
     TokenizedPassage,
     TokenizedText,
 )
-from nest_engine.models.tokenization import PLAIN_TURN_STOPS, plain_chat
+from nest_engine.models.tokenization import plain_chat
 from nest_engine.records import Passage
 
 EOS = 256
@@ -41,7 +42,8 @@ class ByteTokenizer:
 
     control_ids = frozenset([EOS])
     control_strings = frozenset(["</s>"])
-    turn_stops = PLAIN_TURN_STOPS
+    has_chat_template = False
+    reasoning_id = ord("<")
 
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
         """Encode text as bytes; a prompt cannot contain the end-of-sequence token."""
@@ -65,11 +67,11 @@ class ByteTokenizer:
         """Return the text of bytes, with incomplete characters replaced."""
         return bytes(token for token in token_ids if token != EOS).decode("utf-8", errors="replace")
 
-    def format_question(self, question: str) -> str:
+    def format_question(self, question: str, **chat_template_kwargs: Any) -> str:
         """Format a question as ``Question: ... Answer:``."""
         return self.format_chat([Message("user", question)])
 
-    def format_chat(self, messages: Sequence[Message]) -> str:
+    def format_chat(self, messages: Sequence[Message], **chat_template_kwargs: Any) -> str:
         """Format a conversation as plain text."""
         return plain_chat(messages)
 

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from nest_engine import NestEngine
 
 TESTS = Path(__file__).parent
+# Wherever no model is named, the shipped one: it loads and answers in no time.
+os.environ["NEST_MODEL"] = str(TESTS.parent / "nest_demo" / "model")
 RAY = "integrations/ray"
 # What is slow by nature, by the marker that selects it: a file, or all files of a folder. Each is
 # marked `slow` besides. The longest come first: with two processes, the rest fills the end.
 SLOW = {
     "ray": RAY,
     "notebook": "cookbooks",
+    "real_model": "real_model",
     "browser": "ui/test_page.py",
     "processes": "unit/models/test_tensor_parallel.py",
     "benchmarks": "unit/benchmarks",
@@ -124,6 +127,16 @@ def _no_clock_chooses_drafts() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(huggingface, "marginal_token_cost", lambda language_model: 0.02)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cpu_chooses_numbers() -> Iterator[None]:
+    """The tests are exact in float32, on CPUs with instructions for bfloat16 too."""
+    from nest_engine.models import precision
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(precision, "cpu_computes_bfloat16", lambda: False)
         yield
 
 

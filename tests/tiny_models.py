@@ -1,4 +1,4 @@
-"""Tiny random models of eight architectures, and their tokenizer: all in memory, float32."""
+"""Tiny random models of many architectures, and their tokenizer: all in memory, float32."""
 
 from __future__ import annotations
 
@@ -126,11 +126,74 @@ ARCHITECTURES = {
 }
 
 
+_HYBRID = _LLAMA | {"num_hidden_layers": 4, "head_dim": 8}
+_DELTA_NET = _HYBRID | {
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+_MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8}
+
+# Attention beside layers that keep a state.
+HYBRIDS = {
+    "qwen3_next": Architecture(
+        hf.Qwen3NextConfig,
+        hf.Qwen3NextForCausalLM,
+        _DELTA_NET
+        | {
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 16,
+        },
+        "model.layers.3",
+        "mlp",
+    ),
+    "qwen3_5": Architecture(
+        hf.Qwen3_5TextConfig, hf.Qwen3_5ForCausalLM, _DELTA_NET, "model.layers.3", "mlp"
+    ),
+    "lfm2": Architecture(
+        hf.Lfm2Config,
+        hf.Lfm2ForCausalLM,
+        _HYBRID
+        | {"layer_types": ["conv", "conv", "full_attention", "conv"], "block_multiple_of": 16},
+        "model.layers.3",
+        "feed_forward",
+    ),
+    "falcon_h1": Architecture(
+        hf.FalconH1Config,
+        hf.FalconH1ForCausalLM,
+        _HYBRID | _MAMBA | {"mamba_d_ssm": 64, "mamba_n_groups": 1},
+        "model.layers.3",
+        "feed_forward",
+    ),
+    "granitemoehybrid": Architecture(
+        hf.GraniteMoeHybridConfig,
+        hf.GraniteMoeHybridForCausalLM,
+        _HYBRID
+        | _MAMBA
+        | {
+            "layer_types": ["mamba", "attention", "mamba", "attention"],
+            "num_local_experts": 0,
+            "shared_intermediate_size": 64,
+            "position_embedding_type": "rope",
+        },
+        "model.layers.3",
+        "shared_mlp",
+    ),
+    "olmo_hybrid": Architecture(
+        hf.OlmoHybridConfig, hf.OlmoHybridForCausalLM, _HYBRID, "model.layers.3", "mlp"
+    ),
+}
+EVERY = ARCHITECTURES | HYBRIDS
+
+
 def tiny_model(
     name: str, *, seed: int = 0, attn_implementation: str = "sdpa", **changes: Any
 ) -> hf.PreTrainedModel:
     """Return a tiny random model in evaluation mode, on ``DEVICE``."""
-    architecture = ARCHITECTURES[name]
+    architecture = EVERY[name]
     config = architecture.config(**(_COMMON | architecture.settings | changes))
     config._attn_implementation = attn_implementation
     torch.manual_seed(seed)

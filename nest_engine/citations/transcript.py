@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nest_engine.citations.attribution import Attributor
 from nest_engine.citations.detokenizer import Detokenizer
+from nest_engine.citations.reasoning import Reasoning, held_back
 from nest_engine.records import Citation, Provenance, TracedToken
 
 if TYPE_CHECKING:
@@ -16,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Release:
-    """Text and citations that have become final."""
+    """Text and citations that have become final, and the reasoning in front of them."""
 
     text: str
     citations: list[Citation]
+    reasoning: str = ""
 
 
 class Transcript:
@@ -29,6 +32,7 @@ class Transcript:
         sequence: the answer being decoded.
         decode: token ids to text.
         attributor: cites the answer.
+        reasons: whether the prompt ends where the model's reasoning begins.
     """
 
     def __init__(
@@ -36,12 +40,19 @@ class Transcript:
         sequence: SequenceState,
         decode: Callable[[Sequence[int]], str],
         attributor: Attributor,
+        *,
+        reasons: bool = False,
     ) -> None:
         self._sequence = sequence
         self._detokenizer = Detokenizer(decode)
         self._attributor = attributor
+        self._reasoning = Reasoning(has_begun=reasons)
+        self._sequence.is_reasoning = reasons
         self._num_pushed = 0
         self._num_released = 0  # characters
+        # Characters of each token in the answer, none for those of the reasoning in front of it.
+        self._starts: list[int] = []
+        self._ends: list[int] = []
         self._provenance: list[Provenance | None] = []
         self.text = ""
         self.citations: list[Citation] = []
@@ -57,17 +68,39 @@ class Transcript:
         self._num_pushed = len(self._sequence.token_ids)
         if self._sequence.finish_reason is not None:
             self._detokenizer.flush()
-        self.text = self._detokenizer.text
+        reasoning = self._reason()
+        begin = self._reasoning.end
+        if begin is None:
+            return Release("", [], reasoning)
+        self.text = self._detokenizer.text[begin:]
+        for ours, all_ in (
+            (self._starts, self._detokenizer.starts),
+            (self._ends, self._detokenizer.ends),
+        ):
+            ours += [max(position - begin, 0) for position in all_[len(ours) :]]
         self._stop()
         is_final = self._sequence.finish_reason is not None
-        end = len(self.text) - (
-            0 if is_final else _held_back(self.text, self._sequence.config.stop)
-        )
-        return self._release(end, is_final=is_final)
+        end = len(self.text) - (0 if is_final else held_back(self.text, self._sequence.config.stop))
+        return replace(self._release(end, is_final=is_final), reasoning=reasoning)
+
+    @property
+    def reasoning(self) -> str:
+        """What the model said to itself in front of the answer."""
+        return self._reasoning.text
+
+    @property
+    def provenance(self) -> list[Provenance | None]:
+        """Where each token of the answer was copied from; reasoning quotes nothing."""
+        return self._provenance
+
+    @property
+    def num_reasoning_tokens(self) -> int:
+        """Tokens in front of the answer."""
+        begin = self._reasoning.end or 0
+        return bisect_right(self._detokenizer.ends, begin) if begin else 0
 
     def trace(self) -> list[TracedToken]:
         """Return how each token of the answer was decoded, with its text."""
-        provenance = self._sequence.provenance()
         traced: list[TracedToken] = []
         standing: list[int] = []
         shown = 0  # characters
@@ -76,9 +109,9 @@ class Transcript:
             if entry.status == "rejected":
                 text = self._detokenizer.text_after(standing, entry.token_id)
             else:
-                end = min(self._detokenizer.ends[len(standing)], len(self.text))
+                end = min(self._ends[len(standing)], len(self.text))
                 text, shown = self.text[shown:end], max(shown, end)
-                source = provenance[len(standing)]
+                source = self._provenance[len(standing)]
                 standing.append(entry.token_id)
             figures = entry.probability, entry.lambda_, source, entry.step, entry.dropped
             traced.append(TracedToken(entry.token_id, text, entry.status, *figures))
@@ -98,30 +131,31 @@ class Transcript:
             return
         _, cut = min(stops)
         self.text = self.text[:cut]
-        self._sequence.cut(sum(start < cut for start in self._detokenizer.starts))
+        num_kept = sum(start < cut for start in self._starts)
+        self._sequence.cut(max(num_kept, self.num_reasoning_tokens))
         self._sequence.finish_reason = "stop"
 
+    def _reason(self) -> str:
+        """Read on where the reasoning ends; return what it has gained."""
+        before = len(self._reasoning.text)
+        is_final = self._sequence.finish_reason is not None
+        self._reasoning.read(self._detokenizer.text, is_final=is_final)
+        self._sequence.is_reasoning = self._reasoning.is_open
+        return self._reasoning.text[before:]
+
     def _release(self, end: int, *, is_final: bool) -> Release:
-        starts, ends = self._detokenizer.starts, self._detokenizer.ends
-        self._provenance += self._sequence.provenance(len(self._provenance))
+        num_reasoning, num_known = self.num_reasoning_tokens, len(self._provenance)
+        self._provenance += [
+            None if number < num_reasoning else source
+            for number, source in enumerate(self._sequence.provenance(num_known), num_known)
+        ]
         num_tokens = len(self._sequence.token_ids)
         # Drop what a stop string cut off.
-        del starts[num_tokens:], ends[num_tokens:], self._provenance[num_tokens:]
+        del self._starts[num_tokens:], self._ends[num_tokens:], self._provenance[num_tokens:]
         citations = self._attributor.settle(
-            self.text[:end], starts, ends, self._provenance, is_final=is_final
+            self.text[:end], self._starts, self._ends, self._provenance, is_final=is_final
         )
         self.citations += citations
         released = Release(self.text[self._num_released : end], citations)
         self._num_released = end
         return released
-
-
-def _held_back(text: str, stops: Sequence[str]) -> int:
-    """Return how many characters at the end of ``text`` may be the beginning of a stop string."""
-    longest = 0
-    for stop in stops:
-        for length in range(min(len(stop) - 1, len(text)), longest, -1):
-            if text.endswith(stop[:length]):
-                longest = length
-                break
-    return longest

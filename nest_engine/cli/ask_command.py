@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
-from nest_engine.citations.rendering import to_html, to_markdown, to_terminal
+from nest_engine.citations.rendering import printable, to_html, to_markdown, to_terminal
 from nest_engine.cli import loading
 from nest_engine.cli.console import STDERR, STDOUT, print_json, remark, reports_errors
 from nest_engine.cli.options import (
@@ -61,6 +62,9 @@ def ask(
         list[str] | None,
         typer.Option("--stop", help="Text that ends the answer, \\n for a new line; repeatable."),
     ] = None,
+    reasoning: Annotated[
+        bool, typer.Option("--reasoning", help="Show what a model that reasons says to itself.")
+    ] = False,
     tuned: Tuned = None,
     pairs: Settings = None,
     output_format: Annotated[
@@ -92,7 +96,10 @@ def ask(
         output = engine.ask(question, **settings)
     for notice in output.notices:
         remark("note", notice)
-    _show_answer(question, output, Format.JSON if as_json else output_format)
+    output_format = Format.JSON if as_json else output_format
+    if reasoning and output.reasoning and output_format is Format.TEXT:
+        STDOUT.print(Text(printable(output.reasoning), style="dim italic"))
+    _show_answer(question, output, output_format)
 
 
 def _show_answer(question: str, output: NestOutput, output_format: Format) -> None:

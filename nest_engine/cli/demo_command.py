@@ -33,7 +33,7 @@ def demo(
     question: Annotated[
         str | None, typer.Option("--question", help="Ask this instead of the shipped questions.")
     ] = None,
-    method: Method = "nest",
+    method: Method = None,
     ask_all: Annotated[bool, typer.Option("--all", help="Ask all shipped questions.")] = False,
     check: Annotated[
         bool,
@@ -43,7 +43,11 @@ def demo(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Answer questions offline with the shipped model, and compare with the model alone."""
+    """Answer questions about the shipped corpus offline, beside the same model without NEST.
+
+    A model that follows instructions answers by `ra-nest` and, with the same passages in its
+    prompt, by `ra`; one that does not, by `nest` and alone.
+    """
     settings = parse_settings(method=method, max_new_tokens=DEMO_TOKENS)
     import nest_demo
 
@@ -56,7 +60,11 @@ def demo(
         else [shipped.question for shipped in nest_demo.load_questions()]
     )
     engine = loading.load_engine(None, loading.open_demo_corpus())
-    methods = dict.fromkeys(("lm", settings["method"]))  # once, if the method is lm
+    if "method" not in settings:
+        only_copies = nest_demo.default_model() == str(nest_demo.model_path())
+        settings["method"] = "nest" if only_copies else "ra-nest"
+    baseline = "ra" if settings["method"] == "ra-nest" else "lm"
+    methods = dict.fromkeys((baseline, settings["method"]))  # once, if they are the same
     answers: list[tuple[str, dict[str, NestOutput]]] = []
     for asked in questions if ask_all else questions[:DEMO_QUESTIONS]:
         with STDERR.status("answering"):

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -33,27 +33,25 @@ def load_engine(
     Only the first process returns. The others follow it, and exit when it ends.
 
     Args:
-        model: hub id or folder; None for the demo model.
+        model: hub id, folder or .gguf file; None for the default model.
         retriever: first-stage search.
         load: the values of ``--load``.
     """
     given = dict(parse_setting(pair, "--load") for pair in load or ())
-    with STDERR.status("loading the model"):
-        import nest_demo
+    options = {"tp_plan": "auto"} | given if _num_processes() > 1 else given
+    import nest_demo
 
-        shipped = str(nest_demo.model_path())
-        model = shipped if model is None else model
-        # Faster on CPUs than its bfloat16.
-        options: dict[str, Any] = {"dtype": "float32"} if model == shipped else {}
-        if _num_processes() > 1:
-            options["tp_plan"] = "auto"
-        options |= given
+    shipped = str(nest_demo.model_path())
+    if model is None:
+        with STDERR.status("preparing the model"):  # half a minute, the first time
+            model = nest_demo.default_model()
+        if model == shipped and not os.environ.get("NEST_MODEL"):
+            remark("note", f"this model can only copy; for a better one: {nest_demo.GET_SMOLLM2}")
+    with STDERR.status("loading the model"):
         if Path(model).is_dir():
             # There is nothing to download.
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        from nest_engine.engine import NestEngine
-
-        engine = NestEngine.from_pretrained(model, retriever=retriever, **options)
+        engine = nest_demo.load_engine(retriever, model=model, **options)
     if model != shipped and not given and _num_processes() == 1 and _has_gpu():
         remark("note", "the model is on the CPU; --load device=cuda puts it on the GPU")
     if _is_follower():

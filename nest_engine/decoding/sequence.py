@@ -56,6 +56,7 @@ class SequenceState:
         ending: when the sequence ends.
         stopwatch: where to add up the time.
         process_logits: changes the model's logits before anything else sees them.
+        reasoning_id: the token by which a model begins to reason, if it does.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class SequenceState:
         ending: Ending,
         stopwatch: Stopwatch,
         process_logits: LogitsProcessor | None = None,
+        reasoning_id: int | None = None,
     ) -> None:
         self.prompt_ids = list(prompt_ids)
         self.token_ids: list[int] = []
@@ -80,6 +82,7 @@ class SequenceState:
         self.rejected: int | None = None  # the token that ended the last draft
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None  # what failed in this sequence alone
+        self.is_reasoning = False  # the answer has not begun, and nothing is copied
         self.index = index
         self.config = config
         self.acceptance = acceptance
@@ -92,6 +95,7 @@ class SequenceState:
         self._draft_length = draft_length
         self._ending = ending
         self._process_logits = process_logits
+        self._reasoning_id = reasoning_id
 
     @property
     def is_done(self) -> bool:
@@ -126,6 +130,8 @@ class SequenceState:
         """
         with self.stopwatch.phase("verification"):
             lm_probs_QV = self._processed(logits_QV, draft).softmax(-1)
+        if self.is_reasoning or self._begins_to_reason(lm_probs_QV):
+            return Mixture(lm_probs_QV, lm_probs_QV.new_ones(len(lm_probs_QV)), None)
         return self.acceptance.target(lm_probs_QV, hidden_QD)
 
     def copy_from(self, entry: int) -> Draft:
@@ -213,6 +219,11 @@ class SequenceState:
             mean_lambda=sum(self.lambdas()) / num_tokens if num_tokens else 1.0,
             seconds=self.stopwatch.reading(),
         )
+
+    def _begins_to_reason(self, lm_probs_QV: Tensor) -> bool:
+        """Return whether the model wants to reason before it answers, which no passage decides."""
+        at_start = self._reasoning_id is not None and not self.token_ids
+        return at_start and int(lm_probs_QV[0].argmax()) == self._reasoning_id
 
     def _processed(self, logits_QV: Tensor, draft: Sequence[int]) -> Tensor:
         if self._process_logits is None:

@@ -22,6 +22,7 @@ from nest_engine.generation.prompts import (
     untrusted_ranges,
 )
 from nest_engine.interfaces import LanguageModel, TokenizedText, Tokenizer
+from nest_engine.models.tokenization import PLAIN_TURN_STOPS
 from nest_engine.records import Passage
 
 if TYPE_CHECKING:
@@ -187,8 +188,8 @@ def _prepare(
         the request.
     """
     require_text("prompt", prompt)
-    if prompt.endswith("Answer:"):  # as ``format_chat`` writes it without a template
-        config = config.replace(stop=(*config.stop, *language_model.tokenizer.turn_stops))
+    if prompt.endswith("Answer:") and not language_model.tokenizer.has_chat_template:
+        config = config.replace(stop=(*config.stop, *PLAIN_TURN_STOPS))
     notices = []
     if config.method != "lm" and not passages:
         notices.append("no passages: the model answered alone")

@@ -9,6 +9,7 @@ from typing import cast
 
 from nest_engine._stopwatch import Stopwatch
 from nest_engine.citations.attribution import Attributor
+from nest_engine.citations.reasoning import OPENING
 from nest_engine.citations.transcript import Transcript
 from nest_engine.config import NestConfig
 from nest_engine.datastore.key_cache import KeyCache
@@ -53,7 +54,8 @@ class Decoding:
         self._request = request
         self._datastore = datastore
         self._transcript = transcript
-        self._text = ""  # what is final and has not been taken
+        # What is final and has not been taken.
+        self._text, self._reasoning = "", ""
         self._citations: list[Citation] = []
 
     @property
@@ -70,6 +72,7 @@ class Decoding:
         with self.sequence.catching_errors():
             release = self._transcript.advance()
             self._text += release.text
+            self._reasoning += release.reasoning
             self._citations += release.citations
 
     def take(self) -> NestChunk:
@@ -79,9 +82,19 @@ class Decoding:
             Exception: the error of this answer alone.
         """
         output = self.output if self.is_done else None
-        chunk = NestChunk(self._text, tuple(self._citations), output)
-        self._text, self._citations = "", []
+        chunk = NestChunk(self._text, tuple(self._citations), output, self._reasoning)
+        self._text, self._reasoning, self._citations = "", "", []
         return chunk
+
+    def _unanswered(self) -> list[str]:
+        """Return what to say of an answer whose reasoning came to no end."""
+        if not self.sequence.is_reasoning:
+            return []
+        return [
+            f"the answer is empty: the model was still reasoning after "
+            f"{len(self.sequence.token_ids)} tokens; raise max_new_tokens, or, where the chat "
+            "template knows it, give chat_template_kwargs={'enable_thinking': False}"
+        ]
 
     @cached_property
     def output(self) -> NestOutput:
@@ -94,17 +107,18 @@ class Decoding:
             raise self.sequence.error
         return NestOutput(
             text=self._transcript.text,
+            reasoning=self._transcript.reasoning,
             citations=tuple(self._transcript.citations),
             finish_reason=cast(FinishReason, self.sequence.finish_reason),
             stats=dataclasses.replace(
                 self.sequence.stats(), encoded_passages=self._datastore.num_encoded
             ),
             token_ids=tuple(self.sequence.token_ids),
-            provenance=tuple(self.sequence.provenance()),
+            provenance=tuple(self._transcript.provenance),
             lambdas=tuple(self.sequence.lambdas()),
             prompt=self._request.prompt,
             passages=self._request.passages,
-            notices=tuple(self._request.notices),
+            notices=(*self._request.notices, *self._unanswered()),
             trace=tuple(self._transcript.trace()),
         )
 
@@ -222,9 +236,15 @@ class Run:
             ending=Ending(self._eos_ids, request.room(lm.context_length), request.is_stopped),
             stopwatch=request.stopwatch,
             process_logits=request.process_logits,
+            reasoning_id=lm.tokenizer.reasoning_id,
         )
         attributor = Attributor(datastore.sources(), min_tokens=config.min_citation_tokens)
-        transcript = Transcript(sequence, lm.tokenizer.decode, attributor)
+        transcript = Transcript(
+            sequence,
+            lm.tokenizer.decode,
+            attributor,
+            reasons=request.prompt.rstrip().endswith(OPENING),
+        )
         return Decoding(request, datastore, sequence, transcript)
 
 

@@ -1,18 +1,31 @@
-"""What a token more costs a model's forward, measured on the machine it runs on."""
+"""What a token more costs a model's forward, measured once on the machine it runs on.
+
+The figure is kept in the cache folder: in bfloat16 the width of a forward decides how it rounds, so
+that answers would differ from run to run with the clock.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import platform
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
-from nest_engine.interfaces import LanguageModel
+import torch
+
+from nest_engine._cache_folder import cache_folder
+from nest_engine.interfaces import LanguageModel, Session
 
 _WIDE = 32  # tokens of the forward that tells what wide forwards cost
-_REPEATS = 5
+_REPEATS = 7
 
 
 def marginal_token_cost(language_model: LanguageModel) -> float:
-    """Measure the time of one more token in a forward, relative to a forward over two tokens.
+    """Return the time of one more token in a forward, relative to a forward over two tokens.
 
     Two tokens are the shortest draft: the second costs a CPU far more than those after it, and
     every draft has it. A line through the medians at both ends is enough: choosing a draft length
@@ -22,23 +35,58 @@ def marginal_token_cost(language_model: LanguageModel) -> float:
         language_model: the model.
 
     Returns:
-        the cost, kept between a GPU's and a slow CPU's.
+        the cost, kept between a GPU's and a slow CPU's; the one that was measured first for this
+        model on this device, where the cache folder can keep it.
     """
-    two, wide = _seconds(language_model, 2), _seconds(language_model, _WIDE)
-    return min(max((wide / two - 1) / (_WIDE - 2), 0.001), 0.2)
+    file = cache_folder() / "forward_time" / f"{_identity(language_model)}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or spoilt
+        return float(json.loads(file.read_text(encoding="utf-8"))["marginal_token_cost"])
+    cost = _measured(language_model)
+    with contextlib.suppress(OSError):
+        _write(file, json.dumps({"marginal_token_cost": cost}))
+    return cost
 
 
-def _seconds(language_model: LanguageModel, width: int) -> float:
-    """Return the median time of a forward over ``width`` tokens behind a short prompt."""
-    context_length = language_model.context_length
-    prompt_length = min(_WIDE, (context_length or _WIDE + 1) - 1)
+def _identity(language_model: LanguageModel) -> str:
+    """Return a name for the model on its device, with the release of torch that computes."""
+    device = language_model.device
+    where = [torch.__version__, device.type, platform.node(), platform.machine()]
+    where.append(
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{torch.get_num_threads()} threads"
+    )
+    return hashlib.sha256("\n".join([language_model.fingerprint, *where]).encode()).hexdigest()
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file that is there as a whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=file.parent, suffix=".partial", delete=False
+    ) as partial:
+        partial.write(text)
+    Path(partial.name).replace(file)
+
+
+def _measured(language_model: LanguageModel) -> float:
+    """Time forwards over two and over many tokens, in turns: a busy moment meets both."""
+    context = language_model.context_length or 2 * _WIDE + 1
+    prompt_length = min(_WIDE, context - 1)
     session, _ = language_model.prefill([[0] * prompt_length])
-    width = min(width, (context_length or prompt_length + width) - prompt_length)
-    seconds = []
-    for _ in range(_REPEATS):
-        session.truncate([prompt_length])
-        start = time.perf_counter()
-        outputs = session.extend([[0] * width])
-        float(outputs[0].logits_TV[-1, 0])  # reading a number waits for the device
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    widths = [min(width, context - prompt_length) for width in (2, _WIDE)]
+    seconds = [[_seconds(session, width) for width in widths] for _ in range(_REPEATS)]
+    two, wide = (statistics.median(of_width) for of_width in zip(*seconds, strict=True))
+    cost = (wide / two - 1) / (_WIDE - 2)
+    return float(min(max(cost, 0.001), 0.2))
+
+
+def _seconds(session: Session, width: int) -> float:
+    """Return the time of a forward over ``width`` tokens behind a session's only prompt."""
+    [prompt_length] = session.lengths
+    start = time.perf_counter()
+    outputs = session.extend([[0] * width])
+    float(outputs[0].logits_TV[-1, 0])  # reading a number waits for the device
+    elapsed = time.perf_counter() - start
+    session.truncate([prompt_length])
+    return elapsed

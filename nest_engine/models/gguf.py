@@ -36,7 +36,7 @@ def is_gguf(model_id: str) -> bool:
     return model_id.endswith(".gguf")
 
 
-def converted(file: Path) -> Path:
+def converted(file: Path, sha256: str | None = None) -> Path:
     """Return the folder of a GGUF file's model, converting it if that has not been done.
 
     The folder is found by the digest of the file. It appears whole or not at all, whoever else
@@ -44,16 +44,22 @@ def converted(file: Path) -> Path:
 
     Args:
         file: the GGUF file.
+        sha256: digest that the file must have.
 
     Returns:
         a folder for ``from_pretrained``.
 
     Raises:
         MissingDependencyError: if the package ``gguf`` is not installed.
-        ModelLoadError: if the file is not there, not GGUF, cut off, of an unknown architecture or
-            without a tokenizer, or if the disk is full.
+        ModelLoadError: if the file is not there, not GGUF, another one than the digest says, cut
+            off, of an unknown architecture or without a tokenizer, or if the disk is full.
     """
     digest = _digest(file)
+    if sha256 not in (None, digest):
+        raise ModelLoadError(
+            f"{file} has the SHA-256 {digest}, and {sha256} was expected: it is damaged or another "
+            "version; install it again"
+        )
     folder = models_folder() / f"{file.stem}-{digest[:16]}"
     notes = folder / _NOTES
     if not notes.exists():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KeyLayer = Literal["ffn_input", "penultimate"]
 
-_FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc1")
+_FEED_FORWARD_NAMES = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "shared_mlp", "fc1")
 
 
 def key_module(last_layer: nn.Module, key_layer: str) -> nn.Module:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,15 @@ from nest_engine.models.forward_time import marginal_token_cost
 from nest_engine.models.hidden_state import HiddenStateTap, KeyLayer, decoder_layers, key_module
 from nest_engine.models.loading import load_pretrained, require_compatible_placement
 from nest_engine.models.passage_reading import encode_passages
+from nest_engine.models.precision import default_dtype
 from nest_engine.models.requirements import (
+    keeps_a_state,
+    require_attention_only,
     require_fitting_vocabulary,
     require_one_device,
     require_supported,
 )
+from nest_engine.models.row_by_row import RowByRowSession
 from nest_engine.models.row_cache import RowCache
 from nest_engine.models.session import HuggingFaceSession
 from nest_engine.models.static_cache import StaticCache
@@ -34,9 +38,12 @@ from nest_engine.models.tokenization import TextTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.cache_utils import DynamicCache
     from typing_extensions import Self
 
 __all__ = ["HuggingFaceLanguageModel", "HuggingFaceSession", "KeyLayer"]
+
+ModelSession: TypeAlias = HuggingFaceSession | RowByRowSession
 
 
 class HuggingFaceLanguageModel:
@@ -50,6 +57,9 @@ class HuggingFaceLanguageModel:
         static_cache: decode one session at a time with a cache at fixed addresses and forwards of
             few shapes; on CUDA they are captured as graphs, and a small forward is no longer
             limited by how fast Python launches it.
+
+    A model whose layers keep a state, such as linear attention or convolutions, decodes the rows of
+    a batch one after the other.
 
     Raises:
         UnsupportedModelError: if the architecture cannot be decoded exactly; the message says why.
@@ -74,6 +84,7 @@ class HuggingFaceLanguageModel:
         require_supported(model, self._config)
         require_fitting_vocabulary(model, len(self.tokenizer))
         self._attention_masks = AttentionMasks(model, self._config)
+        self.keeps_a_state = keeps_a_state(self._config)
         layers = decoder_layers(model, self._config.num_hidden_layers)
         self._tap = HiddenStateTap(key_module(layers[-1], key_layer))
         # Threads may run forwards side by side, but not where accelerate moves the weights of each
@@ -83,12 +94,13 @@ class HuggingFaceLanguageModel:
             threading.RLock() if is_offloaded else nullcontext()
         )
         if static_cache:
+            require_attention_only(model, self._config)
             require_one_device(model)
             capture = CudaGraphs(self.device).capture if self.device.type == "cuda" else eager
             self._static_cache = StaticCache(self._forward, self.device, capture)
         require_exact_steps(
             model,
-            HuggingFaceSession(self._new_cache(), 2, self._static_cache),
+            HuggingFaceLanguageModel._open_session(self, 2),
             self._read,
             min(self._config.vocab_size, len(self.tokenizer)),
             self.device,
@@ -101,7 +113,7 @@ class HuggingFaceLanguageModel:
         *,
         key_layer: KeyLayer = "ffn_input",
         revision: str | None = None,
-        dtype: str | torch.dtype = "auto",
+        dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
         device_map: str | dict[str, Any] | None = None,
         tp_plan: str | dict[str, str] | None = None,
@@ -117,7 +129,8 @@ class HuggingFaceLanguageModel:
             model_id: hub id, local folder, or a ``.gguf`` file, which is converted once.
             key_layer: which hidden state keys and queries are.
             revision: branch, tag or commit on the hub.
-            dtype: ``auto`` takes the checkpoint's.
+            dtype: number format; ``auto`` takes the checkpoint's. None: on a CPU bfloat16 if it
+                computes that natively, else float32; elsewhere ``auto``.
             device: where to put the model; excludes ``device_map`` and ``tp_plan``.
             device_map: placement by accelerate, for example ``auto``: layer after layer, each on
                 one of the devices.
@@ -157,7 +170,9 @@ class HuggingFaceLanguageModel:
             trust_remote_code=trust_remote_code,
             device=device,
             tp_plan=tp_plan,
-            dtype=dtype,
+            dtype=default_dtype(device, device_map or tp_plan, quantization_config)
+            if dtype is None
+            else dtype,
             **{name: value for name, value in optional.items() if value is not None},
             **model_kwargs,
         )
@@ -228,7 +243,7 @@ class HuggingFaceLanguageModel:
         return encode_passages(passages, self._read, self.context_length, no_keys)
 
     @torch.inference_mode()
-    def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[HuggingFaceSession, list[Prefill]]:
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[ModelSession, list[Prefill]]:
         """Read prompts and open a session on them.
 
         Args:
@@ -250,7 +265,9 @@ class HuggingFaceLanguageModel:
             for prompt, logits_TV, hidden_TD in zip(prompts, logits_BTV, hidden_BTD, strict=True)
         ]
 
-    def _open_session(self, num_rows: int) -> HuggingFaceSession:
+    def _open_session(self, num_rows: int) -> ModelSession:
+        if self.keeps_a_state:
+            return RowByRowSession(self._forward_row, self._config, num_rows)
         return HuggingFaceSession(self._new_cache(), num_rows, self._static_cache)
 
     def _new_cache(self) -> RowCache:
@@ -281,6 +298,23 @@ class HuggingFaceLanguageModel:
             ).logits
         return logits_BTV, captured.hidden(*token_ids_BT.shape)
 
+    def _forward_row(
+        self, token_ids: Sequence[int], start: int, cache: DynamicCache, last_logits_only: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Read tokens behind those in the cache of one row; arguments as for ``RowForward``."""
+        token_ids_BT = torch.tensor([list(token_ids)], device=self.device)
+        positions_BT = torch.arange(start, start + len(token_ids), device=self.device)[None]
+        with self._forwarding, self._tap.capture() as captured:
+            logits_BTV = self.model(
+                token_ids_BT,
+                position_ids=positions_BT,
+                past_key_values=cache,
+                use_cache=True,
+                **({"logits_to_keep": 1} if last_logits_only else {}),
+            ).logits
+        hidden_BTD = captured.hidden(*token_ids_BT.shape)
+        return logits_BTV[0].to(self.device, torch.float32), hidden_BTD[0].to(self.device)
+
     def _read(self, rows: list[tuple[int, ...]]) -> Tensor:
         """Return hidden states ``[B, T, D]`` of rows in one pass, without a cache.
 
@@ -289,7 +323,8 @@ class HuggingFaceLanguageModel:
         token_ids_BT = padded(rows, self.device)
         width = token_ids_BT.shape[1]
         positions_BT = torch.arange(width, device=self.device).expand_as(token_ids_BT)
-        mask = self._attention_masks(positions_BT, width)
+        # Layers with a state take no mask of positions, and read in order without one.
+        mask = None if self.keeps_a_state else self._attention_masks(positions_BT, width)
         with self._forwarding, self._tap.capture(stop_forward=True) as captured:
             self.model.base_model(
                 token_ids_BT, attention_mask=mask, position_ids=positions_BT, use_cache=False

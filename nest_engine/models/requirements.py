@@ -1,4 +1,4 @@
-"""What a model needs before it is tried: attention layers only, masks, a vocabulary that fits."""
+"""What a model needs before it is tried: masks, a vocabulary that fits, one device."""
 
 from __future__ import annotations
 
@@ -22,18 +22,31 @@ def require_supported(model: PreTrainedModel, text_config: Any) -> None:
         raise UnsupportedModelError(
             f"{name} is an encoder-decoder; NEST needs a decoder-only causal language model"
         )
-    other_layers = set(getattr(text_config, "layer_types", None) or ()) - ATTENTION_LAYERS
-    if other_layers:
-        raise UnsupportedModelError(
-            f"{name} has {', '.join(sorted(other_layers))} layers, whose state cannot be cut back "
-            "to the accepted tokens after a rejected draft; use a model with attention layers only"
-        )
     implementation = text_config._attn_implementation
     if implementation not in _MASKED_ATTENTION:
         raise UnsupportedModelError(
             f"attention implementation {implementation!r} takes no explicit mask, which rows of "
             f"different length need; load {name} with attn_implementation='sdpa' or 'eager'"
         )
+
+
+def keeps_a_state(text_config: Any) -> bool:
+    """Return whether a model has layers that attention masks do not rule: rows are read alone."""
+    return bool(_other_layers(text_config))
+
+
+def require_attention_only(model: PreTrainedModel, text_config: Any) -> None:
+    """Raise ``UnsupportedModelError`` for a model of which one cache for all rows asks too much."""
+    if other_layers := _other_layers(text_config):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has {', '.join(other_layers)} layers, whose state cannot be "
+            "cut back to the accepted tokens in a shared cache; load it without static_cache, and "
+            "in one process"
+        )
+
+
+def _other_layers(text_config: Any) -> list[str]:
+    return sorted(set(getattr(text_config, "layer_types", None) or ()) - ATTENTION_LAYERS)
 
 
 def require_fitting_vocabulary(model: PreTrainedModel, num_tokens: int) -> None:

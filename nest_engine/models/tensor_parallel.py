@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -33,6 +33,7 @@ from torch import Tensor
 
 from nest_engine.errors import ConfigError, DecodingError, UnsupportedModelError
 from nest_engine.models.huggingface import HuggingFaceLanguageModel, HuggingFaceSession, KeyLayer
+from nest_engine.models.requirements import require_attention_only
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -92,6 +93,7 @@ class TensorParallelLanguageModel(HuggingFaceLanguageModel):
         _require_processes()
         _require_no_other(type(self)._is_in_use)
         _require_equal_shares(model, dist.get_world_size())
+        require_attention_only(model, model.config.get_text_config(decoder=True))
         super().__init__(model, tokenizer, key_layer=key_layer)
         self.rank = dist.get_rank()
         _ = self.fingerprint  # now, while every process is here to bring its part of the weights
@@ -139,7 +141,7 @@ class TensorParallelLanguageModel(HuggingFaceLanguageModel):
             if name == "read":
                 super()._read(*arguments)
             elif name == "open":
-                sessions[number] = super()._open_session(*arguments)
+                sessions[number] = cast(HuggingFaceSession, super()._open_session(*arguments))
             elif name == "drop":
                 sessions.pop(number, None)
             elif name == "join":

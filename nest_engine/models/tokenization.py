@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import tokenizers
-from jinja2 import TemplateError
 
 from nest_engine._validation import require_text
-from nest_engine.errors import InputError, UnsupportedModelError
+from nest_engine.citations.reasoning import CLOSING, OPENING
+from nest_engine.errors import UnsupportedModelError
 from nest_engine.interfaces import Message, TokenizedPassage, TokenizedText
+from nest_engine.models.chat_template import ChatTemplate
 from nest_engine.records import Passage
 
 if TYPE_CHECKING:
@@ -26,15 +27,17 @@ PLAIN_TURN_STOPS = ("\n\nQuestion:", "\nQuestion:")
 def plain_chat(messages: Sequence[Message]) -> str:
     """Write a conversation for a model without a chat template: ``Question: ... Answer:``.
 
+    The instructions of a developer stand without a label, as those of a system.
+
     Args:
         messages: the turns, first to last; instructions stand without a label.
 
     Returns:
         the prompt, ready for the model's answer.
     """
-    before = {"system": "", "user": "Question: ", "assistant": "Answer: "}
-    after = {"system": "\n\n", "user": "\n", "assistant": "\n\n"}
-    return "".join(f"{before[role]}{text}{after[role]}" for role, text in messages) + "Answer:"
+    written = {"user": "Question: {}\n", "assistant": "Answer: {}\n\n"}
+    turns = (written.get(role, "{}\n\n").format(text) for role, text in messages)
+    return "".join(turns) + "Answer:"
 
 
 def titled_text(passage: Passage) -> str:
@@ -78,7 +81,7 @@ class TextTokenizer:
         )
         # Private copies: truncation and padding are state that the tokenizer's owner may set at any
         # moment.
-        self._trusted = tokenizers.Tokenizer.from_str(self._definition)
+        self._trusted = tokenizers.Tokenizer.from_str(_with_reasoning_shown(self._definition))
         self._untrusted = _without_control_tokens(self._definition)
         self._prefix_ids = self._find_prefix_ids()
 
@@ -98,9 +101,14 @@ class TextTokenizer:
         return cast("int | None", self._owner.eos_token_id)
 
     @property
-    def turn_stops(self) -> tuple[str, ...]:
-        """What begins the next turn in a prompt without a chat template; a template has tokens."""
-        return () if self._owner.chat_template else PLAIN_TURN_STOPS
+    def reasoning_id(self) -> int:
+        """The token that ``<think>`` is, or begins with."""
+        return int(self._trusted.encode(OPENING, add_special_tokens=False).ids[0])
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether conversations are written as the model was trained to read them."""
+        return bool(self._owner.chat_template)
 
     def __len__(self) -> int:
         return len(self._owner)
@@ -165,15 +173,16 @@ class TextTokenizer:
         """Return the text of token ids, without special tokens and with spaces as they are."""
         return self._trusted.decode(list(token_ids), skip_special_tokens=True)
 
-    def format_question(self, question: str) -> str:
+    def format_question(self, question: str, **chat_template_kwargs: Any) -> str:
         """Put a question into the chat template, or into ``Question: ... Answer:`` without one."""
-        return self.format_chat([Message("user", question)])
+        return self.format_chat([Message("user", question)], **chat_template_kwargs)
 
-    def format_chat(self, messages: Sequence[Message]) -> str:
+    def format_chat(self, messages: Sequence[Message], **chat_template_kwargs: Any) -> str:
         """Put a conversation into the chat template, or write it plainly without one.
 
         Args:
             messages: the turns, first to last.
+            chat_template_kwargs: variables of the template.
 
         Returns:
             the prompt, ready for the model's answer; by ``plain_chat`` without a template.
@@ -181,20 +190,10 @@ class TextTokenizer:
         Raises:
             InputError: if the template refuses the conversation.
         """
-        if not self._owner.chat_template:
+        if not self.has_chat_template:
             return plain_chat(messages)
         turns = [{"role": message.role, "content": message.text} for message in messages]
-        try:
-            prompt = self._owner.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True
-            )
-        except TemplateError as error:
-            roles = ", ".join(message.role for message in messages)
-            raise InputError(
-                f"the model's chat template refuses the roles {roles}: {error}"
-            ) from error
-        assert isinstance(prompt, str)
-        return prompt
+        return ChatTemplate(self._owner).write(turns, variables=chat_template_kwargs)
 
     def _encode_trusted(self, text: str, offset: int, add_special_tokens: bool) -> TokenizedText:
         return _shifted(self._trusted.encode(text, add_special_tokens=add_special_tokens), offset)
@@ -223,6 +222,14 @@ class TextTokenizer:
 def _without_limits(definition: str) -> str:
     """Return a tokenizer's definition without truncation and padding."""
     return json.dumps(json.loads(definition) | {"truncation": None, "padding": None})
+
+
+def _with_reasoning_shown(definition: str) -> str:
+    """Return a tokenizer that decodes the marks around reasoning as text."""
+    settings = json.loads(definition)
+    for token in settings["added_tokens"]:
+        token["special"] &= token["content"] not in (OPENING, CLOSING)
+    return json.dumps(settings)
 
 
 def _without_control_tokens(definition: str) -> tokenizers.Tokenizer:

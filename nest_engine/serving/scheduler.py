@@ -299,7 +299,7 @@ class Scheduler:
                 continue
             if chunk.output is not None:
                 self._finish(scheduled)
-            if chunk.text or chunk.citations or chunk.output:
+            if not chunk.is_empty:
                 scheduled.answer._append(chunk)
 
     def _fail_running(self, error: Exception) -> None:

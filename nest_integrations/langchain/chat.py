@@ -18,11 +18,16 @@ from pydantic import model_validator
 from typing_extensions import Self
 
 from nest_engine import InputError, NestOutput, UnsupportedModelError, __version__
+from nest_engine.models.chat_template import ChatTemplate
 from nest_integrations.langchain.answers import PROVIDER
 from nest_integrations.langchain.content import TurnStream, generation_of
 from nest_integrations.langchain.documents import documents_of_tools
 from nest_integrations.langchain.events import afire_citations, fire_citations
-from nest_integrations.langchain.messages import chat_tokenizer, format_chat, last_question
+from nest_integrations.langchain.messages import (
+    chat_template_of,
+    last_question,
+    template_messages,
+)
 from nest_integrations.langchain.model import (
     MODEL_CONFIG,
     Call,
@@ -61,7 +66,7 @@ class ChatNest(NestModel, BaseChatModel):
 
     @model_validator(mode="after")
     def _check_chat_template(self) -> Self:
-        chat_tokenizer(self.engine, self.tokenizer, self.chat_template)
+        self._template()  # refuses a model without one
         return self
 
     @property
@@ -70,8 +75,7 @@ class ChatNest(NestModel, BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        template = chat_tokenizer(self.engine, self.tokenizer, self.chat_template).chat_template
-        return super()._identifying_params | {"chat_template": template}
+        return super()._identifying_params | {"chat_template": self._template().text}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         return cast(LangSmithParams, self._ls_params("chat", stop, kwargs))
@@ -98,8 +102,7 @@ class ChatNest(NestModel, BaseChatModel):
             UnsupportedModelError: if the chat template has no place for tools.
             ConfigError: if ``tool_choice`` names no tool.
         """
-        template = chat_tokenizer(self.engine, self.tokenizer, self.chat_template).chat_template
-        if "tools" not in str(template):
+        if "tools" not in str(self._template().text):
             raise UnsupportedModelError(
                 f"the chat template of {self.model_name} has no place for tools; use a model that "
                 "was trained to call tools, or give a chat_template= that writes them"
@@ -202,8 +205,7 @@ class ChatNest(NestModel, BaseChatModel):
     ) -> tuple[Call, Turn]:
         tools = settings.pop("tools", None) or []
         turn = Turn(bool(tools), opening(tools, settings.pop("tool_choice", None)))
-        tokenizer = chat_tokenizer(self.engine, self.tokenizer, self.chat_template)
-        prompt = format_chat(tokenizer, messages, tools) + turn.opening
+        turns = template_messages(messages)
         passages = passages_argument(settings, 1)
         found = documents_of_tools(messages)
         question = last_question(messages)
@@ -212,9 +214,14 @@ class ChatNest(NestModel, BaseChatModel):
             raise InputError(f"query must be a text, got {type(query).__name__}")
         n = number_of_answers(settings, self.n)
         config = self._call_config(stop, settings)
+        written = self._template().write(turns, tools=tools, variables=config.chat_template_kwargs)
+        prompt = written + turn.opening
         if passages is None and found is not None:
             passages = [found]
         return Call([prompt], [query or question or prompt], [question], passages, config, n), turn
+
+    def _template(self) -> ChatTemplate:
+        return chat_template_of(self.engine, self.tokenizer, self.chat_template)
 
     def _stream_call(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, settings: dict[str, Any]

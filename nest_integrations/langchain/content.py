@@ -27,6 +27,7 @@ def generation_of(output: NestOutput, found: Found, turn: Turn, model_name: str)
     )
     message = AIMessage(
         content=output.text[:shown],
+        additional_kwargs=_reasoning(output.reasoning),
         tool_calls=calls,
         usage_metadata=usage_of([output]),
         response_metadata=info,
@@ -55,20 +56,24 @@ class TurnStream:
         self._waiting: list[Citation] = []
         self._citations: list[Citation] = []
         self._has_started = False
-        self._has_text_block = False
+        self._open: str | None = None  # the block that is being written
+        self._blocks = 0  # finished
+        self._reasoning = ""
         self.fresh_citations: list[Citation] = []
 
     def chunk(self, piece: NestChunk, found: Found) -> ChatGenerationChunk | None:
         """Return what a piece of the answer adds, as a message chunk; None when it adds nothing."""
         text, citations, calls = self._advance(piece)
-        if not text and not citations and piece.output is None:
+        if not (text or citations or piece.reasoning or piece.output):
             return None
         info: dict[str, Any] = {"model_provider": PROVIDER, "citations": citations}
-        message = AIMessageChunk(content=text, response_metadata=info)
+        reasoning = _reasoning(piece.reasoning)
+        message = AIMessageChunk(content=text, additional_kwargs=reasoning, response_metadata=info)
         if piece.output is not None:
             info |= closing_info(piece.output, self._model_name, found.failure)
             message = AIMessageChunk(
                 content=text,
+                additional_kwargs=reasoning,
                 response_metadata=info,
                 tool_call_chunks=[
                     tool_call_chunk(
@@ -95,23 +100,19 @@ class TurnStream:
         if not self._has_started:
             self._has_started = True
             events.append(self._message_start())
-        if text and not self._has_text_block:
-            self._has_text_block = True
-            events.append(_block_start(0, {"type": "text", "text": ""}))
+        if piece.reasoning:
+            self._reasoning += piece.reasoning
+            events += self._block("reasoning")
+            events.append(self._delta({"type": "reasoning-delta", "reasoning": piece.reasoning}))
         if text:
-            events.append(_block_delta({"type": "text-delta", "text": text}))
+            events += self._block("text")
+            events.append(self._delta({"type": "text-delta", "text": text}))
         if citations:
-            events.append(
-                _block_delta(
-                    {"type": "block-delta", "fields": {"type": "text", "annotations": citations}}
-                )
-            )
+            fields = {"type": "text", "annotations": citations}
+            events.append(self._delta({"type": "block-delta", "fields": fields}))
         if piece.output is not None:
-            if self._has_text_block:
-                events.append(
-                    _block_finish(0, _text_block(self._text[: self._shown], self._citations))
-                )
-            for number, call in enumerate(calls, int(self._has_text_block)):
+            events += self._block(None)
+            for number, call in enumerate(calls, self._blocks):
                 events += [
                     _block_start(number, dict(call) | {"args": {}}),
                     _block_finish(number, dict(call)),
@@ -135,6 +136,27 @@ class TurnStream:
         self.fresh_citations = citations
         return self._text[before : self._shown], citations, calls
 
+    def _block(self, kind: str | None) -> list[dict[str, Any]]:
+        """Return the events that finish the open block, if it is another, and start one."""
+        if kind == self._open:
+            return []
+        events = []
+        if self._open is not None:
+            finished = (
+                _text_block(self._text[: self._shown], self._citations)
+                if self._open == "text"
+                else {"type": "reasoning", "reasoning": self._reasoning}
+            )
+            events.append(_block_finish(self._blocks, finished))
+            self._blocks += 1
+        self._open = kind
+        if kind is not None:
+            events.append(_block_start(self._blocks, {"type": kind, kind: ""}))
+        return events
+
+    def _delta(self, delta: dict[str, Any]) -> dict[str, Any]:
+        return {"event": "content-block-delta", "index": self._blocks, "delta": delta}
+
     def _message_start(self) -> dict[str, Any]:
         metadata = {"provider": PROVIDER, "model": self._model_name}
         return {
@@ -151,16 +173,17 @@ class TurnStream:
         return {"event": "message-finish", "usage": usage_of([output]), "metadata": info}
 
 
+def _reasoning(text: str) -> dict[str, Any]:
+    """Return what a model said to itself under the name that LangChain's providers share."""
+    return {"reasoning_content": text} if text else {}
+
+
 def _within(citations: Sequence[Citation], end: int) -> list[Citation]:
     return [citation for citation in citations if citation["end_index"] <= end]
 
 
 def _block_start(index: int, block: dict[str, Any]) -> dict[str, Any]:
     return {"event": "content-block-start", "index": index, "content": block}
-
-
-def _block_delta(delta: dict[str, Any]) -> dict[str, Any]:
-    return {"event": "content-block-delta", "index": 0, "delta": delta}
 
 
 def _block_finish(index: int, block: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +200,9 @@ def _translate(message: AIMessage) -> list[ContentBlock]:
     if not isinstance(message.content, str):
         raise NotImplementedError  # content blocks already: core reads them
     citations = message.response_metadata.get("citations") or []
-    blocks = [_text_block(message.content, citations)] if message.content or citations else []
+    reasoning = message.additional_kwargs.get("reasoning_content")
+    blocks = [{"type": "reasoning", "reasoning": reasoning}] if reasoning else []
+    blocks += [_text_block(message.content, citations)] if message.content or citations else []
     return cast("list[ContentBlock]", blocks + [dict(call) for call in message.tool_calls])
 
 

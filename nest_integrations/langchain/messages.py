@@ -9,37 +9,24 @@ from typing import Any
 from langchain_core.messages import BaseMessage, HumanMessage, convert_to_openai_messages
 
 from nest_engine import InputError, NestEngine, UnsupportedModelError
+from nest_engine.models.chat_template import ChatTemplate
 
 _MEDIA = {"image", "audio", "video", "file"}
 
 
-def format_chat(
-    tokenizer: Any, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]] | None
-) -> str:
-    """Format messages as a prompt, ready for the model's turn.
-
-    Args:
-        tokenizer: has ``apply_chat_template``.
-        messages: the conversation.
-        tools: tools in OpenAI's format.
+def template_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
+    """Return messages as chat templates read them.
 
     Raises:
         InputError: if there are no messages, or one holds more than text.
     """
     if not messages:
         raise InputError("there are no messages; give at least one")
-    prompt = tokenizer.apply_chat_template(
-        [_as_template_message(message) for message in messages],
-        tools=list(tools) if tools else None,
-        tokenize=False,
-        add_generation_prompt=True,
-    )
-    assert isinstance(prompt, str)  # tokenize=False
-    return prompt
+    return [_as_template_message(message) for message in messages]
 
 
-def chat_tokenizer(engine: NestEngine, tokenizer: Any, chat_template: str | None) -> Any:
-    """Return the tokenizer whose chat template formats messages.
+def chat_template_of(engine: NestEngine, tokenizer: Any, chat_template: str | None) -> ChatTemplate:
+    """Return the chat template that formats messages.
 
     Args:
         engine: the engine, whose tokenizer is used when no other is given.
@@ -55,14 +42,13 @@ def chat_tokenizer(engine: NestEngine, tokenizer: Any, chat_template: str | None
             f"{type(engine.language_model).__name__} has no chat template: give tokenizer= one of "
             f"transformers"
         )
-    if chat_template is not None:
-        return _WithTemplate(tokenizer, chat_template)
-    if not getattr(tokenizer, "chat_template", None):
+    template = ChatTemplate(tokenizer, chat_template)
+    if not template.text:
         raise UnsupportedModelError(
             "the model has no chat template: give chat_template=, use an instruction-tuned model, "
             "or use NestLLM"
         )
-    return tokenizer
+    return template
 
 
 def last_question(messages: Sequence[BaseMessage]) -> str | None:
@@ -70,19 +56,6 @@ def last_question(messages: Sequence[BaseMessage]) -> str | None:
     return next(
         (message.text for message in reversed(messages) if isinstance(message, HumanMessage)), None
     )
-
-
-class _WithTemplate:
-    """A tokenizer with another chat template; the shared tokenizer itself does not change."""
-
-    def __init__(self, tokenizer: Any, chat_template: str) -> None:
-        self._tokenizer = tokenizer
-        self.chat_template = chat_template
-
-    def apply_chat_template(self, messages: Sequence[dict[str, Any]], **options: Any) -> Any:
-        return self._tokenizer.apply_chat_template(
-            messages, chat_template=self.chat_template, **options
-        )
 
 
 def _as_template_message(message: BaseMessage) -> dict[str, Any]:

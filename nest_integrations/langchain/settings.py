@@ -41,6 +41,7 @@ class NestSettings(BaseModel):
     num_passages: int | None = None
     prompt_passages: int | None = None
     min_citation_tokens: int | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
     def config_for(
         self, default: NestConfig, stop: Sequence[str] | str | None, settings: Mapping[str, Any]

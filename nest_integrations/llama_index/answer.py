@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from llama_index.core.base.llms.types import ChatMessage, ContentBlock, MessageRole, TextBlock
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ContentBlock,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+)
 
 from nest_engine import DecodeStats, NestChunk, NestOutput
 from nest_integrations.llama_index.events import plain
@@ -28,6 +34,7 @@ class PartialAnswer:
         text: the text so far.
         citations: the citations so far.
         delta: what the last chunk added; None when the answer is not streamed.
+        reasoning: what the model has said to itself in front of the answer so far.
         output: the whole answer, once it is complete.
     """
 
@@ -35,11 +42,13 @@ class PartialAnswer:
     citations: Sequence[NodeCitation]
     delta: str | None = None
     output: NestOutput | None = None
+    reasoning: str = ""
 
     @classmethod
     def complete(cls, output: NestOutput) -> PartialAnswer:
         """Return a whole answer."""
-        return cls(output.text, cast("Sequence[NodeCitation]", output.citations), output=output)
+        citations = cast("Sequence[NodeCitation]", output.citations)
+        return cls(output.text, citations, output=output, reasoning=output.reasoning)
 
     def as_completion(self) -> NestCompletionResponse:
         """Return the response of ``complete`` and its variants."""
@@ -48,6 +57,8 @@ class PartialAnswer:
     def as_chat(self) -> NestChatResponse:
         """Return the response of ``chat`` and its variants."""
         blocks: list[ContentBlock] = [TextBlock(text=self.text)]
+        if self.reasoning:
+            blocks.insert(0, ThinkingBlock(content=self.reasoning))
         if self.output:
             blocks += map(citation_block, self.citations)
         return NestChatResponse(
@@ -67,21 +78,27 @@ class StreamedAnswer:
     """A streamed answer, as far as its chunks have come."""
 
     text: str = ""
+    reasoning: str = ""
     citations: list[NodeCitation] = field(default_factory=list)
     complete: NestOutput | None = None
 
     def append(self, chunk: NestChunk) -> PartialAnswer:
         """Append a chunk."""
         self.text += chunk.text
+        self.reasoning += chunk.reasoning
         self.citations += map(node_citation, chunk.citations)
         self.complete = cite_nodes(chunk.output) if chunk.output else None
-        return PartialAnswer(self.text, self.citations, chunk.text, self.complete)
+        return PartialAnswer(self.text, self.citations, chunk.text, self.complete, self.reasoning)
 
     @property
     def output(self) -> NestOutput:
         """The answer, or as much of it as there is if the stream was closed early."""
         return self.complete or NestOutput(
-            self.text, tuple(self.citations), "cancelled", DecodeStats()
+            self.text,
+            tuple(self.citations),
+            "cancelled",
+            DecodeStats(),
+            reasoning=self.reasoning,
         )
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -53,6 +61,7 @@ from nest_engine import (
     PassageRetriever,
 )
 from nest_engine.citations.formats import json_ready
+from nest_engine.models.chat_template import ChatTemplate
 from nest_integrations.llama_index.answer import AnswerLog, PartialAnswer, StreamedAnswer
 from nest_integrations.llama_index.events import NestCitationEvent
 from nest_integrations.llama_index.loading import StoppingLanguageModel, load_engine
@@ -87,6 +96,25 @@ class EngineCall:
     passages: tuple[Passage, ...] | None
     config: NestConfig
     context: Context = field(default_factory=copy_context)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a call gives: passages and query or None, and its settings."""
+
+    passages: tuple[Passage, ...] | None
+    query: str | None
+    config: NestConfig
+
+    @classmethod
+    def read(cls, kwargs: dict[str, Any], default: NestConfig) -> _Given:
+        """Read a call's arguments, on top of the default settings."""
+        passages, query = kwargs.pop("passages", None), kwargs.pop("query", None)
+        return cls(
+            None if passages is None else passages_of(passages),
+            query,
+            default.replace(**nest_settings(kwargs)),
+        )
 
 
 class NestLLM(CustomLLM):
@@ -211,7 +239,7 @@ class NestLLM(CustomLLM):
             config = config.replace(max_new_tokens=max_new_tokens)
         if isinstance(query_wrapper_prompt, str):
             query_wrapper_prompt = PromptTemplate(query_wrapper_prompt)
-        template = _chat_template(engine.language_model)
+        template = _template_writer(engine.language_model)
         super().__init__(
             model_name=model_name or _name_of(engine),
             tokenizer_name=tokenizer_name,
@@ -335,7 +363,9 @@ class NestLLM(CustomLLM):
         return await self._astream(self._to_chat(messages, kwargs), PartialAnswer.as_chat)
 
     def _to_complete(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> EngineCall:
-        return self._call(prompt if formatted else self._completion_prompt(prompt), prompt, kwargs)
+        given = _Given.read(kwargs, self.config.replace(max_new_tokens=self.max_new_tokens))
+        read = prompt if formatted else self._completion_prompt(prompt, given.config)
+        return self._call(read, prompt, given)
 
     def _to_chat(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> EngineCall:
         _require_text_only(messages)
@@ -344,30 +374,34 @@ class NestLLM(CustomLLM):
             for message in messages
             if message.role == MessageRole.USER and message.content
         ]
-        prompt = self.messages_to_prompt(messages)  # type: ignore[misc]
-        return self._call(prompt, questions[-1] if questions else prompt, kwargs)
+        given = _Given.read(kwargs, self.config.replace(max_new_tokens=self.max_new_tokens))
+        prompt = self._chat_prompt(messages, given.config)
+        return self._call(prompt, questions[-1] if questions else prompt, given)
 
-    def _call(self, prompt: str, query: str, kwargs: dict[str, Any]) -> EngineCall:
-        given, bound = kwargs.pop("passages", None), self._passages
-        passages = bound if given is None else passages_of(given)
+    def _call(self, prompt: str, query: str, given: _Given) -> EngineCall:
+        passages = self._passages if given.passages is None else given.passages
         return EngineCall(
             prompt=prompt,
-            query=kwargs.pop("query", None) or self._query or query,
+            query=given.query or self._query or query,
             passages=offered_passages(prompt) if passages is None else passages,
-            config=self.config.replace(max_new_tokens=self.max_new_tokens).replace(
-                **nest_settings(kwargs)
-            ),
+            config=given.config,
         )
 
-    def _completion_prompt(self, prompt: str) -> str:
+    def _chat_prompt(self, messages: Sequence[ChatMessage], config: NestConfig) -> str:
+        if isinstance(self.messages_to_prompt, _TemplateWriter):
+            return self.messages_to_prompt(messages, config.chat_template_kwargs)
+        return self.messages_to_prompt(messages)  # type: ignore[misc]
+
+    def _completion_prompt(self, prompt: str, config: NestConfig) -> str:
         if self.is_chat_model and self.completion_to_prompt is default_completion_to_prompt:
             question = (
                 self.query_wrapper_prompt.format(query_str=prompt)
                 if self.query_wrapper_prompt
                 else prompt
             )
-            return self.messages_to_prompt(  # type: ignore[misc]
-                self._extend_messages([ChatMessage(role=MessageRole.USER, content=question)])
+            return self._chat_prompt(
+                self._extend_messages([ChatMessage(role=MessageRole.USER, content=question)]),
+                config,
             )
         return self.completion_to_prompt(self._extend_prompt(prompt))  # type: ignore[misc]
 
@@ -463,23 +497,33 @@ def _require_text_only(messages: Sequence[ChatMessage]) -> None:
                 )
 
 
-def _chat_template(language_model: LanguageModel) -> Callable[[Sequence[ChatMessage]], str] | None:
-    """Return a function that applies the model's chat template, if it has one."""
+class _TemplateWriter:
+    """Writes messages into the model's chat template.
+
+    Args:
+        template: the template.
+    """
+
+    def __init__(self, template: ChatTemplate) -> None:
+        self._template = template
+
+    def __call__(
+        self, messages: Sequence[ChatMessage], variables: Mapping[str, Any] | None = None
+    ) -> str:
+        """Return the prompt; ``variables`` are those of the template."""
+        turns = [
+            {"role": message.role.value, "content": message.content or ""} for message in messages
+        ]
+        return self._template.write(turns, variables=variables)
+
+
+def _template_writer(language_model: LanguageModel) -> _TemplateWriter | None:
+    """Return what applies the model's chat template, if it has one."""
     # The engine's tokenizer formats single questions; conversations need the one of transformers
     # behind it.
     tokenizer: Any = getattr(language_model.tokenizer, "hf_tokenizer", None)
-    if not getattr(tokenizer, "chat_template", None):
-        return None
-
-    def write(messages: Sequence[ChatMessage]) -> str:
-        conversation = [
-            {"role": message.role.value, "content": message.content or ""} for message in messages
-        ]
-        return str(
-            tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
-        )
-
-    return write
+    template = ChatTemplate(tokenizer)
+    return _TemplateWriter(template) if template.text else None
 
 
 def _name_of(engine: NestEngine) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 
 import pytest
 import torch
 from scipy.stats import chisquare
 
 from nest_engine import NestConfig, NestEngine, Passage
-from tests.tiny_models import ARCHITECTURES, tiny_model, tiny_tokenizer
+from tests.tiny_models import ARCHITECTURES, HYBRIDS, tiny_model, tiny_tokenizer
 
 PROMPTS = [
     "Question: What is a river? Answer: The",
@@ -36,8 +37,10 @@ def passages_from(ids: list[int]) -> list[Passage]:
     ]
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("name", "attention"),
+    [*product(ARCHITECTURES, ["sdpa", "eager"]), *product(HYBRIDS, ["sdpa"])],
+)
 def test_lm_and_lossless_equal_generate(name, attention):
     model = tiny_model(name, attn_implementation=attention)
     engine = NestEngine(model, tiny_tokenizer())
@@ -182,8 +185,13 @@ def test_eos_ends_where_generate_ends():
         assert output.finish_reason == "eos"
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("method", ["lm", "knn-lm", "nest", "ra", "ra-nest", "lossless"])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        *product(ARCHITECTURES, ["lm", "knn-lm", "nest", "ra", "ra-nest", "lossless"]),
+        *product(["qwen3_5", "lfm2"], ["nest", "lossless"]),
+    ],
+)
 def test_batch_equals_single(name, method):
     """Rows of different length, with different passages and different stopping points."""
     engine = NestEngine(tiny_model(name), tiny_tokenizer())

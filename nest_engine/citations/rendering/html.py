@@ -72,9 +72,15 @@ def to_html_fragment(output: DecodedText, *, context_chars: int = 60, tokens: bo
     notices = "".join(
         f'<p class="nest-notice">{escape(printable(notice))}</p>\n' for notice in output.notices
     )
+    reasoning = (
+        f'<details class="nest-reasoning"><summary>Reasoning</summary>'
+        f"{escape(printable(output.reasoning))}</details>\n"
+        if output.reasoning
+        else ""
+    )
     return (
         f'<div class="nest-output">\n<style>{_style()}</style>\n'
-        f'<div class="nest-answer">{answer}</div>\n'
+        f'{reasoning}<div class="nest-answer">{answer}</div>\n'
         + (f'<ol class="nest-sources">\n{listed}\n</ol>\n' if sources else "")
         + notices
         + (_tokens(output) if tokens else "")

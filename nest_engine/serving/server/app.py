@@ -187,7 +187,9 @@ class _Api:
         """Submit a request once for each answer, with consecutive seeds if there is a seed."""
         self._limits.check(asked)
         passages = asked.options.given_passages()
-        prompt = self._scheduler.engine.format_chat(asked.conversation())
+        prompt = self._scheduler.engine.format_chat(
+            asked.conversation(), **config.chat_template_kwargs
+        )
         answers: list[PendingAnswer] = []
         try:
             for number in range(asked.num_choices()):

@@ -34,6 +34,7 @@ class ChatFormat:
                 "index": index,
                 "message": {
                     "content": output.text,
+                    "reasoning_content": self._shown(output.reasoning) or None,
                     "annotations": [
                         replies.chat_annotation(citation) for citation in output.citations
                     ],
@@ -59,6 +60,8 @@ class ChatFormat:
         for index in range(num_choices):
             yield self._chunk(index, {"role": "assistant", "content": ""})
         async for index, chunk in chunks:
+            if reasoning := self._shown(chunk.reasoning):
+                yield self._chunk(index, {"reasoning_content": reasoning})
             if chunk.text or chunk.citations:
                 cited = self._annotations(chunk.citations, num_cited[index])
                 num_cited[index] += len(chunk.citations)
@@ -71,6 +74,9 @@ class ChatFormat:
         if self._asked.includes_usage:
             yield event(self._frame([]) | {"usage": replies.usage(outputs)})
         yield DONE
+
+    def _shown(self, reasoning: str) -> str:
+        return reasoning if self._asked.include_reasoning else ""
 
     def _annotations(self, citations: Sequence[Citation], first: int) -> list[dict[str, Any]]:
         """Return citations with the numbers by which clients put them together."""

@@ -57,6 +57,7 @@ class ChatMessage(BaseModel):
 
     role: Literal["assistant"] = "assistant"
     content: str
+    reasoning_content: str | None = None
     refusal: None = None
     annotations: list[ChatAnnotation]
 
@@ -109,6 +110,23 @@ class OutputMessage(BaseModel):
     content: list[OutputText]
 
 
+class ReasoningText(BaseModel):
+    """What the model said to itself."""
+
+    type: Literal["reasoning_text"] = "reasoning_text"
+    text: str
+
+
+class ReasoningItem(BaseModel):
+    """The model's reasoning in front of its answer."""
+
+    id: str
+    type: Literal["reasoning"] = "reasoning"
+    status: Literal["in_progress", "completed", "incomplete"]
+    summary: list[Any] = []
+    content: list[ReasoningText]
+
+
 class InputDetails(BaseModel):
     """Nothing is cached between requests that OpenAI would count here."""
 
@@ -116,7 +134,7 @@ class InputDetails(BaseModel):
 
 
 class OutputDetails(BaseModel):
-    """The model does not reason apart from its answer."""
+    """Tokens of the model's reasoning are not counted by themselves."""
 
     reasoning_tokens: int = 0
 
@@ -145,7 +163,7 @@ class Response(BaseModel):
     created_at: int
     status: Literal["in_progress", "completed", "incomplete"]
     model: str
-    output: list[OutputMessage]
+    output: list[ReasoningItem | OutputMessage]
     error: None = None
     incomplete_details: IncompleteDetails | None = None
     instructions: str | None = None

@@ -19,6 +19,8 @@ from nest_engine.records import Passage
 
 # Settings that OpenAI has a field for.
 _OPENAI_NAMES = {"max_new_tokens", "temperature", "top_p", "seed", "stop"}
+# Settings that other servers of this API have a field for.
+_SHARED_NAMES = {"chat_template_kwargs"}
 
 
 class _Sent(BaseModel):
@@ -69,7 +71,7 @@ _hints = get_type_hints(NestConfig)
 _settings: dict[str, Any] = {
     field.name: (_hints[field.name] | None, None)
     for field in fields(NestConfig)
-    if field.name not in _OPENAI_NAMES | {"tuned"}
+    if field.name not in _OPENAI_NAMES | _SHARED_NAMES | {"tuned"}
 }
 NestOptions = create_model(
     "NestOptions", __base__=_NestOptions, __doc__=_NestOptions.__doc__, **_settings
@@ -99,6 +101,7 @@ class SentMessage(_Sent):
     refusal: None = None
     annotations: list[Any] | None = None
     phase: str | None = None
+    reasoning_content: str | None = None
 
     def read(self) -> Message:
         """Return the turn as the model's template knows it."""
@@ -107,7 +110,7 @@ class SentMessage(_Sent):
             if isinstance(self.content, str)
             else "".join(part.text for part in self.content)
         )
-        return Message("system" if self.role == "developer" else self.role, text)
+        return Message(self.role, text)
 
 
 class _Asked(_Sent):
@@ -119,6 +122,14 @@ class _Asked(_Sent):
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     stop: str | list[str] | None = None
+    # As other servers of models that reason have them.
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        default=None,
+        description='Variables of the chat template, such as {"enable_thinking": false}.',
+    )
+    include_reasoning: bool = Field(
+        default=True, description="Whether the answer comes with the model's reasoning."
+    )
     nest: NestOptions | None = None  # type: ignore[valid-type]
 
     # About the client; ignored.
@@ -163,6 +174,7 @@ class _Asked(_Sent):
             "top_p": self.top_p,
             "seed": self.seed,
             "stop": self.stop,
+            "chat_template_kwargs": self.chat_template_kwargs,
         }
         given = {name: value for name, value in named.items() if value is not None}
         return default.replace(**given, **self.options.settings())

@@ -10,7 +10,13 @@ from nest_engine.output import NestChunk, NestOutput
 from nest_engine.records import Citation
 from nest_engine.serving.server import replies
 from nest_engine.serving.server.events import event
-from nest_engine.serving.server.replies import Head, OutputMessage, OutputText, Response
+from nest_engine.serving.server.replies import (
+    Head,
+    OutputMessage,
+    OutputText,
+    ReasoningItem,
+    Response,
+)
 from nest_engine.serving.server.requests import ResponsesRequest
 
 
@@ -25,7 +31,9 @@ class ResponsesFormat:
 
     def __init__(self, asked: ResponsesRequest, head: Head, config: NestConfig) -> None:
         self._config = config
-        self._message_id = replies.new_id("msg")
+        self._ids = {"reasoning": replies.new_id("rs"), "message": replies.new_id("msg")}
+        self._items: list[str] = []  # of a stream: the kinds of item that were begun
+        self._shows_reasoning = asked.include_reasoning
         self._frame = {
             "id": head.id,
             "created_at": head.created,
@@ -44,12 +52,16 @@ class ResponsesFormat:
         is_cut = output.finish_reason == "length"
         status = "incomplete" if is_cut else "completed"
         prompt, completion, total = output.usage.values()
+        reasoning = output.reasoning if self._shows_reasoning else ""
         return replies.dumped(
             Response,
             self._frame
             | {
                 "status": status,
-                "output": [self._message(status, [self._part(output.text, output.citations)])],
+                "output": [
+                    *([self._reasoning(status, reasoning)] if reasoning else []),
+                    self._message(status, [self._part(output.text, output.citations)]),
+                ],
                 "incomplete_details": {} if is_cut else None,
                 "usage": {
                     "input_tokens": prompt,
@@ -69,12 +81,19 @@ class ResponsesFormat:
         begun = replies.dumped(Response, self._frame | {"status": "in_progress", "output": []})
         yield self._event("response.created", response=begun)
         yield self._event("response.in_progress", response=begun)
-        yield self._event(
-            "response.output_item.added", output_index=0, item=self._message("in_progress", [])
-        )
-        yield self._part_event("response.content_part.added", part=self._part("", ()))
-        num_cited = 0
+        num_cited, reasoning = 0, ""
         async for _, chunk in chunks:
+            if chunk.reasoning and self._shows_reasoning:
+                if not reasoning:
+                    yield self._added("reasoning", self._reasoning("in_progress", ""))
+                reasoning += chunk.reasoning
+                yield self._part_event("response.reasoning_text.delta", delta=chunk.reasoning)
+            if "message" not in self._items and (chunk.text or chunk.output):
+                if reasoning:
+                    yield self._part_event("response.reasoning_text.done", text=reasoning)
+                    yield self._done(self._reasoning("completed", reasoning))
+                yield self._added("message", self._message("in_progress", []))
+                yield self._part_event("response.content_part.added", part=self._part("", ()))
             if chunk.text:
                 yield self._part_event("response.output_text.delta", delta=chunk.text, logprobs=[])
             for citation in chunk.citations:
@@ -88,17 +107,34 @@ class ResponsesFormat:
     def _end(self, output: NestOutput) -> list[str]:
         """Return the events that close what is open, from the text to the response."""
         response = self.whole([output])
-        [message] = response["output"]
+        message = response["output"][-1]
         return [
             self._part_event("response.output_text.done", text=output.text, logprobs=[]),
             self._part_event("response.content_part.done", part=message["content"][0]),
-            self._event("response.output_item.done", output_index=0, item=message),
+            self._done(message),
             self._event(f"response.{response['status']}", response=response),
         ]
 
+    def _reasoning(self, status: str, text: str) -> dict[str, Any]:
+        content = [{"text": text}] if text else []
+        return replies.dumped(
+            ReasoningItem, {"id": self._ids["reasoning"], "status": status, "content": content}
+        )
+
     def _message(self, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
         return replies.dumped(
-            OutputMessage, {"id": self._message_id, "status": status, "content": content}
+            OutputMessage, {"id": self._ids["message"], "status": status, "content": content}
+        )
+
+    def _added(self, kind: str, item: dict[str, Any]) -> str:
+        self._items.append(kind)
+        return self._event(
+            "response.output_item.added", output_index=len(self._items) - 1, item=item
+        )
+
+    def _done(self, item: dict[str, Any]) -> str:
+        return self._event(
+            "response.output_item.done", output_index=len(self._items) - 1, item=item
         )
 
     def _part(self, text: str, citations: Sequence[Citation]) -> dict[str, Any]:
@@ -107,10 +143,13 @@ class ResponsesFormat:
         )
 
     def _part_event(self, kind: str, **fields: Any) -> str:
-        """Return an event about the text, which is the only part of the only message."""
-        return self._event(
-            kind, item_id=self._message_id, output_index=0, content_index=0, **fields
-        )
+        """Return an event about the only part of the last item."""
+        place = {
+            "item_id": self._ids[self._items[-1]],
+            "output_index": len(self._items) - 1,
+            "content_index": 0,
+        }
+        return self._event(kind, **place, **fields)
 
     def _event(self, kind: str, **fields: Any) -> str:
         number, self._num_events = self._num_events, self._num_events + 1

@@ -117,10 +117,11 @@ class RunningAnswer:
 def _events(
     engine: NestEngine, question: str, config: NestConfig, is_cancelled: Callable[[], bool]
 ) -> Iterator[Event]:
-    prompt = engine.format_question(question)
+    prompt = engine.format_question(question, **config.chat_template_kwargs)
     for chunk in engine.stream(prompt, query=question, config=config, cancel=is_cancelled):
         citations = [citation.to_dict() for citation in chunk.citations]
-        yield json_ready({"type": "chunk", "text": chunk.text, "citations": citations})
+        piece = {"type": "chunk", "text": chunk.text, "citations": citations}
+        yield json_ready(piece | ({"reasoning": chunk.reasoning} if chunk.reasoning else {}))
         if chunk.output is not None:
             answer: Mapping[str, Any] = {
                 "question": question,

@@ -87,9 +87,31 @@ def test_lossless_text_does_not_depend_on_the_length():
     assert not NestConfig().adaptive_draft
 
 
-def test_cost_is_measured_once_and_within_bounds(monkeypatch):
+@pytest.mark.parametrize("context", [33, 40, 256])
+def test_cost_is_measured_once_and_within_bounds(monkeypatch, tmp_path, context):
     monkeypatch.setattr(huggingface, "marginal_token_cost", forward_time.marginal_token_cost)
-    engine = NestEngine(tiny_model("llama", max_position_embeddings=40), tiny_tokenizer())
+    monkeypatch.setenv("NEST_CACHE", str(tmp_path))
+    model = tiny_model("llama", max_position_embeddings=context)
+    engine = NestEngine(model, tiny_tokenizer())
     cost = engine.language_model.marginal_token_cost
     assert 0.001 <= cost <= 0.2
     assert engine.language_model.marginal_token_cost is cost
+    # Another start of the same model drafts alike.
+    monkeypatch.setattr(forward_time, "_seconds", lambda *_: pytest.fail("measured again"))
+    assert NestEngine(model, tiny_tokenizer()).language_model.marginal_token_cost == cost
+    assert len(list(tmp_path.rglob("*.json"))) == len(list(tmp_path.rglob("*.*"))) == 1
+
+
+@pytest.mark.parametrize("kept", ["", "[]", "{}", '{"marginal_token_cost": "much"}'])
+def test_what_was_kept_may_be_spoilt_or_not_be_kept_at_all(monkeypatch, tmp_path, kept):
+    monkeypatch.setenv("NEST_CACHE", str(tmp_path))
+    lm = NestEngine(tiny_model("llama"), tiny_tokenizer()).language_model
+    forward_time.marginal_token_cost(lm)
+    [file] = tmp_path.rglob("*.json")
+    file.write_text(kept)
+    monkeypatch.setattr(forward_time, "_measured", lambda _: 0.125)
+    assert forward_time.marginal_token_cost(lm) == 0.125
+    assert forward_time.marginal_token_cost(lm) == 0.125
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NEST_CACHE", str(tmp_path / "file"))  # where no folder can be made
+    assert forward_time.marginal_token_cost(lm) == 0.125

@@ -8,12 +8,12 @@ import torch
 from nest_engine import Passage
 from nest_engine.interfaces import TokenizedPassage
 from nest_engine.models.huggingface import HuggingFaceLanguageModel
-from tests.tiny_models import ARCHITECTURES, tiny_model, tiny_tokenizer
+from tests.tiny_models import EVERY, tiny_model, tiny_tokenizer
 from tests.unit.models.tiny_language_models import language_model
 
 
 @pytest.mark.parametrize("key_layer", ["ffn_input", "penultimate"])
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", EVERY)
 def test_keys_are_the_hidden_states_of_a_session(name, key_layer):
     """A passage read by itself, batched with others, has the hidden states of the same prompt."""
     lm = HuggingFaceLanguageModel(tiny_model(name), tiny_tokenizer(), key_layer=key_layer)

@@ -12,18 +12,21 @@ from tests.tiny_models import _COMMON, _LLAMA, tiny_model, tiny_tokenizer
 from tests.unit.models.tiny_language_models import language_model
 
 
-def test_recurrent_layers_are_refused():
+def test_states_that_steps_do_not_agree_on_are_refused():
+    """Jamba forgets its state where several tokens are read; Mamba has no attention to count by."""
     config = hf.MambaConfig(vocab_size=336, hidden_size=32, num_hidden_layers=2, state_size=4)
     with pytest.raises(UnsupportedModelError, match="Mamba"):
         HuggingFaceLanguageModel(hf.MambaForCausalLM(config), tiny_tokenizer())
-    config = hf.Qwen3NextConfig(
-        **(_COMMON | _LLAMA), head_dim=8, num_experts=2, num_experts_per_tok=1
+    config = hf.JambaConfig(
+        **(_COMMON | _LLAMA), attn_layer_period=2, attn_layer_offset=1, num_experts=2
     )
-    assert "linear_attention" in config.layer_types
-    with pytest.raises(
-        UnsupportedModelError, match="linear_attention layers, whose state cannot be cut back"
-    ):
-        HuggingFaceLanguageModel(hf.Qwen3NextForCausalLM(config), tiny_tokenizer())
+    with pytest.raises(UnsupportedModelError, match="other values in steps than in one pass"):
+        HuggingFaceLanguageModel(hf.JambaForCausalLM(config), tiny_tokenizer())
+
+
+def test_states_need_caches_of_their_own():
+    with pytest.raises(UnsupportedModelError, match="linear_attention layers, whose state"):
+        HuggingFaceLanguageModel(tiny_model("qwen3_5"), tiny_tokenizer(), static_cache=True)
 
 
 def test_other_misfits_are_refused():

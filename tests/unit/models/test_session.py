@@ -8,11 +8,11 @@ import weakref
 import pytest
 import torch
 
-from tests.tiny_models import ARCHITECTURES
+from tests.tiny_models import EVERY
 from tests.unit.models.tiny_language_models import language_model
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", EVERY)
 def test_uneven_rows_equal_plain_forwards(name):
     """Extend, cut back within a draft, drop a row, extend again: as if read in one pass."""
     lm = language_model(name)

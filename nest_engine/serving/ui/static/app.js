@@ -108,11 +108,19 @@ let written; // the answer as it stands on the page
 class Written {
   constructor() {
     this.characters = []; // offsets count code points
+    this.reasoned = "";
     this.settled = 0; // characters drawn before the tail
     this.tail = document.createTextNode("");
     this.sources = new Map(); // passage id -> { number, citations }
     $("answer").replaceChildren(this.tail);
     $("sources").replaceChildren();
+    $("reasoning").hidden = true;
+  }
+
+  reason(text) {
+    this.reasoned += text;
+    $("reasoned").textContent = printable(this.reasoned);
+    $("reasoning").hidden = false;
   }
 
   add(text, citations) {
@@ -211,6 +219,7 @@ async function ask() {
     if (!response.ok) throw new Error((await response.json()).error);
     for await (const event of lines(response.body)) {
       if (event.type === "error") throw new Error(event.message);
+      if (event.type === "chunk" && event.reasoning) written.reason(event.reasoning);
       if (event.type === "chunk") written.add(event.text, event.citations);
       if (event.type === "answer") finish(event.answer);
     }

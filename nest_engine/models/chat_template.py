@@ -1,0 +1,77 @@
+"""A model's chat template: one way to write conversations, for the engine and every adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+
+from nest_engine.errors import InputError
+
+# What is decided here, and is no variable of a template.
+_OURS = frozenset({"add_generation_prompt", "chat_template", "conversation", "tokenize", "tools"})
+
+
+class ChatTemplate:
+    """Writes a conversation as the model was trained to read it.
+
+    Args:
+        tokenizer: a tokenizer of transformers.
+        text: the template; None takes the tokenizer's own.
+    """
+
+    def __init__(self, tokenizer: Any, text: str | None = None) -> None:
+        self._tokenizer = tokenizer
+        self.text: str | None = text or getattr(tokenizer, "chat_template", None)
+
+    def write(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Return the prompt for a conversation, ready for the model's answer.
+
+        Instructions of a ``developer`` are those of the ``system`` for a template that does not
+        know developers.
+
+        Args:
+            messages: the turns, first to last, with ``role``, ``content`` and what else the
+                template reads.
+            tools: tools in OpenAI's format.
+            variables: the template's own settings, such as ``enable_thinking``
+                (``chat_template_kwargs``).
+
+        Raises:
+            InputError: if the template refuses the conversation, or a variable is none of its own.
+        """
+        if taken := _OURS & (variables or {}).keys():
+            raise InputError(
+                f"chat_template_kwargs={{{min(taken)!r}: ...}} cannot be set: it is no variable of "
+                "the template"
+            )
+        knows_developers = "developer" in str(self.text)
+        turns = [
+            {**message, "role": "system"}
+            if message["role"] == "developer" and not knows_developers
+            else dict(message)
+            for message in messages
+        ]
+        try:
+            prompt = self._tokenizer.apply_chat_template(
+                turns,
+                **(variables or {}),
+                tools=list(tools) if tools else None,
+                chat_template=self.text,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        except TemplateError as error:
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise InputError(
+                f"the model's chat template refuses the roles {roles}: {error}"
+            ) from error
+        assert isinstance(prompt, str)  # tokenize=False
+        return prompt
