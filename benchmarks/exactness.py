@@ -1,0 +1,102 @@
+"""Does a model say by ``lm`` and ``lossless`` what transformers' ``generate`` says, and how fast?
+
+    python -m benchmarks.exactness                                   # the offline default, float32
+    python -m benchmarks.exactness --dtypes float32 bfloat16 --prompts 4
+
+Each prompt is a question with its passages, and answers go on to the same number of tokens. In
+float32 they must be the same, token for token; in bfloat16 the width of a forward decides how it
+rounds, and an answer changes where two tokens are almost equally probable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+import nest_demo
+from nest_engine import NestEngine
+from nest_engine.cli.console import progress_bar, show_rows
+from nest_engine.retrieval import BM25Retriever
+
+METHODS = ("lm", "lossless")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="hub id, folder or .gguf file; default: the offline one")
+    parser.add_argument("--dtypes", nargs="+", default=["float32"])
+    parser.add_argument("--prompts", type=int, default=20)
+    parser.add_argument("--tokens", type=int, default=128)
+    options = parser.parse_args(arguments)
+    rows = []
+    for dtype in options.dtypes:
+        rows += compared(options.model, dtype, options.prompts, options.tokens)
+    show_rows(f"{options.prompts} prompts, {options.tokens} tokens each", rows)
+
+
+def compared(
+    model: str | None, dtype: str, num_prompts: int, num_tokens: int
+) -> list[dict[str, object]]:
+    """Return a row for ``generate`` and for each method: what agrees, and what it took.
+
+    Args:
+        model: what to load; None for the offline default.
+        dtype: the number format.
+        num_prompts: how many of the shipped questions to ask.
+        num_tokens: tokens of each answer, unless the model ends before.
+    """
+    passages = nest_demo.load_passages()
+    engine = nest_demo.load_engine(BM25Retriever(passages), model=model, dtype=dtype)
+    questions = [shipped.question for shipped in nest_demo.load_questions()[:num_prompts]]
+    prompts = [engine.ask(question, method="ra", max_new_tokens=1).prompt for question in questions]
+    equal, seconds, tokens = ({name: 0.0 for name in ("generate", *METHODS)} for _ in range(3))
+    with progress_bar(f"comparing in {dtype}") as progress:
+        for number, prompt in enumerate(prompts, 1):
+            stands = [passage for passage in passages if passage.text in prompt]
+            start = time.perf_counter()
+            expected = generated(engine, prompt, num_tokens)
+            seconds["generate"] += time.perf_counter() - start
+            tokens["generate"] += len(expected)
+            equal["generate"] += 1
+            for method in METHODS:
+                start = time.perf_counter()
+                output = engine.generate(
+                    prompt, passages=stands, method=method, max_new_tokens=num_tokens
+                )
+                seconds[method] += time.perf_counter() - start
+                tokens[method] += len(output.token_ids)
+                equal[method] += list(output.token_ids) == expected
+            progress(number, num_prompts)
+    return [
+        {
+            "dtype": dtype,
+            "": name,
+            "the same as generate": f"{equal[name]:.0f} of {len(prompts)}",
+            "tokens/s": round(tokens[name] / seconds[name], 1),
+        }
+        for name in equal
+    ]
+
+
+def generated(engine: NestEngine, prompt: str, num_tokens: int) -> list[int]:
+    """Return the tokens that transformers generates behind a prompt, greedily."""
+    model = engine.language_model.model  # type: ignore[attr-defined]
+    ids = torch.tensor([engine.language_model.tokenizer.encode_prompt(prompt).token_ids])
+    with torch.inference_mode():
+        output = model.generate(
+            ids.to(model.device),
+            attention_mask=torch.ones_like(ids).to(model.device),
+            max_new_tokens=num_tokens,
+            do_sample=False,
+            eos_token_id=sorted(engine.language_model.eos_ids),
+            pad_token_id=min(engine.language_model.eos_ids),
+        )
+    return [int(token) for token in output[0, ids.shape[1] :]]
+
+
+if __name__ == "__main__":
+    main()
