@@ -42,15 +42,15 @@ def load_engine(
     import nest_demo
 
     shipped = str(nest_demo.model_path())
+    if model is None or Path(model).exists():
+        # There is nothing to download.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if model is None:
         with STDERR.status("preparing the model"):  # half a minute, the first time
             model = nest_demo.default_model()
         if model == shipped and not os.environ.get("NEST_MODEL"):
             remark("note", f"this model can only copy; for a better one: {nest_demo.GET_SMOLLM2}")
     with STDERR.status("loading the model"):
-        if Path(model).is_dir():
-            # There is nothing to download.
-            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         engine = nest_demo.load_engine(retriever, model=model, **options)
     if model != shipped and not given and _num_processes() == 1 and _has_gpu():
         remark("note", "the model is on the CPU; --load device=cuda puts it on the GPU")

@@ -20,6 +20,7 @@ from typing import Any
 import filelock
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 
 from nest_engine._cache_folder import models_folder
 from nest_engine._optional import require
@@ -126,10 +127,11 @@ def _convert(file: Path, folder: Path) -> list[str]:
     """Write a file's model and tokenizer to a folder; return how the tokenizers differ."""
     place: dict[str, Any] = {"gguf_file": file.name}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **place)
-        model = AutoModelForCausalLM.from_pretrained(
-            str(file.parent), dtype=torch.bfloat16, **place
-        )
+        with _quiet():  # about how fast a packed model would be, which this one will not stay
+            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **place)
+            model = AutoModelForCausalLM.from_pretrained(
+                str(file.parent), dtype=torch.bfloat16, **place
+            )
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
@@ -139,6 +141,17 @@ def _convert(file: Path, folder: Path) -> list[str]:
     _as_unquantized(model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return _differences(file, tokenizer)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from logging warnings."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _unreadable(file: Path, error: Exception) -> ModelLoadError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -258,6 +259,12 @@ class HuggingFaceLanguageModel:
         for prompt in prompts:
             if self.context_length is not None and len(prompt) >= self.context_length:
                 raise ContextOverflowError.no_room(len(prompt), self.context_length)
+        if self.keeps_a_state and len(prompts) > 1:
+            warnings.warn(
+                f"{type(self.model).__name__} has layers that keep a state: the {len(prompts)} "
+                "rows of this batch are decoded one after the other",
+                stacklevel=2,
+            )
         session = self._open_session(len(prompts))
         logits_BTV, hidden_BTD = session.forward(prompts, last_logits_only=True)
         return session, [

@@ -12,6 +12,7 @@ from tests.tiny_models import EVERY
 from tests.unit.models.tiny_language_models import language_model
 
 
+@pytest.mark.filterwarnings("ignore:.*rows of this batch are decoded one after the other")
 @pytest.mark.parametrize("name", EVERY)
 def test_uneven_rows_equal_plain_forwards(name):
     """Extend, cut back within a draft, drop a row, extend again: as if read in one pass."""
