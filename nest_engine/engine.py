@@ -15,12 +15,15 @@ from nest_engine.generation.prompts import BACKGROUND, require_background
 from nest_engine.generation.request import Request, prepare
 from nest_engine.generation.run import Cancel, Run, answer_all
 from nest_engine.generation.scoring import score
+from nest_engine.generation.sentence_trust import LetterNearness, Nearness, VectorNearness
 from nest_engine.interfaces import LanguageModel, Message, PassageRetriever
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.records import Passage, Score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from nest_engine.retrieval import Embedder
 
 T = TypeVar("T")
 
@@ -51,6 +54,8 @@ class NestEngine:
         key_cache: where passage keys are kept between calls; engines may share one.
         background: how ``ra`` and ``ra-nest`` write passages into the prompt; holds ``{passages}``
             once.
+        embedder: finds the sentences that answer a question (``by_sentence``); None takes that of
+            the retriever, and without one the letters that question and sentence share.
     """
 
     def __init__(
@@ -63,12 +68,15 @@ class NestEngine:
         key_layer: str | None = None,
         key_cache: KeyCache | None = None,
         background: str = BACKGROUND,
+        embedder: Embedder | None = None,
     ) -> None:
         self.language_model = _as_language_model(model, tokenizer, key_layer)
         self.retriever = retriever
         self.config = config or NestConfig(tuned=getattr(self.language_model, "tuned", {}))
         self.key_cache = key_cache if key_cache is not None else KeyCache()
         self.background = require_background(background)
+        self.embedder = embedder
+        self._nearness: tuple[Embedder | None, Nearness] = None, LetterNearness()
 
     @classmethod
     def from_pretrained(
@@ -80,6 +88,7 @@ class NestEngine:
         key_layer: str = "ffn_input",
         key_cache: KeyCache | None = None,
         background: str = BACKGROUND,
+        embedder: Embedder | None = None,
         **model_kwargs: Any,
     ) -> NestEngine:
         """Load a model from the hub, a folder or a GGUF file.
@@ -91,6 +100,7 @@ class NestEngine:
             key_layer: as for the class.
             key_cache: as for the class.
             background: as for the class.
+            embedder: as for the class.
             model_kwargs: ``revision``, ``dtype``, ``device``, ``device_map``, ``tp_plan``,
                 ``quantization_config``, ``attn_implementation``, ``trust_remote_code``,
                 ``static_cache`` and whatever else transformers takes; see
@@ -108,8 +118,21 @@ class NestEngine:
         kind = TensorParallelLanguageModel if is_split else HuggingFaceLanguageModel
         model = kind.from_pretrained(model_id, key_layer=cast(Any, key_layer), **model_kwargs)
         return cls(
-            model, retriever=retriever, config=config, key_cache=key_cache, background=background
+            model,
+            retriever=retriever,
+            config=config,
+            key_cache=key_cache,
+            background=background,
+            embedder=embedder,
         )
+
+    @property
+    def nearness(self) -> Nearness:
+        """Tells which sentences answer a question; by the first-stage search's embedder, if any."""
+        embedder = self.embedder or getattr(self.retriever, "embedder", None)
+        if embedder is not self._nearness[0]:
+            self._nearness = embedder, VectorNearness(embedder) if embedder else LetterNearness()
+        return self._nearness[1]
 
     def generate(
         self,

@@ -266,7 +266,13 @@ class ReferenceDecoder:
         if config.fixed_lambda is not None:
             lambda_ = config.fixed_lambda
         lambda_ = 1 - (1 - lambda_) * sum(trusted) / sum(math.exp(-cost) for cost in costs)
-        mixed = [lambda_ * p + (1 - lambda_) * knn.get(w, 0.0) for w, p in enumerate(lm)]
+        mixed = [
+            lambda_ * p + (1 - lambda_) * knn.get(w, 0.0)
+            if p >= config.plausibility * max(lm)
+            else 0.0
+            for w, p in enumerate(lm)
+        ]
+        mixed = [p / sum(mixed) for p in mixed]
         by_weight = [
             (cost - math.log(r), i)
             for cost, r, (_, i) in zip(costs, relevance, nearest, strict=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nest_engine.datastore.passage_keys import PassageKeys
+from nest_engine.datastore.sentences import Sentence
 from nest_engine.decoding.mixture import Neighbors, squared_distances
 from nest_engine.decoding.suffix_match import SEPARATOR, SuffixMatcher
 from nest_engine.records import Provenance
@@ -30,6 +31,8 @@ class TokenIndex:
         mask_copied: whether :meth:`mark_copied` masks entries.
         relevance: one number per passage, in (0, 1] for those that are not None; empty when all
             count the same.
+        sentences: of each passage, its sentences by their tokens: no span goes beyond its sentence,
+            and what a sentence says counts as far as it is trusted. Empty lets spans go on.
     """
 
     def __init__(
@@ -39,12 +42,15 @@ class TokenIndex:
         forbidden: Collection[int] = (),
         mask_copied: bool = True,
         relevance: Sequence[float] = (),
+        sentences: Sequence[Sequence[Sentence]] = (),
     ) -> None:
         self.mask_copied = mask_copied
         self._values: list[int] = []
         self._passage_ends: list[int] = []  # for each entry: one past the last entry of its passage
         # the last token of each passage, by the end of its entries
         self._last: dict[int, Provenance] = {}
+        self._ends_sentence: set[int] = set()  # entries
+        self.beginnings: list[tuple[int, int, float]] = []  # entry, length, trust of each sentence
         keys = []
         for number, passage in enumerate(passages):
             if passage is None or passage.keys_TD.shape[0] == 0:
@@ -52,6 +58,8 @@ class TokenIndex:
             token_ids = passage.tokens.token_ids
             num_entries = len(token_ids) - passage.first
             end = len(self._values) + num_entries
+            if sentences:
+                self._add_sentences(sentences[number], len(self._values) - passage.first)
             self._values += token_ids[passage.first :]
             self._passage_ends += [end] * num_entries
             self._last[end] = Provenance(number, len(token_ids) - 1)
@@ -63,15 +71,7 @@ class TokenIndex:
             self._norms_N = self._keys_ND.square().sum(-1)
             self._values_N = torch.tensor(self._values, device=self._keys_ND.device)
             self._mask_N = ~torch.tensor(self._copyable, device=self._keys_ND.device)
-            self._relevance_N = None
-            if any(value < 1 for value in relevance):
-                of_passages = [relevance[last.passage] for last in self._last.values()]
-                of_entries = [
-                    value
-                    for value, of in zip(of_passages, keys, strict=True)
-                    for _ in range(len(of))
-                ]
-                self._relevance_N = torch.tensor(of_entries, device=self._keys_ND.device)
+            self._relevance_N = self._trust_of_entries(relevance)
 
     def __len__(self) -> int:
         """Return the number of entries that can still be copied."""
@@ -108,13 +108,19 @@ class TokenIndex:
         """
         end = min(entry + limit, self._passage_ends[entry])
         blocked = next((i for i in range(entry, end) if not self._copyable[i]), end)
-        return list(range(entry, blocked))
+        last = next((i for i in range(entry, blocked) if i in self._ends_sentence), blocked - 1)
+        return list(range(entry, last + 1))
 
     def continuation(self, entry: int) -> int | None:
-        """Return the entry after ``entry``, if it is in the same passage and can be copied."""
+        """Return the entry after ``entry``, if it is of the same text and can be copied."""
         following = entry + 1
-        goes_on = following < self._passage_ends[entry] and self._copyable[following]
-        return following if goes_on else None
+        if entry in self._ends_sentence or following >= self._passage_ends[entry]:
+            return None
+        return following if self._copyable[following] else None
+
+    def can_copy(self, entry: int) -> bool:
+        """Return whether an entry may be copied."""
+        return self._copyable[entry]
 
     def match(self, text: Sequence[int]) -> tuple[int, int] | None:
         """Find the entry where a passage agrees longest with the end of a text, token for token.
@@ -156,6 +162,31 @@ class TokenIndex:
         end = self._passage_ends[entry]
         last = self._last[end]
         return Provenance(last.passage, last.position - (end - 1 - entry))
+
+    def _add_sentences(self, sentences: Sequence[Sentence], offset: int) -> None:
+        """Add the sentences of a passage whose token 0 is, or would be, entry ``offset``."""
+        first = len(self._values)
+        for start, end, trust in sentences:
+            # The first token of a prompt has no entry.
+            if trust > 0 and start + offset >= first:
+                self.beginnings.append((start + offset, end - start, trust))
+            if end + offset > first:
+                self._ends_sentence.add(end - 1 + offset)
+
+    def _trust_of_entries(self, relevance: Sequence[float]) -> Tensor | None:
+        """Return how far each entry counts: its passage's relevance times its sentence's trust."""
+        trust = [1.0] * len(self._values)
+        start = 0
+        for end, last in self._last.items():
+            if relevance:
+                trust[start:end] = [relevance[last.passage]] * (end - start)
+            start = end
+        for entry, length, of_sentence in self.beginnings:
+            for number in range(entry, entry + length):
+                trust[number] *= of_sentence
+        if min(trust) == 1:
+            return None
+        return torch.tensor(trust, device=self._keys_ND.device)
 
     def mark_copied(self, entries: Sequence[int]) -> None:
         """Mask copied entries, so that no sentence is copied again and again."""

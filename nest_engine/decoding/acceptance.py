@@ -7,14 +7,18 @@ text is what it would be without drafts. A third way to accept is a third class.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from nest_engine.decoding.interpolation import Interpolation
-from nest_engine.decoding.mixture import Mixture
+from nest_engine.decoding.mixture import Mixture, plausible
 from nest_engine.decoding.sampling import Sampler, without
+
+if TYPE_CHECKING:
+    from nest_engine.decoding.sequence import SequenceState
 
 
 class Acceptance(Protocol):
@@ -23,12 +27,20 @@ class Acceptance(Protocol):
     The *target* is the distribution that tokens are picked from and judged by.
     """
 
-    def target(self, lm_probs_QV: Tensor, hidden_QD: Tensor) -> Mixture:
+    def target(
+        self,
+        sequence: SequenceState,
+        lm_probs_QV: Tensor,
+        hidden_QD: Tensor,
+        draft: Sequence[int] = (),
+    ) -> Mixture:
         """Return the target at ``Q`` positions.
 
         Args:
+            sequence: the sequence.
             lm_probs_QV: p_LM.
             hidden_QD: the model's hidden states.
+            draft: tokens behind the accepted ones; position ``i`` follows ``draft[: i + 1]``.
         """
         ...
 
@@ -53,16 +65,32 @@ class RelaxedAcceptance:
         interpolation: searches and mixes.
         sampler: picks.
         gamma: relaxation of the test; smaller accepts more.
+        plausibility: what p_LM finds less probable than this share of its maximum is neither picked
+            nor accepted.
     """
 
-    def __init__(self, interpolation: Interpolation, sampler: Sampler, gamma: float) -> None:
+    def __init__(
+        self,
+        interpolation: Interpolation,
+        sampler: Sampler,
+        gamma: float,
+        plausibility: float = 0.0,
+    ) -> None:
         self._interpolation = interpolation
         self._sampler = sampler
         self._gamma = gamma
+        self._plausibility = plausibility
 
-    def target(self, lm_probs_QV: Tensor, hidden_QD: Tensor) -> Mixture:
-        """Return p_M."""
-        return self._interpolation.mix(lm_probs_QV, hidden_QD)
+    def target(
+        self,
+        sequence: SequenceState,
+        lm_probs_QV: Tensor,
+        hidden_QD: Tensor,
+        draft: Sequence[int] = (),
+    ) -> Mixture:
+        """Return p_M, without what is implausible."""
+        mixture = self._interpolation.mix(lm_probs_QV, hidden_QD)
+        return plausible(mixture, lm_probs_QV, self._plausibility)
 
     def pick(self, target: Mixture, rejected: int | None) -> int:
         """Pick from p_M; the rejected token may be picked after all, as in the paper."""
@@ -83,7 +111,13 @@ class LosslessAcceptance:
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
 
-    def target(self, lm_probs_QV: Tensor, hidden_QD: Tensor) -> Mixture:
+    def target(
+        self,
+        sequence: SequenceState,
+        lm_probs_QV: Tensor,
+        hidden_QD: Tensor,
+        draft: Sequence[int] = (),
+    ) -> Mixture:
         """Return p_LM: lambda is 1, whatever the datastore says."""
         return Mixture(lm_probs_QV, lm_probs_QV.new_ones(len(lm_probs_QV)), None)
 

@@ -91,6 +91,7 @@ def accept(
     stands_whole = num_accepted == len(draft)
     sequence.rejected = None if stands_whole else draft.tokens[num_accepted]  # 8
     sequence.continuation = sequence.after(copied) if stands_whole else None  # 8
+    sequence.quotes_sentence &= sequence.continuation is not None
     sequence.index.mark_copied(copied)  # 9
     if outputs is not None:
         sequence.frontier = outputs.frontier(num_accepted - 1)

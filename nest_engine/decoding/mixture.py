@@ -6,7 +6,8 @@ Source: the NEST paper's sections on two-stage kNN search and on confidence-base
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,11 +42,37 @@ class Mixture:
         probs_QV: p_M, float32.
         lambda_Q: interpolation coefficient; 1 is the model alone.
         neighbors: what the datastore contributed; None when it holds nothing that may be copied.
+        beginnings: of an election of sentences, the entry of the most trusted sentence that each
+            token begins; else None.
     """
 
     probs_QV: Tensor
     lambda_Q: Tensor
     neighbors: Neighbors | None
+    beginnings: Mapping[int, int] | None = None
+
+
+def plausible(mixture: Mixture, lm_probs_QV: Tensor, plausibility: float) -> Mixture:
+    """Leave out of p_M what the model finds implausible, and scale the rest to 1.
+
+    A token is plausible if ``p_LM(w) >= plausibility * max p_LM``: the passages say which of the
+    plausible things is said, and the model has the last word on what can be said. This is the
+    constraint of contrastive decoding (Li et al. 2023, section 3.3).
+
+    Args:
+        mixture: p_M.
+        lm_probs_QV: p_LM.
+        plausibility: the least share of the most probable token; 0 leaves p_M as it is.
+    """
+    if plausibility == 0:
+        return mixture
+    is_plausible_QV = lm_probs_QV >= plausibility * lm_probs_QV.amax(-1, keepdim=True)
+    probs_QV = mixture.probs_QV * is_plausible_QV
+    total_Q = probs_QV.sum(-1, keepdim=True)
+    # Where the datastore has all the say and says nothing plausible, the model speaks.
+    alone_QV = lm_probs_QV * is_plausible_QV
+    alone_QV = alone_QV / alone_QV.sum(-1, keepdim=True)
+    return replace(mixture, probs_QV=torch.where(total_Q > 0, probs_QV / total_Q, alone_QV))
 
 
 def squared_distances(query_QD: Tensor, keys_ND: Tensor, key_norms_N: Tensor) -> Tensor:

@@ -83,6 +83,7 @@ class SequenceState:
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None  # what failed in this sequence alone
         self.is_reasoning = False  # the answer has not begun, and nothing is copied
+        self.quotes_sentence = False  # what is copied was begun at the beginning of its sentence
         self.index = index
         self.config = config
         self.acceptance = acceptance
@@ -132,7 +133,7 @@ class SequenceState:
             lm_probs_QV = self._processed(logits_QV, draft).softmax(-1)
         if self.is_reasoning or self._begins_to_reason(lm_probs_QV):
             return Mixture(lm_probs_QV, lm_probs_QV.new_ones(len(lm_probs_QV)), None)
-        return self.acceptance.target(lm_probs_QV, hidden_QD)
+        return self.acceptance.target(self, lm_probs_QV, hidden_QD, draft)
 
     def copy_from(self, entry: int) -> Draft:
         """Draft the passage from ``entry`` on."""

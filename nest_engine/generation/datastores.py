@@ -9,6 +9,7 @@ from nest_engine._stopwatch import Stopwatch
 from nest_engine.citations.attribution import Source
 from nest_engine.datastore.key_cache import KeyCache
 from nest_engine.datastore.passage_keys import PassageKeys, encode_passages
+from nest_engine.datastore.sentences import Sentence, in_tokens
 from nest_engine.datastore.token_index import TokenIndex
 from nest_engine.generation.prompts import passage_in_prompt
 from nest_engine.generation.request import Request
@@ -25,17 +26,28 @@ class Datastore:
         keys: keys of each passage; None where nothing is copied from it.
         num_encoded: passages whose keys had to be computed.
         relevance: of each passage; empty when all count the same.
+        sentences: of each passage, in characters; empty when spans may go beyond them.
     """
 
     passages: Sequence[Passage]
     keys: Sequence[PassageKeys | None]
     num_encoded: int
     relevance: Sequence[float] = ()
+    sentences: Sequence[Sequence[Sentence]] = ()
 
     def index(self, forbidden: frozenset[int], *, mask_copied: bool) -> TokenIndex:
         """Return a token index for one answer."""
         return TokenIndex(
-            self.keys, forbidden=forbidden, mask_copied=mask_copied, relevance=self.relevance
+            self.keys,
+            forbidden=forbidden,
+            mask_copied=mask_copied,
+            relevance=self.relevance,
+            sentences=[
+                in_tokens(sentences, keys.tokens) if keys else []
+                for sentences, keys in zip(self.sentences, self.keys, strict=True)
+            ]
+            if self.sentences
+            else (),
         )
 
     def sources(self) -> list[Source]:
@@ -92,7 +104,9 @@ def build_datastores(
             for number, passage in enumerate(request.passages)
         ]
         num_encoded = len((encoded | request.read_ahead.keys()) & wanted.keys())
-        datastores.append(Datastore(request.passages, keys, num_encoded, request.relevance))
+        datastores.append(
+            Datastore(request.passages, keys, num_encoded, request.relevance, request.sentences)
+        )
     return datastores
 
 

@@ -11,6 +11,7 @@ from nest_engine._validation import require_text
 from nest_engine.config import NestConfig
 from nest_engine.datastore.passage_keys import PassageKeys
 from nest_engine.datastore.relevance import rank_information, relevance
+from nest_engine.datastore.sentences import Sentence, sentences_of
 from nest_engine.decoding.sequence import LogitsProcessor, StoppingCriterion
 from nest_engine.errors import ContextOverflowError, InputError
 from nest_engine.generation.passage_search import find_passages
@@ -21,6 +22,7 @@ from nest_engine.generation.prompts import (
     question_start,
     untrusted_ranges,
 )
+from nest_engine.generation.sentence_trust import Nearness, trusted
 from nest_engine.interfaces import LanguageModel, TokenizedText, Tokenizer
 from nest_engine.models.tokenization import PLAIN_TURN_STOPS
 from nest_engine.records import Passage
@@ -43,6 +45,8 @@ class Request:
         located: the passages that are in the prompt.
         relevance: how far each passage can be trusted to be about the question, 0 if it is left
             out; empty when all count the same.
+        sentences: the sentences of each passage, trusted as they answer the question; empty when
+            spans may go beyond them.
         untrusted: character ranges of the prompt that came from passages.
         notices: what the caller should know; grows while the request is worked on.
         stopwatch: seconds spent on the request.
@@ -58,6 +62,7 @@ class Request:
     passages: tuple[Passage, ...]
     located: Sequence[LocatedPassage]
     relevance: Sequence[float] = ()
+    sentences: Sequence[Sequence[Sentence]] = ()
     untrusted: Sequence[tuple[int, int]] = ()
     notices: list[str] = field(default_factory=list)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
@@ -134,6 +139,7 @@ def prepare(
             config,
             asked=_asked(prompt, given, query),
             background=engine.background,
+            nearness=engine.nearness,
             stopwatch=stopwatch,
         )
         for prompt, given, found, query in zip(prompts, passages_B, found_B, queries_B, strict=True)
@@ -170,6 +176,7 @@ def _prepare(
     *,
     asked: str | None,
     background: str,
+    nearness: Nearness,
     stopwatch: Stopwatch,
 ) -> Request:
     """Write passages into the prompt where the method says so, and tokenize.
@@ -182,6 +189,7 @@ def _prepare(
         config: settings.
         asked: what the passages were searched for; None trusts them as they are.
         background: template that writes passages into a prompt.
+        nearness: tells how far sentences can be trusted to answer the query.
         stopwatch: seconds spent on the request so far.
 
     Returns:
@@ -214,22 +222,45 @@ def _prepare(
         prompt, passages, located, language_model.tokenizer.control_strings
     )
     tokens = language_model.tokenizer.encode_prompt(prompt, untrusted)
-    trusted = passage_relevance(language_model, asked, passages, config)
-    if trusted and not any(trusted):
+    relevance_P = passage_relevance(language_model, asked, passages, config)
+    if relevance_P and not any(relevance_P):
         notices.append(
             f"none of {len(passages)} passages is about the question: nothing was copied from them"
         )
+    sentences_P = _sentences(passages, query, config, nearness)
+    if sentences_P is None:
+        notices.append(
+            f"no sentence of the {len(passages)} passages answers the question: nothing was quoted"
+        )
+        sentences_P, relevance_P = [], (0.0,) * len(passages)
     return Request(
         config,
         prompt,
         tokens,
         passages,
         located,
-        trusted,
+        relevance_P,
+        sentences_P,
         untrusted,
         notices,
         Stopwatch(stopwatch),
     )
+
+
+def _sentences(
+    passages: Sequence[Passage],
+    question: str | None,
+    config: NestConfig,
+    nearness: Nearness,
+) -> list[list[Sentence]] | None:
+    """Return the sentences of passages with their trust; nothing if spans may go beyond them.
+
+    None if no sentence answers the question.
+    """
+    if not (config.by_sentence and config.uses_datastore and passages):
+        return []
+    sentences_P = [sentences_of(passage.text) for passage in passages]
+    return sentences_P if question is None else trusted(nearness, question, passages, sentences_P)
 
 
 def passage_relevance(

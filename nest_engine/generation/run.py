@@ -15,6 +15,7 @@ from nest_engine.config import NestConfig
 from nest_engine.datastore.key_cache import KeyCache
 from nest_engine.datastore.token_index import TokenIndex
 from nest_engine.decoding.acceptance import Acceptance, LosslessAcceptance, RelaxedAcceptance
+from nest_engine.decoding.by_sentence import SentenceAcceptance, SentenceProposal
 from nest_engine.decoding.decoder import Decoder
 from nest_engine.decoding.draft_length import AdaptiveDraftLength, DraftLength, FixedDraftLength
 from nest_engine.decoding.interpolation import Interpolation
@@ -25,9 +26,9 @@ from nest_engine.decoding.sequence import Ending, SequenceState
 from nest_engine.errors import InputError
 from nest_engine.generation.datastores import Datastore, build_datastores
 from nest_engine.generation.request import Request
-from nest_engine.interfaces import Frontier, LanguageModel, Prefill, Session
+from nest_engine.interfaces import Frontier, LanguageModel, Prefill, Session, Tokenizer
 from nest_engine.output import NestChunk, NestOutput
-from nest_engine.records import Citation, FinishReason
+from nest_engine.records import Citation, FinishReason, Passage
 
 Cancel = Callable[[], bool]
 """Asked between steps; True ends decoding."""
@@ -224,7 +225,7 @@ class Run:
         with request.stopwatch.phase("index_building"):
             forbidden = lm.tokenizer.control_ids | self._eos_ids
             index = datastore.index(forbidden, mask_copied=config.mask_copied)
-        acceptance, proposal = _policies(config, index, prefill.frontier, request.stopwatch)
+        acceptance, proposal = _policies(lm.tokenizer, index, prefill.frontier, request)
         sequence = SequenceState(
             request.tokens.token_ids,
             prefill.frontier,
@@ -249,16 +250,24 @@ class Run:
 
 
 def _policies(
-    config: NestConfig, index: TokenIndex, frontier: Frontier, stopwatch: Stopwatch
+    tokenizer: Tokenizer, index: TokenIndex, frontier: Frontier, request: Request
 ) -> tuple[Acceptance, Proposal]:
     """Return what a method accepts and what it proposes."""
+    config = request.config
     sampler = Sampler(config, frontier.logits_V.device)
-    interpolation = Interpolation(index, config, stopwatch)
+    interpolation = Interpolation(index, config, request.stopwatch)
     width = frontier.hidden_D.shape[-1]
     spans = SpanProposal(config.delta, distance_scale(width, config.knn_temperature))
     if config.method == "lossless":
         return LosslessAcceptance(sampler), SuffixProposal(spans, interpolation)
-    return RelaxedAcceptance(interpolation, sampler, config.gamma), spans
+    relaxed = (interpolation, sampler, config.gamma, config.plausibility)
+    if not config.by_sentence:
+        return RelaxedAcceptance(*relaxed), spans
+    return SentenceAcceptance(
+        *relaxed,
+        decode=tokenizer.decode,
+        encode=lambda text: tokenizer.encode_passage(Passage(text)).token_ids,
+    ), SentenceProposal(config.delta, distance_scale(width, config.knn_temperature))
 
 
 def answer_all(

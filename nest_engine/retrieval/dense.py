@@ -18,7 +18,8 @@ class DenseRetriever(CorpusRetriever):
 
     Args:
         passages: the corpus.
-        embedder: maps passages, title included, and queries to vectors.
+        embedder: maps passages, title included, and queries to vectors; an engine with this
+            retriever also finds the sentence that answers with it.
         vectors: the vectors of these passages by this embedder; if omitted, they are computed and
             searched exactly.
         progress: called with the number of passages embedded.
@@ -36,14 +37,14 @@ class DenseRetriever(CorpusRetriever):
         progress: Progress | None = None,
     ) -> None:
         super().__init__(passages)
-        self._embedder = embedder
+        self.embedder = embedder
         self._vectors = vectors or ExactIndex.build(passages, embedder, progress or ignore)
 
     @property
     def fingerprint(self) -> str:
         """What the rankings depend on, apart from the passages."""
-        return f"vectors of {self._embedder.fingerprint}, {self._vectors.fingerprint}"
+        return f"vectors of {self.embedder.fingerprint}, {self._vectors.fingerprint}"
 
     def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """Return the ``k`` best rows, or all of them, for each query."""
-        return self._vectors.search(queries, self._embedder, k)
+        return self._vectors.search(queries, self.embedder, k)

@@ -38,6 +38,7 @@ class HybridRetriever(CorpusRetriever):
                 "build both from the same list of passages"
             )
         self._sparse, self._dense, self._rescale = sparse, dense, rescale
+        self.embedder = getattr(dense, "embedder", None)
 
     @property
     def fingerprint(self) -> str:

@@ -38,6 +38,8 @@ class NestSettings(BaseModel):
     draft_after_rejection: bool | None = None
     mask_copied: bool | None = None
     relevance: float | None = None
+    plausibility: float | None = None
+    by_sentence: bool | None = None
     num_passages: int | None = None
     prompt_passages: int | None = None
     min_citation_tokens: int | None = None

@@ -47,6 +47,15 @@ CONFIGS = {
         max_draft_tokens=6,
         relevance=0.0,
     ),
+    "plausible tokens only": NestConfig(
+        max_new_tokens=48,
+        k=32,
+        alpha=0.6,
+        delta=0.9,
+        gamma=0.05,
+        relevance=0.0,
+        plausibility=0.02,
+    ),
     "single token after rejection": NestConfig(
         max_new_tokens=48,
         k=16,
@@ -147,7 +156,10 @@ def test_prompt_index_equals_reference(draft_after_rejection):
         delta=0.9,
         gamma=0.05,
         draft_after_rejection=draft_after_rejection,
+        knn_temperature=1.0,
         relevance=0.0,
+        plausibility=0.0,
+        by_sentence=False,
     )
     output = engine.generate(prompt, passages=PASSAGES, config=config)
     assert output.stats.encoded_passages == 2

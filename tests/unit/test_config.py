@@ -25,15 +25,22 @@ def test_defaults_are_the_papers():
         40,
         3,
     )
-    assert (
-        NestConfig.ra_nest().gamma,
-        NestConfig.knn_lm().fixed_lambda,
-        NestConfig.knn_lm().max_draft_tokens,
-    ) == (
-        0.5,
-        0.7,
-        1,
-    )
+    assert (config.plausibility, config.by_sentence) == (0.0, False)
+    assert (NestConfig.knn_lm().fixed_lambda, NestConfig.knn_lm().max_draft_tokens) == (0.7, 1)
+
+
+def test_passages_in_the_prompt_are_quoted_sentence_by_sentence():
+    """Ours; the paper's setting stays one call away."""
+    ours = NestConfig.ra_nest()
+    assert (ours.by_sentence, ours.plausibility, ours.relevance) == (True, 0.02, 0.0)
+    assert (ours.alpha, ours.knn_temperature, ours.delta, ours.gamma) == (0.5, 0.3, 0.8, 0.05)
+    paper = NestConfig.paper_70b(method="ra-nest")
+    assert (paper.by_sentence, paper.plausibility, paper.relevance) == (False, 0.0, 0.0)
+    assert (paper.alpha, paper.knn_temperature, paper.delta, paper.gamma) == (0.3, 1.0, 0.5, 0.05)
+    with pytest.raises(ConfigError, match="plausibility=2 is not valid"):
+        NestConfig(plausibility=2)
+    with pytest.raises(ConfigError, match="by_sentence=1 is not valid"):
+        NestConfig(by_sentence=1)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +140,7 @@ def test_a_models_own_defaults_are_those_of_the_method_they_were_tuned_for():
     )
     assert (config.alpha, config.tau, config.gamma) == (0.4, 0.1, 0.01)
     in_prompt = config.replace(method="ra-nest")
-    assert (in_prompt.alpha, in_prompt.gamma, in_prompt.max_draft_tokens) == (0.3, 0.5, 16)
+    assert (in_prompt.alpha, in_prompt.gamma, in_prompt.max_draft_tokens) == (0.5, 0.05, 16)
     assert config.replace(method="knn-lm").max_draft_tokens == 1
     assert in_prompt.replace(method="nest") == config
 

@@ -1,0 +1,163 @@
+"""NEST sentence by sentence: what is quoted are whole sentences, and the one that answers first.
+
+Behind the end of a sentence, and at the beginning of an answer, the passages' sentences stand for
+election: each has as many votes as it is trusted, the model has a share of its own, and what the
+model finds impossible to say there cannot be chosen. Where the model wants to end, it ends. A
+sentence that was begun at its beginning is copied to its end: what it says is the source's business
+(names and numbers are implausible to a model; that is why they are looked up). Everywhere else p_M
+decides as in the paper, among the tokens that the model finds plausible.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nest_engine.datastore.sentences import ends_sentence
+from nest_engine.decoding.acceptance import RelaxedAcceptance
+from nest_engine.decoding.interpolation import Interpolation
+from nest_engine.decoding.mixture import Mixture
+from nest_engine.decoding.proposal import Draft, SpanProposal
+from nest_engine.decoding.sampling import Sampler
+
+if TYPE_CHECKING:
+    from nest_engine.decoding.sequence import SequenceState
+
+_MODELS_SHARE = 0.1  # of the votes for a sentence
+_IMPOSSIBLE = 0.0005  # of the most probable token: less cannot begin a sentence
+_ENOUGH = 0.15  # trust: where no other sentence has as much, the answer ends
+_SHORTEST = 5  # tokens of a sentence that can be chosen: shorter ones are headings
+_TAIL = 64  # tokens that tell whether a sentence has ended
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR")
+
+
+class SentenceAcceptance(RelaxedAcceptance):
+    """Tokens come from p_M; a sentence's first from an election, and its others from itself.
+
+    Args:
+        interpolation: searches and mixes.
+        sampler: picks.
+        gamma: relaxation of the test of drafts that do not begin with their sentence.
+        plausibility: as for ``RelaxedAcceptance``.
+        decode: token ids to text.
+        encode: text to token ids, without control tokens.
+    """
+
+    def __init__(
+        self,
+        interpolation: Interpolation,
+        sampler: Sampler,
+        gamma: float,
+        plausibility: float,
+        *,
+        decode: Callable[[Sequence[int]], str],
+        encode: Callable[[str], Sequence[int]],
+    ) -> None:
+        super().__init__(interpolation, sampler, gamma, plausibility)
+        self._decode = decode
+        self._encode = encode
+        self._first_tokens: dict[tuple[int, bool], int | None] = {}
+
+    def target(
+        self,
+        sequence: SequenceState,
+        lm_probs_QV: Tensor,
+        hidden_QD: Tensor,
+        draft: Sequence[int] = (),
+    ) -> Mixture:
+        """Return p_M; within a sentence that is quoted, the sentence itself."""
+        if sequence.quotes_sentence:
+            following = draft[1:] or [sequence.index.value(_next_entry(sequence))]
+            return _certain(following, lm_probs_QV)
+        if not draft and (text := self._tail(sequence)) is not None:
+            wants_to_end = int(lm_probs_QV[0].argmax()) in sequence.eos_ids
+            elected = None if wants_to_end else self._election(sequence, lm_probs_QV, text)
+            return elected or Mixture(lm_probs_QV, lm_probs_QV.new_ones(1), None)
+        return super().target(sequence, lm_probs_QV, hidden_QD, draft)
+
+    def _tail(self, sequence: SequenceState) -> str | None:
+        """Return the text behind which a sentence begins, its end at least; None within one."""
+        if not sequence.token_ids:
+            return self._decode(sequence.prompt_ids[-_TAIL:])
+        text = self._decode(sequence.token_ids[-_TAIL:])
+        return text if ends_sentence(text) else None
+
+    def _election(self, sequence: SequenceState, lm_probs_QV: Tensor, text: str) -> Mixture | None:
+        """Return who may begin the sentence behind ``text``; None if no sentence can."""
+        candidates = [
+            (entry, trust)
+            for entry, length, trust in sequence.index.beginnings
+            if length >= _SHORTEST and sequence.index.can_copy(entry)
+        ]
+        if not candidates:
+            return None
+        has_quoted = any(entry is not None for entry in sequence.entries)
+        if has_quoted and sequence.eos_ids and max(trust for _, trust in candidates) < _ENOUGH:
+            return _certain([min(sequence.eos_ids)], lm_probs_QV)
+        votes_V, beginnings = torch.zeros_like(lm_probs_QV[0]), {}
+        most: dict[int, float] = {}
+        for entry, trust in candidates:
+            value = sequence.index.value(entry)
+            token = self._first_token(value, behind=text)
+            if token is None and not sequence.token_ids:
+                token = value  # an answer may begin without a space
+            if token is None:
+                continue
+            votes_V[token] += trust
+            if trust > most.get(token, 0.0):
+                most[token], beginnings[token] = trust, entry
+        if not beginnings:
+            return None
+        lm_V = lm_probs_QV[0]
+        probs_V = _MODELS_SHARE * lm_V + (1 - _MODELS_SHARE) * votes_V / votes_V.sum()
+        probs_V = probs_V * (lm_V >= _IMPOSSIBLE * lm_V.max())
+        lambda_Q = lm_probs_QV.new_full((1,), _MODELS_SHARE)
+        return Mixture((probs_V / probs_V.sum())[None], lambda_Q, None, beginnings)
+
+    def _first_token(self, token: int, *, behind: str) -> int | None:
+        """Return a sentence's first token with or without a space before it, as its place asks."""
+        needs_space = bool(behind) and not behind[-1].isspace()
+        key = token, needs_space
+        if key not in self._first_tokens:
+            self._first_tokens[key] = self._spaced(token, needs_space)
+        return self._first_tokens[key]
+
+    def _spaced(self, token: int, needs_space: bool) -> int | None:
+        text = self._decode([token])
+        word = text.lstrip(" ")
+        if (text != word) == needs_space or not word:
+            return token
+        if needs_space and unicodedata.name(word[0], "").startswith(_UNSPACED):
+            return token
+        tokens = self._encode(f" {word}" if needs_space else word)
+        return tokens[0] if len(tokens) == 1 else None
+
+
+class SentenceProposal(SpanProposal):
+    """Draft the sentence that was elected; elsewhere copy on as in the paper."""
+
+    def draft(self, sequence: SequenceState, token: int, target: Mixture) -> Draft:
+        """Return a sentence, a span of a passage, or the token alone."""
+        entry = (target.beginnings or {}).get(token)
+        if entry is None:
+            return super().draft(sequence, token, target)
+        draft = sequence.copy_from(entry)
+        sequence.quotes_sentence = True
+        return replace(draft, tokens=(token, *draft.tokens[1:]))
+
+
+def _next_entry(sequence: SequenceState) -> int:
+    assert sequence.continuation is not None
+    return sequence.continuation
+
+
+def _certain(tokens: Sequence[int], like_QV: Tensor) -> Mixture:
+    """Return distributions that hold each of some tokens for certain."""
+    probs_QV = torch.zeros_like(like_QV)
+    probs_QV[torch.arange(len(tokens)), torch.tensor(list(tokens))] = 1.0
+    return Mixture(probs_QV, like_QV.new_zeros(len(tokens)), None)

@@ -1,0 +1,176 @@
+"""How far each sentence of the passages can be trusted to answer what was asked.
+
+A sentence is trusted by how near it is to the question, in comparison with the nearest. An embedder
+tells this in any wording; without one, the letters that both share do, in any language. Where even
+the nearest is hardly nearer to the question than to small talk, nothing answers it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nest_engine.datastore.sentences import Sentence
+from nest_engine.models.tokenization import titled_text
+from nest_engine.records import Passage
+
+if TYPE_CHECKING:
+    from nest_engine.retrieval import Embedder
+
+_LEAST = 0.01  # trust in the sentence that is farthest from the question
+_KEPT = 20_000  # vectors
+# What no passage answers. How near these come to passages is how near chance comes.
+_SMALL_TALK = (
+    "Hello! How are you?",
+    "Thanks, that was helpful.",
+    "Write a poem about my cat.",
+    "What is 17 times 23?",
+    "Tell me a joke.",
+    "Can you help me?",
+    "Who are you?",
+    "Translate 'good night' into French.",
+)
+
+
+class Nearness(Protocol):
+    """Tells how near sentences are to questions.
+
+    Attributes:
+        sharpness: so much less nearness divides trust by e.
+        beyond_chance: of the way from chance to the greatest nearness, how much a sentence has to
+            go to answer a question.
+    """
+
+    sharpness: float
+    beyond_chance: float
+
+    def matrix(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return how near each text is to each question, at most 1: ``[questions, texts]``."""
+        ...
+
+
+class VectorNearness:
+    """The cosine of an embedder's vectors; each text's is computed once.
+
+    Args:
+        embedder: computes vectors.
+    """
+
+    sharpness = 0.05
+    beyond_chance = 0.3
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embed = embedder.embed
+        self._embed_queries = getattr(embedder, "embed_queries", embedder.embed)
+        self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._questions: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+
+    def matrix(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the cosines ``[questions, texts]``."""
+        asked = _vectors(questions, self._questions, self._embed_queries)
+        return np.asarray(asked @ _vectors(texts, self._texts, self._embed).T)
+
+
+class LetterNearness:
+    """The share of a question's information that a text contains, by runs of four letters.
+
+    Runs of letters need neither spaces between words nor the same form of a word; those that many
+    of the texts have tell little. Scored by BM25.
+    """
+
+    sharpness = 0.05
+    beyond_chance = 0.02  # they tell small talk from questions, not much more
+
+    def matrix(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the shares ``[questions, texts]``."""
+        runs_T = [_runs(text) for text in texts]
+        frequency = Counter(run for runs in runs_T for run in runs)
+        lengths_T = np.array([runs.total() for runs in runs_T])
+        norms_T = 0.25 + 0.75 * lengths_T / max(float(lengths_T.mean()), 1.0)
+        shares = np.zeros((len(questions), len(texts)), dtype=np.float32)
+        for row, question in enumerate(questions):
+            runs = _runs(question)
+            information = {
+                run: math.log(1 + (len(texts) - frequency[run] + 0.5) / (frequency[run] + 0.5))
+                for run in runs
+            }
+            total = sum(information.values()) or 1.0
+            for run, value in information.items():
+                counts_T = np.array([of_text[run] for of_text in runs_T])
+                shares[row] += value / total * 2.2 * counts_T / (counts_T + 1.2 * norms_T)
+        return shares / 2.2
+
+
+def trusted(
+    nearness: Nearness,
+    question: str,
+    passages: Sequence[Passage],
+    sentences_P: Sequence[Sequence[Sentence]],
+) -> list[list[Sentence]] | None:
+    """Return the sentences of passages with their trust.
+
+    A sentence is read behind its passage's title, which says whom its pronouns mean.
+
+    Args:
+        nearness: tells how near sentences are.
+        question: what was asked.
+        passages: the passages.
+        sentences_P: the sentences of each passage, in characters.
+
+    Returns:
+        the sentences, or None if none of them answers the question.
+    """
+    said = [
+        titled_text(replace(passage, text=passage.text[sentence.start : sentence.end]))
+        for passage, sentences in zip(passages, sentences_P, strict=True)
+        for sentence in sentences
+    ]
+    if not said:
+        return None
+    near_QT = nearness.matrix([question, *_SMALL_TALK], said)
+    best, chance = float(near_QT[0].max()), float(near_QT[1:].max(-1).mean())
+    if best < chance + nearness.beyond_chance * (1 - chance):
+        return None
+    trust = (
+        max(math.exp((float(each) - best) / nearness.sharpness), _LEAST) for each in near_QT[0]
+    )
+    return [
+        [sentence._replace(trust=min(next(trust), 1.0)) for sentence in sentences]
+        for sentences in sentences_P
+    ]
+
+
+def _vectors(
+    texts: Sequence[str],
+    known: OrderedDict[str, NDArray[np.float32]],
+    embed: Callable[[Sequence[str]], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """Return unit vectors ``[texts, D]``, computing those that are not known."""
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    if new:
+        vectors = embed(new)
+        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        known.update(zip(new, vectors / np.maximum(lengths, 1e-12), strict=True))
+    found = np.stack([known[text] for text in texts])
+    for text in texts:
+        known.move_to_end(text)
+    while len(known) > _KEPT:
+        known.popitem(last=False)
+    return found
+
+
+def _runs(text: str) -> Counter[str]:
+    """Return the runs of four letters in a text's words, their beginnings and ends marked."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = (f" {word} " for word in re.findall(r"\w+", folded))
+    return Counter(
+        word[start : start + 4] for word in words for start in range(max(len(word) - 3, 1))
+    )

@@ -1,0 +1,185 @@
+"""Sentence by sentence: the one that answers, whole, until what was asked is said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nest_engine import NestConfig, NestEngine, NestOutput, Passage
+from nest_engine.datastore.sentences import ends_sentence, in_tokens, sentences_of
+from nest_engine.generation.sentence_trust import LetterNearness, VectorNearness
+from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
+from nest_engine.testing import ByteTokenizer, ScriptedLanguageModel
+
+HELIUM = Passage(
+    "The name is Greek. Helium was discovered in 1868 by Janssen. It boils at 4 kelvin.",
+    title="Helium",
+)
+NEON = Passage("Neon glows red in tubes. Ramsay discovered neon in 1898.", title="Neon")
+QUESTION = "Who discovered helium in 1868?"
+
+
+def unsure() -> NestEngine:
+    """A model that finds everything plausible, and would go on for ever."""
+    return NestEngine(ScriptedLanguageModel(lambda _: ord("x"), confidence=0.02))
+
+
+def ask(question: str = QUESTION, **settings) -> NestOutput:
+    engine = unsure()
+    settings = {"passages": [NEON, HELIUM], "max_new_tokens": 80} | settings
+    return engine.ask(question, **{"method": "ra-nest"} | settings)
+
+
+def test_the_sentence_that_answers_is_quoted_whole_and_then_the_answer_ends() -> None:
+    output = ask()
+    assert output.text == "Helium was discovered in 1868 by Janssen."
+    assert output.finish_reason == "eos"
+    [citation] = output.citations
+    assert citation.cited_text == "Helium was discovered in 1868 by Janssen."
+    assert citation.title == "Helium"
+    assert output.stats.tokens_per_forward > 10
+
+
+def test_a_sentence_longer_than_a_draft_is_quoted_whole() -> None:
+    assert ask(max_draft_tokens=8).text == "Helium was discovered in 1868 by Janssen."
+
+
+def test_where_the_model_wants_to_end_it_ends() -> None:
+    engine = NestEngine(ScriptedLanguageModel("", confidence=0.9))  # ends at once
+    output = engine.ask(QUESTION, passages=[HELIUM], method="ra-nest")
+    assert (output.text, output.finish_reason, output.citations) == ("", "eos", ())
+
+
+def test_what_no_sentence_answers_is_said() -> None:
+    output = ask("Hello! How are you?")
+    assert output.citations == ()
+    assert "no sentence of the 2 passages answers the question" in output.notices[0]
+
+
+def test_without_a_question_nothing_is_elected_and_drafts_end_with_their_sentence() -> None:
+    said = "Neon glows red in tubes. So it does."
+    engine = NestEngine(ScriptedLanguageModel(said, confidence=0.9))
+    output = engine.generate("Say: ", passages=[NEON], method="nest", by_sentence=True, delta=1.0)
+    assert output.text.startswith("Neon glows red in tubes.")
+    assert all("Ramsay" not in citation.cited_text for citation in output.citations)
+
+
+@pytest.mark.parametrize("method", ["nest", "ra-nest"])
+def test_a_stream_says_the_same(method: str) -> None:
+    settings = {"passages": [NEON, HELIUM], "method": method, "by_sentence": True}
+    engine = unsure()
+    whole = engine.ask(QUESTION, max_new_tokens=120, **settings)
+    chunks = list(
+        engine.stream(
+            engine.format_question(QUESTION), query=QUESTION, max_new_tokens=120, **settings
+        )
+    )
+    assert "".join(chunk.text for chunk in chunks) == whole.text
+    assert [c for chunk in chunks for c in chunk.citations] == list(whole.citations)
+    assert whole.citations
+
+
+def test_samples_are_sentences_too() -> None:
+    output = ask(temperature=1.0, seed=3)
+    assert output.text.startswith(("Helium was discovered in 1868 by Janssen.", "Ramsay"))
+
+
+def test_any_language_in_letters_alone() -> None:
+    passages = [
+        Passage("Берлин стоит на Шпрее. Париж стоит на Сене.", title="Реки"),
+        Passage("東京タワーは三百三十三メートルです。富士山は高い。", title="高さ"),
+    ]
+    asked = ask("На какой реке стоит Париж?", passages=passages, max_new_tokens=200)
+    assert asked.text.startswith("Париж стоит на Сене.")
+    asked = ask("東京タワーは何メートルですか", passages=passages, max_new_tokens=200)
+    assert "東京タワーは三百三十三メートルです。" in asked.text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("He met Mr. Smith. It was late.", ["He met Mr. Smith.", "It was late."]),
+        ("One.\n\nTwo here\n", ["One.", "Two here"]),
+        ("富士山は高い。東京も。", ["富士山は高い。", "東京も。"]),
+        ("पेन नीला है। पानी ठंडा है।", ["पेन नीला है।", "पानी ठंडा है।"]),
+        ("", []),
+        (" \n ", []),
+    ],
+)
+def test_sentences(text: str, expected: list[str]) -> None:
+    found = sentences_of(text)
+    assert [text[sentence.start : sentence.end] for sentence in found] == expected
+    tokens = ByteTokenizer().encode_passage(Passage(text))
+    for sentence, of_tokens in zip(found, in_tokens(found, tokens), strict=True):
+        covered = bytes(tokens.token_ids[of_tokens.start : of_tokens.end]).decode()
+        assert covered == text[sentence.start : sentence.end]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", True),
+        ("It boils at 4 kelvin.", True),
+        ('He said "no."', True),
+        ("富士山は高い。", True),
+        ("A line\n", True),
+        ("He met Mr.", False),
+        ("It costs 4.5", False),
+        ("The sea", False),
+    ],
+)
+def test_where_a_sentence_has_ended(text: str, expected: bool) -> None:
+    assert ends_sentence(text) is expected
+
+
+def test_plausibility_keeps_out_what_the_model_finds_implausible() -> None:
+    """The passage says otherwise than the model, which is sure of its words."""
+    passage = Passage("Say: The sea is shallow and the sea is green.")
+    settings = {"passages": [passage], "method": "nest", "relevance": 0.0, "delta": 1.0}
+    engine = NestEngine(ScriptedLanguageModel("The sea is deep.", confidence=0.99))
+    free = engine.generate("Say: ", alpha=2.0, **settings)
+    assert "shallow" in free.text
+    kept = engine.generate("Say: ", alpha=2.0, plausibility=0.02, **settings)
+    assert kept.text == "The sea is deep."
+    assert NestConfig().plausibility == 0
+
+
+class _Vectors:
+    """Texts that share a letter of a set are as near as can be."""
+
+    fingerprint = "letters"
+
+    def __init__(self, letters: str = "JZ") -> None:
+        self.letters = letters
+        self.embedded: list[str] = []
+
+    def embed(self, texts):
+        self.embedded += texts
+        return np.array([[letter in text for letter in self.letters] + [0.01] for text in texts])
+
+
+def test_an_embedder_finds_the_sentence_in_any_words_and_reads_each_once() -> None:
+    embedder = _Vectors()
+    engine = unsure()
+    engine.embedder = embedder
+    settings = {"passages": [NEON, HELIUM], "method": "ra-nest", "max_new_tokens": 80}
+    for _ in range(2):
+        output = engine.ask("Which J saw it?", **settings)
+        assert output.text == "Helium was discovered in 1868 by Janssen."
+    assert engine.ask("Which Z was it?", **settings).notices  # no sentence has one
+    assert len(embedder.embedded) == len(set(embedder.embedded))
+    assert "Helium. It boils at 4 kelvin." in embedder.embedded
+
+
+def test_the_retrievers_embedder_is_the_engines() -> None:
+    engine = unsure()
+    assert isinstance(engine.nearness, LetterNearness)
+    engine.retriever = DenseRetriever([NEON, HELIUM], _Vectors())
+    nearness = engine.nearness
+    assert isinstance(nearness, VectorNearness)
+    assert engine.nearness is nearness
+    sparse = BM25Retriever([NEON, HELIUM])
+    engine.retriever = HybridRetriever(sparse, engine.retriever)
+    assert engine.nearness is nearness
+    engine.retriever = sparse
+    assert isinstance(engine.nearness, LetterNearness)
