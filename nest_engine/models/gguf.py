@@ -64,7 +64,8 @@ def converted(file: Path, sha256: str | None = None) -> Path:
     folder = models_folder() / f"{file.stem}-{digest[:16]}"
     notes = folder / _NOTES
     if not notes.exists():
-        require("gguf", "gguf", "gguf")
+        for package in ("gguf", "accelerate"):  # transformers needs both
+            require(package, package, "gguf")
         try:
             with _alone(folder):
                 if not notes.exists():  # nobody else has converted it meanwhile
