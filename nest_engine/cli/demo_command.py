@@ -19,12 +19,12 @@ from nest_engine.cli.console import (
     show_rows,
 )
 from nest_engine.cli.options import Json, Method, parse_settings
-from nest_engine.config import METHODS
+from nest_engine.config import METHODS, NestConfig
 
 if TYPE_CHECKING:
     from nest_engine.output import NestOutput
 
-DEMO_QUESTIONS = 4
+DEMO_QUESTIONS = 3
 DEMO_TOKENS = 64
 
 
@@ -64,6 +64,8 @@ def demo(
         only_copies = nest_demo.default_model() == str(nest_demo.model_path())
         settings["method"] = "nest" if only_copies else "ra-nest"
     baseline = "ra" if settings["method"] == "ra-nest" else "lm"
+    if settings["method"] == "ra-nest":  # both over the same passages, those in the prompt
+        settings["num_passages"] = NestConfig().prompt_passages
     methods = dict.fromkeys((baseline, settings["method"]))  # once, if they are the same
     answers: list[tuple[str, dict[str, NestOutput]]] = []
     for asked in questions if ask_all else questions[:DEMO_QUESTIONS]:
