@@ -317,7 +317,7 @@ def test_poison_is_shown_as_text_and_fetches_nothing(browser: Browser, poison: s
         known = (
             "A ASIDE B BODY BUTTON DD DIV DL DT FIELDSET FOOTER FORM H1 H2 HEAD HEADER HTML I IMG"
         )
-        known += " INPUT LABEL LEGEND LI"
+        known += " DETAILS INPUT LABEL LEGEND LI SUMMARY"
         known += " LINK MAIN MARK META OL P SCRIPT SECTION SMALL SPAN SUB SUP TEXTAREA TITLE UL"
         made = set(
             page.evaluate("[...document.querySelectorAll('*')].map(element => element.tagName)")

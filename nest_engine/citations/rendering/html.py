@@ -73,7 +73,7 @@ def to_html_fragment(output: DecodedText, *, context_chars: int = 60, tokens: bo
         f'<p class="nest-notice">{escape(printable(notice))}</p>\n' for notice in output.notices
     )
     reasoning = (
-        f'<details class="nest-reasoning"><summary>Reasoning</summary>'
+        '<details style="white-space: pre-wrap; font-size: 85%"><summary>Reasoning</summary>'
         f"{escape(printable(output.reasoning))}</details>\n"
         if output.reasoning
         else ""
