@@ -199,7 +199,6 @@ class NestConfig:
             "non-empty strings",
             lambda v: isinstance(v, tuple) and all(isinstance(s, str) and s for s in v),
         )
-
         self._check(
             "chat_template_kwargs",
             "a mapping of names to values",

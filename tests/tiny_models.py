@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,6 +46,21 @@ def tiny_tokenizer() -> hf.PreTrainedTokenizerFast:
         pad_token="<|endoftext|>",
     )
     tokenizer.add_tokens([tokenizers.AddedToken("<tool_call>", special=False)])
+    return tokenizer
+
+
+def tokenizer_that_refuses(*, ending: str) -> hf.PreTrainedTokenizerFast:
+    """Return the tokenizer with a template that knows system and user alone.
+
+    Args:
+        ending: Jinja, behind the last turn.
+    """
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role not in ['system', 'user'] %}"
+        "{{ raise_exception('who is ' + m.role) }}{% endif %}{{ m.role }}: {{ m.content }}\n"
+        "{% endfor %}" + ending
+    )
     return tokenizer
 
 

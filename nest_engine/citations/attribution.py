@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from nest_engine.records import Citation, Passage, Provenance
 
 # Scripts that do not separate words with spaces: any character may start or end a quotation.
-_UNSPACED = (
+UNSPACED = (
     "CJK",
     "HIRAGANA",
     "KATAKANA",
@@ -264,7 +264,7 @@ def _is_letter(char: str) -> bool:
         return char.isalnum() or char == "_"
     if unicodedata.category(char)[0] == "M":
         return True
-    return char.isalnum() and not unicodedata.name(char, "").startswith(_UNSPACED)
+    return char.isalnum() and not unicodedata.name(char, "").startswith(UNSPACED)
 
 
 def _extends(char: str) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from nest_engine.citations.attribution import UNSPACED
 from nest_engine.datastore.sentences import ends_sentence
 from nest_engine.decoding.acceptance import RelaxedAcceptance
 from nest_engine.decoding.interpolation import Interpolation
@@ -33,7 +34,6 @@ _IMPOSSIBLE = 0.0005  # of the most probable token: less cannot begin a sentence
 _ENOUGH = 0.15  # trust: where no other sentence has as much, the answer ends
 _SHORTEST = 5  # tokens of a sentence that can be chosen: shorter ones are headings
 _TAIL = 64  # tokens that tell whether a sentence has ended
-_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR")
 
 
 class SentenceAcceptance(RelaxedAcceptance):
@@ -132,7 +132,7 @@ class SentenceAcceptance(RelaxedAcceptance):
         word = text.lstrip(" ")
         if (text != word) == needs_space or not word:
             return token
-        if needs_space and unicodedata.name(word[0], "").startswith(_UNSPACED):
+        if needs_space and unicodedata.name(word[0], "").startswith(UNSPACED):
             return token
         tokens = self._encode(f" {word}" if needs_space else word)
         return tokens[0] if len(tokens) == 1 else None

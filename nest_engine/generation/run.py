@@ -256,8 +256,8 @@ def _policies(
     config = request.config
     sampler = Sampler(config, frontier.logits_V.device)
     interpolation = Interpolation(index, config, request.stopwatch)
-    width = frontier.hidden_D.shape[-1]
-    spans = SpanProposal(config.delta, distance_scale(width, config.knn_temperature))
+    scale = distance_scale(frontier.hidden_D.shape[-1], config.knn_temperature)
+    spans = SpanProposal(config.delta, scale)
     if config.method == "lossless":
         return LosslessAcceptance(sampler), SuffixProposal(spans, interpolation)
     relaxed = (interpolation, sampler, config.gamma, config.plausibility)
@@ -267,7 +267,7 @@ def _policies(
         *relaxed,
         decode=tokenizer.decode,
         encode=lambda text: tokenizer.encode_passage(Passage(text)).token_ids,
-    ), SentenceProposal(config.delta, distance_scale(width, config.knn_temperature))
+    ), SentenceProposal(config.delta, scale)
 
 
 def answer_all(

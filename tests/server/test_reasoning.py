@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 
 import openai
@@ -11,7 +10,7 @@ import pytest
 from nest_engine import NestEngine
 from nest_engine.testing import ScriptedLanguageModel
 from tests.server.support import ASKED, MODEL, QUESTION, ask, served
-from tests.tiny_models import tiny_model, tiny_tokenizer
+from tests.tiny_models import tiny_model, tokenizer_that_refuses
 from tests.ui.support import SECONDS
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -77,12 +76,7 @@ def test_responses(client: openai.OpenAI, shown: bool) -> None:
 
 
 def test_template_variables_and_developers() -> None:
-    tokenizer = copy.deepcopy(tiny_tokenizer())
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if m.role not in ['system', 'user'] %}"
-        "{{ raise_exception('who is ' + m.role) }}{% endif %}{{ m.role }}: {{ m.content }}\n"
-        "{% endfor %}{{ 'x' * (repeat | default(1)) }}"
-    )
+    tokenizer = tokenizer_that_refuses(ending="{{ 'x' * (repeat | default(1)) }}")
     engine = NestEngine(tiny_model("llama"), tokenizer)
     asked = {
         "model": MODEL,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 
 from nest_engine import InputError, NestEngine
 from nest_engine.testing import ScriptedLanguageModel
 from tests.integrations.langchain.support import PLAIN_TEMPLATE
-from tests.tiny_models import tiny_model, tiny_tokenizer
+from tests.tiny_models import tiny_model, tiny_tokenizer, tokenizer_that_refuses
 
 pytest.importorskip("langchain_core", reason="needs: pip install 'nest-engine[langchain]'")
 
@@ -80,12 +78,7 @@ def test_a_plain_llm_answers_without_it() -> None:
 
 
 def test_template_variables_and_developers(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = copy.deepcopy(tiny_tokenizer())
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if m.role not in ['system', 'user'] %}"
-        "{{ raise_exception('who is ' + m.role) }}{% endif %}{{ m.role }}: {{ m.content }}\n"
-        "{% endfor %}{{ mood }}"
-    )
+    tokenizer = tokenizer_that_refuses(ending="{{ mood }}")
     engine = NestEngine(tiny_model("llama"), tokenizer)
     prompts = []
     monkeypatch.setattr(

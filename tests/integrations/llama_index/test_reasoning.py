@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 
 pytest.importorskip("llama_index.core", reason="needs: pip install 'nest-engine[llama-index]'")
@@ -13,7 +11,7 @@ from llama_index.core.llms import ChatMessage, MessageRole
 from nest_engine import InputError, NestEngine
 from nest_engine.testing import ScriptedLanguageModel
 from nest_integrations.llama_index import CitationCollector, NestLLM
-from tests.tiny_models import tiny_model, tiny_tokenizer
+from tests.tiny_models import tiny_model, tokenizer_that_refuses
 
 THOUGHT, ANSWER = "hm, a gas", "Helium is a gas."
 
@@ -38,12 +36,7 @@ def test_a_message_holds_its_reasoning_apart() -> None:
 
 
 def test_template_variables_and_developers() -> None:
-    tokenizer = copy.deepcopy(tiny_tokenizer())
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if m.role not in ['system', 'user'] %}"
-        "{{ raise_exception('who is ' + m.role) }}{% endif %}{{ m.role }}: {{ m.content }}\n"
-        "{% endfor %}{{ mood }}"
-    )
+    tokenizer = tokenizer_that_refuses(ending="{{ mood }}")
     engine = NestEngine(tiny_model("llama"), tokenizer)
     llm = NestLLM(
         engine=engine,
