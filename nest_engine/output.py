@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from nest_engine.citations.rendering import to_html, to_html_fragment, to_markdown
+from nest_engine.citations.verdicts import judge_sentences
 from nest_engine.records import (
+    AnswerSentence,
     Citation,
     DecodeStats,
     FinishReason,
@@ -61,6 +63,11 @@ class NestOutput:
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
         }
+
+    @property
+    def sentences(self) -> tuple[AnswerSentence, ...]:
+        """The answer's sentences: each quoted whole, spliced from pieces, or the model's own."""
+        return judge_sentences(self.text, self.citations)
 
     def to_markdown(self) -> str:
         """Return the answer with numbered footnotes."""

@@ -16,6 +16,7 @@ from nest_engine._validation import require_text
 
 FinishReason = Literal["eos", "stop", "length", "cancelled"]
 TokenStatus = Literal["picked", "accepted", "rejected"]
+SentenceKind = Literal["quoted", "spliced", "own"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,23 @@ class Citation(Record):
     score: float | None = None
     license: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class AnswerSentence(Record):
+    """A sentence of the answer, and what its citations prove.
+
+    Args:
+        start: first character in the answer.
+        end: one past the last character.
+        kind: ``quoted``: one stretch of one source; ``spliced``: pieces of several places, or the
+            model's words between them, so that its citations prove phrases and not the sentence;
+            ``own``: the model's words.
+    """
+
+    start: int
+    end: int
+    kind: SentenceKind
 
 
 class Provenance(NamedTuple):
@@ -232,12 +250,14 @@ class Score:
         nll: their summed negative log-likelihood in nats.
         num_bytes: their size as UTF-8 text.
         mean_lambda: mean interpolation coefficient.
+        log_probs: of each of them, in nats.
     """
 
     num_tokens: int
     nll: float
     num_bytes: int
     mean_lambda: float
+    log_probs: tuple[float, ...] = field(default=(), repr=False)
 
     @property
     def perplexity(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,9 +45,13 @@ def evaluate(
         typer.Option("--data", help="The examples, in any of the layouts of docs/evaluation.md."),
     ],
     docs: Annotated[
-        list[Path],
-        typer.Option("--docs", help="Folder or file to quote from, repeatable; or an index."),
-    ],
+        list[Path] | None,
+        typer.Option(
+            "--docs",
+            help="Folder or file to quote from, repeatable; or an index. Without it: the passages "
+            "that come with the examples.",
+        ),
+    ] = None,
     methods: Annotated[
         str,
         typer.Option(
@@ -103,9 +108,18 @@ def evaluate(
         )
     evaluation.require_libraries()
     data_set = evaluation.read_examples(data)
+    if docs:
+        data_set = [replace(example, passages=()) for example in data_set]
+    elif bare := sum(not example.passages for example in data_set):
+        raise ConfigError(
+            f"{bare} of {len(data_set)} examples of {data} come without passages: give --docs, "
+            f"where passages for them can be searched"
+        )
     engine = loading.load_engine(model, load=load)
-    retriever = loading.open_retriever(docs, search, embedder)
-    engine.retriever = retriever
+    if docs:
+        engine.retriever = loading.open_retriever(docs, search, embedder)
+    elif embedder:
+        engine.embedder = loading.load_embedder(embedder)
     limit = max_new_tokens or evaluation.TASKS[task].max_new_tokens
     settings |= {"max_new_tokens": limit} if limit and "max_new_tokens" not in settings else {}
     base = defaults or engine.config
@@ -113,7 +127,7 @@ def evaluate(
         name: base.replace(method=method).replace(**settings | own)
         for name, (method, own) in variants.items()
     }
-    articles = evaluation.Articles(retriever.passages)
+    articles = evaluation.Articles(engine.retriever.passages if engine.retriever else ())
     planned = evaluation.plan(
         task, data_set, configs, articles, conditions=wanted, limit=examples, seed=seed
     )

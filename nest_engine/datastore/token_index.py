@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nest_engine.datastore.passage_keys import PassageKeys
-from nest_engine.datastore.sentences import Sentence
+from nest_engine.citations.sentences import Sentence
 from nest_engine.decoding.mixture import Neighbors, squared_distances
 from nest_engine.decoding.suffix_match import SEPARATOR, SuffixMatcher
 from nest_engine.records import Provenance

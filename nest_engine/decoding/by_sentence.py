@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from nest_engine.citations.attribution import UNSPACED
-from nest_engine.datastore.sentences import ends_sentence
+from nest_engine.citations.sentences import ends_sentence
 from nest_engine.decoding.acceptance import RelaxedAcceptance
 from nest_engine.decoding.interpolation import Interpolation
 from nest_engine.decoding.mixture import Mixture

@@ -33,6 +33,20 @@ def num_spans(provenance: Sequence[Provenance | None]) -> int:
     return sum(source is not None for source in provenance) - continued
 
 
+def sentence_kinds(output: NestOutput) -> Measures:
+    """Return the shares of an answer's characters by the kind of their sentence.
+
+    And whether the answer quotes at all.
+    """
+    characters = {"quoted": 0, "spliced": 0, "own": 0}
+    for sentence in output.sentences:
+        characters[sentence.kind] += sentence.end - sentence.start
+    total = sum(characters.values())
+    return {f"{kind}_sentences": (count, total) for kind, count in characters.items()} | {
+        "quotes": (float(bool(output.citations)), 1)
+    }
+
+
 def quote_precision(output: NestOutput) -> Measures:
     """Count the citations whose text stands at the cited place of answer and source.
 

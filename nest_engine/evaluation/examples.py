@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from nest_engine.errors import InputError
 from nest_engine.evaluation.conditions import request_for
+from nest_engine.records import Passage
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Example:
         incorrect: answers that are wrong (TruthfulQA).
         choices: the choices of a multiple-choice question.
         right: index of the right choice.
+        passages: what may be quoted, where it comes with the question; nothing is searched then.
     """
 
     id: str
@@ -39,6 +41,7 @@ class Example:
     incorrect: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     right: int | None = None
+    passages: tuple[Passage, ...] = ()
 
 
 def subject(title: str) -> str:
@@ -49,8 +52,9 @@ def subject(title: str) -> str:
 def read_examples(path: Path) -> list[Example]:
     """Read a data set, and recognize its layout by its content.
 
-    Layouts: WikiText tokens, articles, NQ-open, TriviaQA, HotpotQA, EntityQuestions, TruthfulQA
-    csv, MMLU csv, FActScore entities and topics. ``docs/evaluation.md`` shows a line of each.
+    Layouts: WikiText tokens, articles, questions with passages, SQuAD, NQ-open, TriviaQA, HotpotQA,
+    EntityQuestions, PopQA, TruthfulQA csv, MMLU csv, FActScore entities and topics.
+    ``docs/evaluation.md`` shows a line of each.
 
     Raises:
         InputError: if the file cannot be read, has none of the layouts, or has no example.
@@ -205,11 +209,13 @@ def _json_lines(data: str) -> Iterator[tuple[str, Any]]:
 
 def _json_document(data: str) -> Iterator[Example]:
     document = _parsed(data, "")
+    if isinstance(document, dict) and "data" in document:
+        return _squad(document["data"])
     records = document.get("Data") if isinstance(document, dict) else document
     if not isinstance(records, list):
         raise _LayoutError(
-            ": expected a list of questions (EntityQuestions, HotpotQA) or TriviaQA's object with "
-            "'Data'"
+            ": expected a list of questions (EntityQuestions, HotpotQA), TriviaQA's object with "
+            "'Data', or SQuAD's with 'data'"
         )
     return _records((f", record {number}", record) for number, record in enumerate(records, 1))
 
@@ -248,7 +254,12 @@ def _trivia_qa(name: str, record: dict[str, Any]) -> Example:
 
 def _hotpot_qa(name: str, record: dict[str, Any]) -> Example:
     titles = tuple(dict.fromkeys(title for title, _ in record["supporting_facts"]))
-    return Example(name, record["question"], titles, answers=(record["answer"],))
+    passages = tuple(
+        Passage("".join(sentences).strip(), title=title)
+        for title, sentences in record.get("context", ())
+        if "".join(sentences).strip()
+    )
+    return Example(name, record["question"], titles, answers=(record["answer"],), passages=passages)
 
 
 def _question(name: str, record: dict[str, Any]) -> Example:
@@ -259,7 +270,42 @@ def _question(name: str, record: dict[str, Any]) -> Example:
         record["question"],
         titles,
         answers=(answers,) if isinstance(answers, str) else tuple(answers),
+        passages=tuple(map(_passage, record.get("passages", ()))),
     )
+
+
+def _passage(given: str | dict[str, Any]) -> Passage:
+    if isinstance(given, str):
+        return Passage(given)
+    return Passage(given["text"], title=given.get("title") or "", id=given.get("id") or "")
+
+
+def _pop_qa(name: str, record: dict[str, Any]) -> Example:
+    answers = record["possible_answers"]
+    if isinstance(answers, str):  # published as JSON within JSON
+        answers = json.loads(answers)
+    titles = (record["s_wiki_title"],) if record.get("s_wiki_title") else ()
+    passages = tuple(map(_passage, record.get("passages", ())))
+    return Example(name, record["question"], titles, answers=tuple(answers), passages=passages)
+
+
+def _squad(articles: Sequence[dict[str, Any]]) -> Iterator[Example]:
+    number = 0
+    for place, article in enumerate(articles, 1):
+        try:
+            for paragraph in article["paragraphs"]:
+                passage = Passage(paragraph["context"], title=article["title"].replace("_", " "))
+                for asked in paragraph["qas"]:
+                    number += 1
+                    answers = tuple(dict.fromkeys(each["text"] for each in asked["answers"]))
+                    if answers:  # SQuAD 2 also asks what the paragraph does not say
+                        yield Example(
+                            f"{number}", asked["question"], answers=answers, passages=(passage,)
+                        )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise _LayoutError(
+                f", article {place}: malformed ({type(error).__name__}: {error})"
+            ) from error
 
 
 def _titled_text(name: str, record: dict[str, Any]) -> Example:
@@ -274,6 +320,7 @@ def _topic(name: str, record: dict[str, Any]) -> Example:
 _READERS: tuple[tuple[tuple[str, ...], Callable[[str, dict[str, Any]], Example]], ...] = (
     (("Question", "Answer"), _trivia_qa),
     (("question", "answer", "supporting_facts"), _hotpot_qa),
+    (("question", "possible_answers"), _pop_qa),
     (("question", "answers"), _question),  # EntityQuestions
     (("question", "answer"), _question),  # NQ-open
     (("title", "text"), _titled_text),

@@ -98,6 +98,28 @@ METRICS: dict[str, Metric] = {
     "quote_precision": Metric(
         "quotes exact %", "citations whose text stands at the cited place; must be 100", True, 100
     ),
+    "quoted_sentences": Metric(
+        "quoted %", "characters in sentences that are one stretch of one source", True, 100
+    ),
+    "spliced_sentences": Metric(
+        "spliced %",
+        "characters in sentences pieced together, from several places or with the model's words",
+        False,
+        100,
+    ),
+    "own_sentences": Metric(
+        "own %", "characters in sentences that are the model's own words", None, 100
+    ),
+    "quotes": Metric("quote %", "answers that quote", None, 100),
+    "nll": Metric(
+        "NLL",
+        "of the answer's tokens, in nats, under the model alone with the passages in its prompt",
+        False,
+        digits=2,
+    ),
+    "odd_tokens": Metric(
+        "odd %", "tokens of the answer that the model there gives less than 0.001", False, 100
+    ),
     "off_topic": Metric(
         "off topic %",
         "answer tokens copied from passages that are neither about the subject nor mention it",
@@ -113,6 +135,9 @@ METRICS: dict[str, Metric] = {
     "length": Metric("tokens", "length of an answer (Table 1a)", None),
     "tokens_per_forward": Metric(
         "tokens/forward", "answer tokens for each forward pass of the model", True, digits=2
+    ),
+    "seconds": Metric(
+        "s/answer", "the same clock, for a whole answer with its prompt", False, digits=2
     ),
     "tokens_per_second": Metric(
         "tokens/s", "wall clock, passage keys known, search left out (Figure 2)", True, digits=0

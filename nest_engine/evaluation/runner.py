@@ -21,6 +21,8 @@ from nest_engine.evaluation.tasks import (
     TASKS,
     PromptedExample,
     choose,
+    given,
+    likelihood,
     make_prompt,
     measure_answer,
     perplexity,
@@ -87,7 +89,8 @@ def plan(
         variants: settings by name.
         articles: the corpus.
         conditions: the conditions to measure in; by default ``gold`` and ``no-gold`` for the
-            examples whose article is in the corpus, or ``open`` if there are none.
+            examples that come with passages or whose article is in the corpus, or ``open`` if there
+            are none.
         limit: number of examples; a larger number later includes the same ones.
         seed: another seed draws other examples.
 
@@ -112,7 +115,7 @@ def plan(
             f"none of {len(examples)} examples suits the task {task!r}, which needs "
             f"{TASKS[task].needs}"
         )
-    covered = [example for example in suited if articles.holds(example.titles)]
+    covered = [example for example in suited if example.passages or articles.holds(example.titles)]
     chosen = tuple(conditions) or (CONDITIONS if covered else (OPEN,))
     kept = suited if chosen == (OPEN,) else covered
     if not kept:
@@ -140,6 +143,7 @@ def identity(evaluation: Evaluation, engine: NestEngine, articles: Articles) -> 
         "data": evaluation.data,
         "passages": articles.fingerprint,
         "search": getattr(engine.retriever, "fingerprint", type(engine.retriever).__name__),
+        "embedder": getattr(engine.embedder, "fingerprint", None),
         "model": engine.language_model.fingerprint,
         "version": __version__,
     }
@@ -173,8 +177,12 @@ def evaluate(
     Raises:
         InputError: if the engine has no first-stage search.
     """
-    if engine.retriever is None:
-        raise InputError("the engine has no retriever: an evaluation searches passages; give one")
+    searches = not all(example.passages for example in evaluation.examples)
+    if searches and engine.retriever is None:
+        raise InputError(
+            "the engine has no retriever, and not every example comes with passages: an evaluation "
+            "searches them; give one"
+        )
     keys = list(evaluation.keys())
     done = sum(key in results for key in keys)
     progress(done, len(keys))
@@ -207,7 +215,7 @@ class _Batch:
         self,
         evaluation: Evaluation,
         engine: NestEngine,
-        retriever: PassageRetriever,
+        retriever: PassageRetriever | None,
         articles: Articles,
         examples: Sequence[Example],
     ) -> None:
@@ -247,11 +255,17 @@ class _Batch:
                 )
             except InputError as error:
                 self._prompted[example.id] = error
-        ready = [
-            prompted
-            for prompted in self._prompted.values()
-            if isinstance(prompted, PromptedExample)
-        ]
+        ready = []
+        for prompted in self._prompted.values():
+            if isinstance(prompted, InputError):
+                continue
+            if prompted.example.passages:
+                self._found[prompted.example.id] = given(prompted.example)
+            else:
+                ready.append(prompted)
+        if not ready:
+            return
+        assert self._retriever is not None  # evaluate() has seen to it
         k = max(config.passages_to_find for config in variants)
         found = search(
             self._retriever,
@@ -259,7 +273,7 @@ class _Batch:
             [prompted.example.titles for prompted in ready],
             k,
         )
-        self._found = {
+        self._found |= {
             prompted.example.id: passages for prompted, passages in zip(ready, found, strict=True)
         }
 
@@ -310,8 +324,11 @@ class _Batch:
         for prompted, passages, output in zip(prompted_B, passages_B, outputs, strict=True):
             measures = measure_answer(self._evaluation.task, prompted, output, config)
             measures["tokens_per_second"] = (len(output.token_ids), seconds / len(outputs))
+            measures["seconds"] = (seconds / len(outputs), 1)
             if self._evaluation.task == "completion":
                 measures |= perplexity(self._engine, prompted, passages, config)
+            if self._evaluation.task == "qa":
+                measures |= likelihood(self._engine, prompted, passages, output)
             records.append(_record(prompted, measures, output))
         return records
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,16 +10,25 @@ from nest_engine.config import NestConfig
 from nest_engine.engine import NestEngine
 from nest_engine.errors import InputError
 from nest_engine.evaluation.articles import Articles
-from nest_engine.evaluation.conditions import is_about, request_for, title_key
-from nest_engine.evaluation.copying import attribution, off_topic, quote_precision
+from nest_engine.evaluation.conditions import Condition, is_about, request_for, title_key
+from nest_engine.evaluation.copying import (
+    attribution,
+    off_topic,
+    quote_precision,
+    sentence_kinds,
+)
 from nest_engine.evaluation.examples import Example, subject
 from nest_engine.evaluation.facts import factual_precision
+from nest_engine.evaluation.matching import names, words_of
 from nest_engine.evaluation.metrics import Measures, answer_recall, rouge, truthful_deltas
 from nest_engine.output import NestOutput
 from nest_engine.records import Passage
 
 PREFIX_TOKENS = 128
 """Length of the beginning of an article that a completion continues: Table 1a."""
+
+ODD = 0.001
+"""A token that the model gives less than this is odd."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +152,7 @@ def measure_answer(
         subjects = [*example.titles, *map(subject, example.titles)]
         is_cut = output.finish_reason == "length"
         measures |= factual_precision(output.text, prompted.article, subjects, is_cut=is_cut)
-    measures |= attribution(output) | quote_precision(output)
+    measures |= attribution(output) | quote_precision(output) | sentence_kinds(output)
     if example.titles:
         measures |= off_topic(output, example.titles)
     if example.titles and config.passages_to_find:
@@ -171,6 +181,36 @@ def perplexity(
         config=config,
     )
     return {"perplexity": (score.nll, score.num_tokens)}
+
+
+def likelihood(
+    engine: NestEngine,
+    prompted: PromptedExample,
+    passages: Sequence[Passage],
+    output: NestOutput,
+) -> Measures:
+    """Return what the model itself thinks of an answer, with the passages in its prompt."""
+    if not output.text:
+        return {}
+    score = engine.score(
+        output.text,
+        prompt=prompted.prompt,
+        passages=passages,
+        query=prompted.query,
+        config=engine.config.replace(method="ra"),
+    )
+    odd = sum(log_prob < math.log(ODD) for log_prob in score.log_probs)
+    return {"nll": (score.nll, score.num_tokens), "odd_tokens": (odd, score.num_tokens)}
+
+
+def given(example: Example) -> dict[Condition, tuple[Passage, ...]]:
+    """Return the passages that come with an example; without gold those that name no answer."""
+    others = tuple(
+        passage
+        for passage in example.passages
+        if not any(names(words_of(passage.text), answer) for answer in example.answers)
+    )
+    return {"gold": example.passages, "no-gold": others}
 
 
 def choose(

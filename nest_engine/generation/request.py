@@ -11,7 +11,7 @@ from nest_engine._validation import require_text
 from nest_engine.config import NestConfig
 from nest_engine.datastore.passage_keys import PassageKeys
 from nest_engine.datastore.relevance import rank_information, relevance
-from nest_engine.datastore.sentences import Sentence, sentences_of
+from nest_engine.citations.sentences import Sentence, sentences_of
 from nest_engine.decoding.sequence import LogitsProcessor, StoppingCriterion
 from nest_engine.errors import ContextOverflowError, InputError
 from nest_engine.generation.passage_search import find_passages

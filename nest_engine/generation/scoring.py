@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -123,10 +124,17 @@ def score(language_model: LanguageModel, key_cache: KeyCache, request: Request, 
         ContextOverflowError: if prompt and text exceed the context.
     """
     forced = ForcedText(language_model, key_cache, request, text)
-    nll, lambdas = 0.0, 0.0
+    log_probs: list[float] = []
+    lambdas = 0.0
     for predicted in forced.predict():
         mixture = predicted.mixture(request.config)
         targets_Q = torch.tensor(predicted.targets, device=mixture.probs_QV.device)
-        nll -= float(mixture.probs_QV.gather(1, targets_Q[:, None]).log().sum(dtype=torch.float64))
+        log_probs += mixture.probs_QV.gather(1, targets_Q[:, None])[:, 0].log().tolist()
         lambdas += float(mixture.lambda_Q.sum())
-    return Score(len(forced.token_ids), nll, forced.num_bytes, lambdas / len(forced.token_ids))
+    return Score(
+        len(log_probs),
+        -math.fsum(log_probs),
+        forced.num_bytes,
+        lambdas / len(log_probs),
+        tuple(log_probs),
+    )

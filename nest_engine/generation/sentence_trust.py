@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nest_engine.datastore.sentences import Sentence
+from nest_engine.citations.sentences import Sentence
 from nest_engine.models.tokenization import titled_text
 from nest_engine.records import Passage
 

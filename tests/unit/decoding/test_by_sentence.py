@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nest_engine import NestConfig, NestEngine, NestOutput, Passage
-from nest_engine.datastore.sentences import ends_sentence, in_tokens, sentences_of
+from nest_engine.citations.sentences import ends_sentence, in_tokens, sentences_of
 from nest_engine.generation.sentence_trust import LetterNearness, VectorNearness
 from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 from nest_engine.testing import ByteTokenizer, ScriptedLanguageModel

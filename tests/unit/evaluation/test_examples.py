@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nest_engine import InputError
+from nest_engine import InputError, Passage
 from nest_engine.evaluation import Example, read_examples
 from nest_engine.evaluation.examples import fingerprint, subject, untokenized
 
@@ -142,11 +142,42 @@ def test_hotpot_qa(tmp_path: Path) -> None:
         "question": "Which is longer?",
         "answer": "yes",
         "supporting_facts": [["Otter River", 0], ["Elk River", 2], ["Otter River", 1]],
-        "context": [["Otter River", ["..."]]],
+        "context": [["Otter River", ["It is long.", " It has otters."]], ["Nothing", []]],
     }
     [example] = load(tmp_path, "hotpot_dev_distractor_v1.json", [record])
 
     assert (example.answers, example.titles) == (("yes",), ("Otter River", "Elk River"))
+    assert example.passages == (Passage("It is long. It has otters.", title="Otter River"),)
+
+
+def test_questions_with_passages(tmp_path: Path) -> None:
+    passage = {"title": "Otter", "text": "Otters swim.", "id": "otter-1"}
+    records = [
+        {"question": "Who swims?", "answers": ["otters"], "passages": [passage, "Elks walk."]},
+        {"question": "Who walks?", "possible_answers": '["elks", "an elk"]', "passages": []},
+    ]
+    first, second = load(tmp_path, "asked.json", records)
+
+    assert first.passages == (
+        Passage("Otters swim.", title="Otter", id="otter-1"),
+        Passage("Elks walk."),
+    )
+    assert (second.answers, second.passages) == (("elks", "an elk"), ())
+
+
+def test_squad(tmp_path: Path) -> None:
+    asked = [
+        {"question": "Who swims?", "answers": [{"text": "Otters"}, {"text": "Otters"}]},
+        {"question": "Who flies?", "answers": [], "is_impossible": True},
+    ]
+    paragraph = {"context": "Otters swim.", "qas": asked}
+    [example] = load(
+        tmp_path,
+        "dev-v2.0.json",
+        {"version": "v2.0", "data": [{"title": "Sea_Otter", "paragraphs": [paragraph]}]},
+    )
+    assert (example.question, example.answers) == ("Who swims?", ("Otters",))
+    assert example.passages == (Passage("Otters swim.", title="Sea Otter"),)
 
 
 def test_truthful_qa(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from nest_engine.evaluation.copying import (
     num_spans,
     off_topic,
     quote_precision,
+    sentence_kinds,
 )
 from nest_engine.evaluation.facts import Date, facts_of, factual_precision, unsupported
 from nest_engine.evaluation.matching import names, words_of
@@ -234,6 +235,36 @@ def test_spans_are_runs_of_consecutive_positions_of_one_passage() -> None:
     assert num_spans(output.provenance) == 5
     assert attribution(output) == {"attributed_share": (7, 8), "mean_span": (7, 5)}
     assert attribution(answer_of([None, None])) == {"attributed_share": (0, 2), "mean_span": (0, 0)}
+
+
+def test_sentences_are_quoted_whole_spliced_or_the_models_own() -> None:
+    text = "Otters swim. Otters swim and play. I think so. Otters"
+    source = "Otters swim. Elks play."
+    citations = [
+        Citation(0, 11, "otter", 0, 11, source[:11]),
+        Citation(13, 24, "otter", 0, 11, source[:11]),
+        Citation(29, 33, "otter", 18, 22, source[18:22]),
+        Citation(47, 53, "otter", 0, 6, source[:6]),
+    ]
+    output = answer_of([], citations, text)
+    assert [(text[s.start : s.end], s.kind) for s in output.sentences] == [
+        ("Otters swim.", "quoted"),
+        ("Otters swim and play.", "spliced"),
+        ("I think so.", "own"),
+        ("Otters", "quoted"),
+    ]
+    assert sentence_kinds(output) == {
+        "quoted_sentences": (18, 50),
+        "spliced_sentences": (21, 50),
+        "own_sentences": (11, 50),
+        "quotes": (1, 1),
+    }
+    assert sentence_kinds(answer_of([], text="")) == {
+        "quoted_sentences": (0, 0),
+        "spliced_sentences": (0, 0),
+        "own_sentences": (0, 0),
+        "quotes": (0, 1),
+    }
 
 
 def test_quotes_must_stand_in_answer_and_source() -> None:

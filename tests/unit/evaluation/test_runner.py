@@ -47,7 +47,7 @@ PASSAGES = [
     for part in range(3)
 ]
 # What the speed of the machine decides; everything else must come out the same.
-TIMED = "tokens_per_second"
+TIMED = ("tokens_per_second", "seconds")
 COPYING = ("ra", "nest", "ra-nest")
 
 
@@ -90,7 +90,11 @@ def run(
 def untimed(records: Sequence[Record]) -> list[Record]:
     return [
         record
-        | {"measures": {name: pair for name, pair in record["measures"].items() if name != TIMED}}
+        | {
+            "measures": {
+                name: pair for name, pair in record["measures"].items() if name not in TIMED
+            }
+        }
         for record in records
     ]
 
@@ -504,9 +508,37 @@ def test_damaged_results_are_refused(tmp_path: Path, name: str, content: str, me
         run(tmp_path, engine, "biography", subjects("Otter"), variants_of(engine, "lm"))
 
 
+ASKED = Example(
+    "1",
+    "Who saw the otter?",
+    answers=("Ada Quill",),
+    passages=(Passage("The elk was seen by Ben Reed."), Passage("Ada Quill saw the otter.")),
+)
+
+
+def test_passages_may_come_with_the_question(tmp_path: Path) -> None:
+    """Nothing is searched; without gold, what names an answer is kept out."""
+    engine = NestEngine(ScriptedLanguageModel("Ada Quill saw the otter."))
+    variants = variants_of(engine, "ra-nest")
+    planned = plan("qa", [ASKED], variants, Articles(()))
+    assert planned.conditions == CONDITIONS
+    gold, no_gold = evaluate(planned, engine, Articles(()), Results(tmp_path, {}, {}))
+
+    assert gold["answer"] == "Ada Quill saw the otter."
+    measured = gold["measures"]
+    assert measured["answer_recall"] == [1, 1]
+    assert measured["quotes"] == [1, 1]
+    assert measured["quoted_sentences"] == [24, 24]
+    assert measured["spliced_sentences"] == measured["own_sentences"] == [0, 24]
+    assert measured["nll"][0] > 0
+    assert 0 <= measured["odd_tokens"][0] <= measured["odd_tokens"][1]
+    assert measured["seconds"][0] > 0
+    assert "Ada Quill" not in no_gold["answer"] or not no_gold["citations"]
+
+
 def test_evaluating_needs_a_search(tmp_path: Path) -> None:
     engine = NestEngine(ScriptedLanguageModel("x"))
-    planned = Evaluation("biography", (), {}, ("open",))
+    planned = Evaluation("biography", tuple(subjects("Otter")), {}, ("open",))
     with pytest.raises(InputError, match="the engine has no retriever"):
         evaluate(planned, engine, Articles(PASSAGES), Results(tmp_path, {}, {}))
 
@@ -537,15 +569,14 @@ def entities(tmp_path: Path) -> Path:
 
 
 def nest_eval(
-    data: Path, docs: Path, out: Path, *arguments: str, task: str = "biography"
+    data: Path, docs: Path | None, out: Path, *arguments: str, task: str = "biography"
 ) -> Result:
     given = [
         "--task",
         task,
         "--data",
         data,
-        "--docs",
-        docs,
+        *(["--docs", docs] if docs else []),
         "--out",
         out,
         "--max-new-tokens",
@@ -616,3 +647,22 @@ def test_the_command_refuses_other_data_and_tasks(
     refused = nest_eval(entities, docs, out, "--methods", "lm")
     assert refused.exit_code == 1
     assert f"{out} holds results of other settings: data was" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.usefixtures("scripted")
+def test_without_documents_the_examples_bring_their_passages(docs: Path, tmp_path: Path) -> None:
+    data = tmp_path / "asked.jsonl"
+    asked = {
+        "question": ASKED.question,
+        "answers": ASKED.answers,
+        "passages": [passage.text for passage in ASKED.passages],
+    }
+    data.write_text(json.dumps(asked), encoding="utf-8")
+    result = nest_eval(data, None, tmp_path / "out", "--methods", "ra", task="qa")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("**gold, 1 examples**")
+    data.write_text('{"question": "Who?", "answers": ["Ada"]}', encoding="utf-8")
+    refused = nest_eval(data, None, tmp_path / "other", task="qa")
+    assert f"1 of 1 examples of {data} come without passages: give --docs" in " ".join(
+        refused.stderr.split()
+    )

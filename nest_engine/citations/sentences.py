@@ -7,11 +7,12 @@ abbreviations that end no sentence.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import sentencex
 
-from nest_engine.interfaces import TokenizedPassage
+if TYPE_CHECKING:
+    from nest_engine.interfaces import TokenizedPassage
 
 # Its rules for English: those for other languages differ in their abbreviations alone.
 _LANGUAGE = "en"
