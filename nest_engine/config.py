@@ -109,6 +109,10 @@ class NestConfig:
         by_sentence: quote sentences: drafts end with their sentence, the next one is chosen by how
             far the passages' sentences can be trusted to answer, and copied whole; False is the
             paper.
+        own_words: the model's share in the choice of each sentence, with ``by_sentence``: 0 says
+            nothing but quotations; 0.1 quotes what answers the question, in sentences that the
+            model could begin; 0.5 lets the model speak wherever it is sure; 1 leaves every
+            beginning to the model.
         num_passages: passages to ask the first-stage search for.
         prompt_passages: how many of them ``ra`` and ``ra-nest`` place in the prompt.
         min_citation_tokens: hide citations of fewer tokens.
@@ -141,6 +145,7 @@ class NestConfig:
     relevance: float = _BY_METHOD
     plausibility: float = _BY_METHOD
     by_sentence: bool = _BY_METHOD
+    own_words: float = 0.1
     num_passages: int = 40
     prompt_passages: int = 3
     min_citation_tokens: int = 3
@@ -185,7 +190,7 @@ class NestConfig:
         self._check("alpha", "a finite number", _is_number)
         for name in ("tau", "knn_temperature"):
             self._check(name, "a number above 0", lambda v: _is_number(v) and v > 0)
-        for name in ("delta", "gamma", "relevance", "plausibility"):
+        for name in ("delta", "gamma", "relevance", "plausibility", "own_words"):
             self._check(name, "a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1)
         self._check(
             "fixed_lambda",

@@ -18,6 +18,7 @@ from nest_engine.cli.options import (
     Load,
     Method,
     Model,
+    OwnWords,
     SearchOption,
     Settings,
     Tuned,
@@ -46,6 +47,7 @@ def ask(
     model: Model = None,
     load: Load = None,
     method: Method = None,
+    own_words: OwnWords = None,
     search: SearchOption = None,
     embedder: EmbedderOption = None,
     passages: Annotated[
@@ -76,6 +78,7 @@ def ask(
     settings = parse_settings(
         pairs,
         method=method,
+        own_words=own_words,
         num_passages=passages,
         max_new_tokens=max_new_tokens,
         temperature=temperature,

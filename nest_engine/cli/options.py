@@ -43,6 +43,16 @@ class Format(str, Enum):
 Method = Annotated[
     str | None, typer.Option("--method", help=f"How to decode: {', '.join(METHODS)}.")
 ]
+OwnWords = Annotated[
+    float | None,
+    typer.Option(
+        "--own-words",
+        min=0.0,
+        max=1.0,
+        help="The model's share in the choice of each sentence of ra-nest: 0 nothing but "
+        "quotations, 1 its own words. Default: 0.1.",
+    ),
+]
 SearchOption = Annotated[
     Search | None,
     typer.Option(

@@ -5,15 +5,34 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nest_engine.datastore.passage_keys import PassageKeys
 from nest_engine.citations.sentences import Sentence
+from nest_engine.datastore.passage_keys import PassageKeys
 from nest_engine.decoding.mixture import Neighbors, squared_distances
 from nest_engine.decoding.suffix_match import SEPARATOR, SuffixMatcher
 from nest_engine.records import Provenance
+
+
+class Beginning(NamedTuple):
+    """Where a sentence begins that may answer what was asked.
+
+    Args:
+        entry: of its first token.
+        length: in tokens.
+        trust: how far it can be trusted to answer, in (0, 1].
+        passage: number of its passage.
+        is_first: whether it is its passage's first.
+    """
+
+    entry: int
+    length: int
+    trust: float
+    passage: int
+    is_first: bool
 
 
 class TokenIndex:
@@ -50,7 +69,7 @@ class TokenIndex:
         # the last token of each passage, by the end of its entries
         self._last: dict[int, Provenance] = {}
         self._ends_sentence: set[int] = set()  # entries
-        self.beginnings: list[tuple[int, int, float]] = []  # entry, length, trust of each sentence
+        self.beginnings: list[Beginning] = []
         keys = []
         for number, passage in enumerate(passages):
             if passage is None or passage.keys_TD.shape[0] == 0:
@@ -59,7 +78,7 @@ class TokenIndex:
             num_entries = len(token_ids) - passage.first
             end = len(self._values) + num_entries
             if sentences:
-                self._add_sentences(sentences[number], len(self._values) - passage.first)
+                self._add_sentences(number, sentences[number], passage.first)
             self._values += token_ids[passage.first :]
             self._passage_ends += [end] * num_entries
             self._last[end] = Provenance(number, len(token_ids) - 1)
@@ -163,14 +182,15 @@ class TokenIndex:
         last = self._last[end]
         return Provenance(last.passage, last.position - (end - 1 - entry))
 
-    def _add_sentences(self, sentences: Sequence[Sentence], offset: int) -> None:
-        """Add the sentences of a passage whose token 0 is, or would be, entry ``offset``."""
-        first = len(self._values)
-        for start, end, trust in sentences:
-            # The first token of a prompt has no entry.
-            if trust > 0 and start + offset >= first:
-                self.beginnings.append((start + offset, end - start, trust))
-            if end + offset > first:
+    def _add_sentences(self, passage: int, sentences: Sequence[Sentence], skipped: int) -> None:
+        """Add the sentences of the passage that comes next, whose first tokens have no entry."""
+        offset = len(self._values) - skipped
+        for number, (start, end, trust) in enumerate(sentences):
+            if trust > 0 and start >= skipped:
+                self.beginnings.append(
+                    Beginning(start + offset, end - start, trust, passage, number == 0)
+                )
+            if end > skipped:
                 self._ends_sentence.add(end - 1 + offset)
 
     def _trust_of_entries(self, relevance: Sequence[float]) -> Tensor | None:
@@ -181,9 +201,9 @@ class TokenIndex:
             if relevance:
                 trust[start:end] = [relevance[last.passage]] * (end - start)
             start = end
-        for entry, length, of_sentence in self.beginnings:
-            for number in range(entry, entry + length):
-                trust[number] *= of_sentence
+        for each in self.beginnings:
+            for number in range(each.entry, each.entry + each.length):
+                trust[number] *= each.trust
         if min(trust) == 1:
             return None
         return torch.tensor(trust, device=self._keys_ND.device)

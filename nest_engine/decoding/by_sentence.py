@@ -2,7 +2,8 @@
 
 Behind the end of a sentence, and at the beginning of an answer, the passages' sentences stand for
 election: each has as many votes as it is trusted, the model has a share of its own, and what the
-model finds impossible to say there cannot be chosen. Where the model wants to end, it ends. A
+model finds impossible to say there cannot be chosen. Once something is quoted, the end stands, too;
+where the model wants to end, it ends. A
 sentence that was begun at its beginning is copied to its end: what it says is the source's business
 (names and numbers are implausible to a model; that is why they are looked up). Everywhere else p_M
 decides as in the paper, among the tokens that the model finds plausible.
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from nest_engine.citations.attribution import UNSPACED
 from nest_engine.citations.sentences import ends_sentence
+from nest_engine.datastore.token_index import Beginning
 from nest_engine.decoding.acceptance import RelaxedAcceptance
 from nest_engine.decoding.interpolation import Interpolation
 from nest_engine.decoding.mixture import Mixture
@@ -29,9 +31,12 @@ from nest_engine.decoding.sampling import Sampler
 if TYPE_CHECKING:
     from nest_engine.decoding.sequence import SequenceState
 
-_MODELS_SHARE = 0.1  # of the votes for a sentence
-_IMPOSSIBLE = 0.0005  # of the most probable token: less cannot begin a sentence
-_ENOUGH = 0.15  # trust: where no other sentence has as much, the answer ends
+# Of the most probable token, times the model's share of the votes: less cannot begin a sentence.
+_IMPOSSIBLE = 0.005
+_ENOUGH = 0.5  # the end's votes: where no other sentence is trusted as much, nothing more is quoted
+# A passage's first sentence says whom the others mean: once they are quoted, its trust grows by so
+# much.
+_INTRODUCES = 7.0
 _SHORTEST = 5  # tokens of a sentence that can be chosen: shorter ones are headings
 _TAIL = 64  # tokens that tell whether a sentence has ended
 
@@ -88,44 +93,42 @@ class SentenceAcceptance(RelaxedAcceptance):
         return text if ends_sentence(text) else None
 
     def _election(self, sequence: SequenceState, lm_probs_QV: Tensor, text: str) -> Mixture | None:
-        """Return who may begin the sentence behind ``text``; None if no sentence can."""
-        candidates = [
-            (entry, trust)
-            for entry, length, trust in sequence.index.beginnings
-            if length >= _SHORTEST and sequence.index.can_copy(entry)
-        ]
-        if not candidates:
-            return None
-        has_quoted = any(entry is not None for entry in sequence.entries)
-        if has_quoted and sequence.eos_ids and max(trust for _, trust in candidates) < _ENOUGH:
-            return _certain([min(sequence.eos_ids)], lm_probs_QV)
-        votes_V, beginnings = torch.zeros_like(lm_probs_QV[0]), {}
-        most: dict[int, float] = {}
-        for entry, trust in candidates:
-            value = sequence.index.value(entry)
-            token = self._first_token(value, behind=text)
-            if token is None and not sequence.token_ids:
-                token = value  # an answer may begin without a space
-            if token is None:
-                continue
-            votes_V[token] += trust
-            if trust > most.get(token, 0.0):
-                most[token], beginnings[token] = trust, entry
-        if not beginnings:
-            return None
+        """Return who may begin the sentence behind ``text``; None if the model alone may."""
+        own = sequence.config.own_words
+        quoted = {each.passage for each in sequence.provenance() if each is not None}
+        votes: dict[int, float] = {}
+        beginnings: dict[int, int] = {}
+        for each in sequence.index.beginnings:
+            token = self._first_token(sequence, each, text)
+            introduces = each.is_first and each.passage in quoted
+            trust = each.trust * _INTRODUCES if introduces else each.trust
+            if token is not None and trust > votes.get(token, 0.0):
+                votes[token], beginnings[token] = trust, each.entry
         lm_V = lm_probs_QV[0]
-        probs_V = _MODELS_SHARE * lm_V + (1 - _MODELS_SHARE) * votes_V / votes_V.sum()
-        probs_V = probs_V * (lm_V >= _IMPOSSIBLE * lm_V.max())
-        lambda_Q = lm_probs_QV.new_full((1,), _MODELS_SHARE)
+        is_possible_V = lm_V >= own * _IMPOSSIBLE * lm_V.max()
+        if quoted and sequence.eos_ids:
+            end = min(sequence.eos_ids)
+            votes[end] = _ENOUGH
+            is_possible_V[end] = True
+        if not votes or own == 1:
+            return None
+        votes_V = torch.zeros_like(lm_V)
+        votes_V[list(votes)] = votes_V.new_tensor(list(votes.values()))
+        probs_V = (own * lm_V + (1 - own) * votes_V / votes_V.sum()) * is_possible_V
+        lambda_Q = lm_probs_QV.new_full((1,), own)
         return Mixture((probs_V / probs_V.sum())[None], lambda_Q, None, beginnings)
 
-    def _first_token(self, token: int, *, behind: str) -> int | None:
-        """Return a sentence's first token with or without a space before it, as its place asks."""
-        needs_space = bool(behind) and not behind[-1].isspace()
-        key = token, needs_space
+    def _first_token(self, sequence: SequenceState, beginning: Beginning, text: str) -> int | None:
+        """Return how a sentence begins behind ``text``; None if it cannot be quoted there."""
+        if beginning.length < _SHORTEST or not sequence.index.can_copy(beginning.entry):
+            return None
+        value, needs_space = sequence.index.value(beginning.entry), bool(text[-1:].strip())
+        key = value, needs_space
         if key not in self._first_tokens:
-            self._first_tokens[key] = self._spaced(token, needs_space)
-        return self._first_tokens[key]
+            self._first_tokens[key] = self._spaced(value, needs_space)
+        token = self._first_tokens[key]
+        # An answer may begin with a space, or without one.
+        return value if token is None and not sequence.token_ids else token
 
     def _spaced(self, token: int, needs_space: bool) -> int | None:
         text = self._decode([token])

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from nest_engine._stopwatch import Stopwatch
 from nest_engine.citations.attribution import Source
+from nest_engine.citations.sentences import Sentence, in_tokens
 from nest_engine.datastore.key_cache import KeyCache
 from nest_engine.datastore.passage_keys import PassageKeys, encode_passages
-from nest_engine.citations.sentences import Sentence, in_tokens
 from nest_engine.datastore.token_index import TokenIndex
 from nest_engine.generation.prompts import passage_in_prompt
 from nest_engine.generation.request import Request

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from nest_engine.citations.sentences import sentences_of
 from nest_engine.errors import InputError
 from nest_engine.interfaces import TokenizedPassage, TokenizedText
 from nest_engine.models.tokenization import titled_text
 from nest_engine.records import Passage
 
 BACKGROUND = "Background: {passages}\n\n"
+
+# "Question: " and the like, in front of what is asked.
+_LABEL = re.compile(r"^\W{0,4}\w+(?: \w+){0,2} ?[:\N{FULLWIDTH COLON}]\s*(?=\S)")
+_QUESTION_MARKS = frozenset(
+    "?\N{FULLWIDTH QUESTION MARK}\N{ARABIC QUESTION MARK}\N{GREEK QUESTION MARK}"
+    "\N{ARMENIAN QUESTION MARK}\N{ETHIOPIC QUESTION MARK}"
+)
 
 # Shorter texts occur in a prompt by coincidence: a word, or a control string of its template.
 _SHORTEST_LOCATED = 32
@@ -122,6 +131,45 @@ def untrusted_ranges(
             start, end = merged[-1][0], max(end, merged.pop()[1])
         merged.append((start, end))
     return merged
+
+
+def question_in(
+    text: str,
+    passages: Sequence[Passage],
+    control_strings: Sequence[tuple[int, int]] = (),
+) -> str:
+    """Return what a text asks, apart from passages, control strings and instructions around it.
+
+    In a prompt that a chain has written, that is the last sentence with a question mark, or else
+    the last line with a label ("Query: ..."), or else all that is no passage.
+
+    Args:
+        text: a question, or a prompt that may hold passages.
+        passages: all passages of the request.
+        control_strings: where control strings are in the text.
+    """
+    others = [*untrusted_ranges(text, passages, locate(text, passages)), *control_strings]
+    if not others:
+        return text
+    kept, end = [], 0
+    for start, stop in sorted(others):
+        kept.append(text[end : max(start, end)])
+        end = max(stop, end)
+    lines = [
+        line.strip()
+        for line in "\n".join([*kept, text[end:]]).splitlines()
+        if any(map(str.isalnum, line)) and not line.rstrip().endswith(":")
+    ]
+    plain = [_LABEL.sub("", line) for line in lines]
+    questions = [
+        sentence
+        for line in plain
+        for start, end, _ in sentences_of(line)
+        if (sentence := line[start:end]).rstrip("\"'”’»」) ")[-1:] in _QUESTION_MARKS
+    ]
+    labelled = [after for after, line in zip(plain, lines, strict=True) if after != line]
+    asked = questions or labelled
+    return asked[-1] if asked else "\n".join(lines) or text
 
 
 def question_start(

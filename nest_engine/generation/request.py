@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nest_engine._stopwatch import Stopwatch
 from nest_engine._validation import require_text
+from nest_engine.citations.sentences import Sentence, sentences_of
 from nest_engine.config import NestConfig
 from nest_engine.datastore.passage_keys import PassageKeys
 from nest_engine.datastore.relevance import rank_information, relevance
-from nest_engine.citations.sentences import Sentence, sentences_of
 from nest_engine.decoding.sequence import LogitsProcessor, StoppingCriterion
 from nest_engine.errors import ContextOverflowError, InputError
 from nest_engine.generation.passage_search import find_passages
@@ -19,6 +19,7 @@ from nest_engine.generation.prompts import (
     LocatedPassage,
     locate,
     place,
+    question_in,
     question_start,
     untrusted_ranges,
 )
@@ -199,6 +200,7 @@ def _prepare(
     if prompt.endswith("Answer:") and not language_model.tokenizer.has_chat_template:
         config = config.replace(stop=(*config.stop, *PLAIN_TURN_STOPS))
     notices = []
+    question = query or prompt
     if config.method != "lm" and not passages:
         notices.append("no passages: the model answered alone")
     located = locate(prompt, passages)
@@ -227,7 +229,7 @@ def _prepare(
         notices.append(
             f"none of {len(passages)} passages is about the question: nothing was copied from them"
         )
-    sentences_P = _sentences(passages, query, config, nearness)
+    sentences_P = _sentences(language_model.tokenizer, passages, question, config, nearness)
     if sentences_P is None:
         notices.append(
             f"no sentence of the {len(passages)} passages answers the question: nothing was quoted"
@@ -248,19 +250,22 @@ def _prepare(
 
 
 def _sentences(
+    tokenizer: Tokenizer,
     passages: Sequence[Passage],
-    question: str | None,
+    asked: str,
     config: NestConfig,
     nearness: Nearness,
 ) -> list[list[Sentence]] | None:
     """Return the sentences of passages with their trust; nothing if spans may go beyond them.
 
-    None if no sentence answers the question.
+    None if no sentence answers what is asked.
     """
     if not (config.by_sentence and config.uses_datastore and passages):
         return []
-    sentences_P = [sentences_of(passage.text) for passage in passages]
-    return sentences_P if question is None else trusted(nearness, question, passages, sentences_P)
+    question = question_in(asked, passages, _control_offsets(tokenizer, asked))
+    return trusted(
+        nearness, question, passages, [sentences_of(passage.text) for passage in passages]
+    )
 
 
 def passage_relevance(

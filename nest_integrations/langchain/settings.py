@@ -40,6 +40,7 @@ class NestSettings(BaseModel):
     relevance: float | None = None
     plausibility: float | None = None
     by_sentence: bool | None = None
+    own_words: float | None = None
     num_passages: int | None = None
     prompt_passages: int | None = None
     min_citation_tokens: int | None = None

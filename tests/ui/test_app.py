@@ -90,12 +90,15 @@ def test_it_says_what_there_is_to_ask(page: TestClient) -> None:
         if method["gamma"] is not None
     }
     assert gammas == {name: NestConfig.for_method(name).gamma for name in ("nest", "ra-nest")}
+    own_words = {method["name"]: method["own_words"] for method in about["methods"]}
+    assert own_words == dict.fromkeys(METHODS) | {"ra-nest": 0.1}
 
 
 def test_the_page_sets_what_it_says_it_sets(page: TestClient) -> None:
     asked = {
         "question": "What is helium?",
         "method": "ra-nest",
+        "own_words": 0.5,
         "gamma": 0.125,
         "max_new_tokens": 5,
     }
@@ -205,7 +208,7 @@ def test_its_own_page_may_ask(page: TestClient) -> None:
         (b'{"question": "a", "max_new_tokens": 0}', "max_new_tokens=0 is not valid"),
         (
             b'{"question": "a", "tuned": {}}',
-            "'tuned' cannot be set here; question and method, gamma, max_new_tokens can",
+            "'tuned' cannot be set here; question and method, own_words, gamma, max_new_tokens can",
         ),
         (b'["a"]', "the request holds a JSON list; send an object with a question"),
         (b"{", "the request is not JSON"),

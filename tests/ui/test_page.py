@@ -204,6 +204,11 @@ def test_settings_are_sent_as_they_are_shown(page: Page) -> None:
     ask(page, method="nest")
     gamma.fill("-1")
     expect(page.locator("#gamma-value")).to_have_text("0.1")
+    own_words = page.get_by_label("Own words 0")
+    expect(own_words).to_be_disabled()
+    page.get_by_role("radio", name="ra-nest").check()
+    expect(page.locator("#own_words-value")).to_have_text("0.1 (default)")
+    own_words.fill("0.5")
     ask(page, method="ra-nest")
     ask(page, method="lm")
     expect(gamma).to_be_disabled()
@@ -214,7 +219,7 @@ def test_settings_are_sent_as_they_are_shown(page: Page) -> None:
     asked = {"question": "What is helium?", "max_new_tokens": 64}
     assert sent == [
         asked | {"method": "nest"},
-        asked | {"method": "ra-nest", "gamma": 0.1},
+        asked | {"method": "ra-nest", "own_words": 0.5, "gamma": 0.1},
         asked | {"method": "lm"},
     ]
 

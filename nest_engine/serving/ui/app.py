@@ -49,7 +49,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_SETTINGS = ("method", "gamma", "max_new_tokens")
+_SETTINGS = ("method", "own_words", "gamma", "max_new_tokens")
 _SUMMARIES: dict[Method, str] = {
     "nest": "mixes model and passages, copies and verifies spans",
     "ra-nest": "the same, with the best passages in the prompt as well",
@@ -157,10 +157,14 @@ async def _lines(answer: RunningAnswer) -> AsyncIterator[str]:
 
 
 def _method(config: NestConfig) -> dict[str, Any]:
-    """Describe a method for the page; ``gamma`` is None where it has no effect."""
+    """Describe a method for the page; what has no effect on it is None."""
     relaxes = config.uses_datastore and config.method != "lossless" and config.max_draft_tokens > 1
-    gamma = config.gamma if relaxes else None
-    return {"name": config.method, "summary": _SUMMARIES[config.method], "gamma": gamma}
+    return {
+        "name": config.method,
+        "summary": _SUMMARIES[config.method],
+        "own_words": config.own_words if config.by_sentence else None,
+        "gamma": config.gamma if relaxes else None,
+    }
 
 
 def _refuse(status: int, reason: str) -> Response:

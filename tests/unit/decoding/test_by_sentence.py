@@ -56,12 +56,29 @@ def test_what_no_sentence_answers_is_said() -> None:
     assert "no sentence of the 2 passages answers the question" in output.notices[0]
 
 
-def test_without_a_question_nothing_is_elected_and_drafts_end_with_their_sentence() -> None:
-    said = "Neon glows red in tubes. So it does."
-    engine = NestEngine(ScriptedLanguageModel(said, confidence=0.9))
-    output = engine.generate("Say: ", passages=[NEON], method="nest", by_sentence=True, delta=1.0)
-    assert output.text.startswith("Neon glows red in tubes.")
-    assert all("Ramsay" not in citation.cited_text for citation in output.citations)
+def test_without_a_query_the_prompt_is_what_is_asked() -> None:
+    output = unsure().generate(
+        "Glowing red, neon ", passages=[HELIUM, NEON], method="nest", by_sentence=True
+    )
+    assert output.text == "Neon glows red in tubes."
+
+
+@pytest.mark.parametrize("query", [None, "the prompt"])
+def test_a_chains_prompt_asks_what_stands_beside_its_passages(query: str | None) -> None:
+    passages = [NEON, HELIUM]
+    prompt = (
+        "Use the context to answer. If you do not know, say so.\n\n"
+        f"Question: {QUESTION}\nContext: {NEON.text}\n\n{HELIUM.text}\nAnswer: "
+    )
+    output = unsure().generate(
+        prompt,
+        passages=passages,
+        query=prompt if query else None,
+        method="ra-nest",
+        max_new_tokens=80,
+    )
+    assert output.text == "Helium was discovered in 1868 by Janssen."
+    assert output.prompt == prompt
 
 
 @pytest.mark.parametrize("method", ["nest", "ra-nest"])

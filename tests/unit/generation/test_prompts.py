@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from nest_engine import InputError, NestEngine, Passage
@@ -10,6 +12,7 @@ from nest_engine.generation.prompts import (
     locate,
     passage_in_prompt,
     place,
+    question_in,
     question_start,
 )
 from nest_engine.models.tokenization import TextTokenizer
@@ -126,3 +129,31 @@ def test_a_token_that_reaches_outside_is_left_out():
     tokens = inside(tokenizer, "a mountains", "tains")
     assert tokens.token_ids == ()
     assert inside(tokenizer, "a mountains", "mountains").starts == (0,)
+
+
+_STUFFED = "Janssen discovered helium in 1868. Is it light?"
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("Who found helium? I forgot.", "Who found helium? I forgot."),  # no prompt: as it is
+        (
+            f"Be brief.\nQuestion: who found helium\nContext: {_STUFFED}\nAnswer:",
+            "who found helium",
+        ),
+        (f"Is this clear?\n---\n{_STUFFED}\n---\nQuery: Who found it?\nAnswer: ", "Who found it?"),
+        (f"Context:\n{_STUFFED}\n\nHuman: Hello! How are you?\nAI:", "How are you?"),
+        (f"{_STUFFED}\n\nwho found helium", "who found helium"),
+        (f"根据上下文回答。\n{_STUFFED}\n问题:谁发现了氦?\n回答:", "谁发现了氦?"),
+        (_STUFFED, _STUFFED),
+    ],
+)
+def test_what_a_chains_prompt_asks(text: str, asked: str) -> None:
+    assert question_in(text, [Passage(_STUFFED)]) == asked
+
+
+def test_control_strings_are_not_asked() -> None:
+    text = "<s>user\nWho found helium?</s><s>assistant\n"
+    marks = [(m.start(), m.end()) for m in re.finditer("</?s>", text)]
+    assert question_in(text, [], marks) == "Who found helium?"

@@ -50,19 +50,53 @@ const seconds = (value) => (value >= 1 ? `${value.toFixed(2)} s` : `${(value * 1
 // --- settings ------------------------------------------------------------------------------------------------------
 
 let about;
-let chosenGamma = null; // null: the method's own
+
+/** A setting that not every method has, as a slider; null stands for the method's own value. */
+class Dial {
+  constructor(name, { toSlider = (value) => value, fromSlider = (value) => value } = {}) {
+    Object.assign(this, { name, toSlider, fromSlider, chosen: null });
+    $(name).addEventListener("input", () => this.choose(this.fromSlider(Number($(name).value))));
+    $(`${name}-reset`).addEventListener("click", () => {
+      this.choose(null);
+      $(name).focus();
+    });
+  }
+
+  choose(value) {
+    this.chosen = value;
+    this.show();
+  }
+
+  show() {
+    const own = method()[this.name];
+    const isOwn = this.chosen === null;
+    const text = own === null ? "not used" : isOwn ? `${own} (default)` : `${this.chosen}`;
+    $(this.name).disabled = own === null;
+    if (own !== null && isOwn) $(this.name).value = this.toSlider(own);
+    $(`${this.name}-reset`).hidden = isOwn || own === null;
+    $(`${this.name}-value`).textContent = text;
+    $(this.name).setAttribute("aria-valuetext", text); // the slider itself may count powers of ten
+  }
+
+  /** What to ask with: nothing where the method has no such setting, or its own value. */
+  get given() {
+    return this.chosen !== null && method()[this.name] !== null ? { [this.name]: this.chosen } : {};
+  }
+}
+
+const dials = [
+  new Dial("own_words"),
+  new Dial("gamma", {
+    toSlider: (value) => Math.log10(Math.max(value, 1e-5)),
+    fromSlider: (value) => Number((10 ** value).toPrecision(2)),
+  }),
+];
 
 const method = () => about.methods.find((m) => m.name === document.querySelector("[name=method]:checked").value);
 
 function showSettings() {
-  const { summary, gamma } = method();
-  $("summary").textContent = summary;
-  $("gamma").disabled = gamma === null;
-  if (gamma !== null && chosenGamma === null) $("gamma").value = Math.log10(Math.max(gamma, 1e-5));
-  const own = chosenGamma === null;
-  $("gamma-reset").hidden = own || gamma === null;
-  $("gamma-value").textContent = gamma === null ? "not used" : own ? `${gamma} (default)` : `${chosenGamma}`;
-  $("gamma").setAttribute("aria-valuetext", $("gamma-value").textContent); // the slider itself counts powers of ten
+  $("summary").textContent = method().summary;
+  for (const dial of dials) dial.show();
   $("tokens-value").textContent = $("tokens").value;
 }
 
@@ -87,15 +121,6 @@ async function start() {
   showSettings();
 }
 
-$("gamma").addEventListener("input", () => {
-  chosenGamma = Number((10 ** Number($("gamma").value)).toPrecision(2));
-  showSettings();
-});
-$("gamma-reset").addEventListener("click", () => {
-  chosenGamma = null;
-  showSettings();
-  $("gamma").focus();
-});
 $("tokens").addEventListener("input", showSettings);
 
 // --- one answer ----------------------------------------------------------------------------------------------------
@@ -208,7 +233,7 @@ async function ask() {
   running = controller;
   begin(question);
   const body = { question, method: method().name, max_new_tokens: Number($("tokens").value) };
-  if (chosenGamma !== null && method().gamma !== null) body.gamma = chosenGamma;
+  Object.assign(body, ...dials.map((dial) => dial.given));
   try {
     const response = await fetch("/api/ask", {
       method: "POST",
