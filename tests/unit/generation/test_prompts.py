@@ -142,7 +142,7 @@ _STUFFED = "Janssen discovered helium in 1868. Is it light?"
             f"Be brief.\nQuestion: who found helium\nContext: {_STUFFED}\nAnswer:",
             "who found helium",
         ),
-        (f"Is this clear?\n---\n{_STUFFED}\n---\nQuery: Who found it?\nAnswer: ", "Who found it?"),
+        (f"Clear?\n---\n{_STUFFED}\n---\nQuery: Who found it?\nAnswer: ", "Who found it?"),
         (f"Context:\n{_STUFFED}\n\nHuman: Hello! How are you?\nAI:", "How are you?"),
         (f"{_STUFFED}\n\nwho found helium", "who found helium"),
         (f"根据上下文回答。\n{_STUFFED}\n问题:谁发现了氦?\n回答:", "谁发现了氦?"),

@@ -21,7 +21,7 @@ def engine(script: str = SAID) -> NestEngine:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_reasoning_is_no_part_of_the_answer(method: str) -> None:
-    output = engine().generate("Say: ", passages=[PASSAGE], method=method, max_new_tokens=200)
+    output = engine().generate("What of helium? ", passages=[PASSAGE], method=method, max_new_tokens=200)
     assert (output.reasoning, output.notices) == (THOUGHT, ())
     assert output.to_dict()["reasoning"] == THOUGHT
     if method in ("lm", "lossless"):  # the model's own words
@@ -41,8 +41,8 @@ def test_reasoning_is_no_part_of_the_answer(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_streams_give_the_same(method: str) -> None:
     settings = {"passages": [PASSAGE], "method": method, "max_new_tokens": 200}
-    whole = engine().generate("Say: ", **settings)
-    chunks = list(engine().stream("Say: ", **settings))
+    whole = engine().generate("What of helium? ", **settings)
+    chunks = list(engine().stream("What of helium? ", **settings))
     assert "".join(chunk.text for chunk in chunks) == whole.text
     assert "".join(chunk.reasoning for chunk in chunks) == whole.reasoning
     assert [c for chunk in chunks for c in chunk.citations] == list(whole.citations)
@@ -53,7 +53,7 @@ def test_streams_give_the_same(method: str) -> None:
 def test_no_passage_speaks_while_the_model_reasons() -> None:
     """The passage begins as the reasoning does; copying would say the passage's words."""
     output = engine(f"<think>Helium is{' heavy' * 3}</think>Yes").generate(
-        "Say: ", passages=[Passage("Helium is light and Helium is rare.")], delta=1.0
+        "What of helium? ", passages=[Passage("Helium is light and Helium is rare.")], delta=1.0
     )
     assert output.reasoning == "Helium is heavy heavy heavy"
     assert "Helium" in output.text or "elium is light" in output.text
@@ -67,16 +67,16 @@ def test_a_template_may_open_the_reasoning() -> None:
 
 
 def test_reasoning_without_an_end_is_said() -> None:
-    output = engine().generate("Say: ", passages=[PASSAGE], max_new_tokens=20)
+    output = engine().generate("What of helium? ", passages=[PASSAGE], max_new_tokens=20)
     assert (output.text, output.citations, output.finish_reason) == ("", (), "length")
     assert THOUGHT.startswith(output.reasoning)
     assert "still reasoning after 20 tokens" in output.notices[0]
 
 
 def test_stop_strings_stop_the_answer_alone() -> None:
-    output = engine().generate("Say: ", passages=[PASSAGE], stop=["noble"], max_new_tokens=200)
+    output = engine().generate("What of helium? ", passages=[PASSAGE], stop=["noble"], max_new_tokens=200)
     assert (output.text, output.reasoning) == ("Helium is a ", THOUGHT)
-    output = engine().generate("Say: ", passages=[], stop=["Helium"], max_new_tokens=200)
+    output = engine().generate("What of helium? ", passages=[], stop=["Helium"], max_new_tokens=200)
     assert (output.text, output.reasoning) == ("", THOUGHT)
     assert output.token_ids == tuple(SAID[: SAID.index(ANSWER)].encode())
 
@@ -112,5 +112,5 @@ def test_where_reasoning_ends(text: str, has_begun: bool, expected: tuple) -> No
 
 
 def test_an_answer_that_ends_as_a_mark_begins_is_an_answer() -> None:
-    output = engine("<thin").generate("Say: ", passages=[])
+    output = engine("<thin").generate("What of helium? ", passages=[])
     assert (output.text, output.reasoning) == ("<thin", "")
