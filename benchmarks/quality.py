@@ -1,4 +1,4 @@
-r"""Measure quality as the paper does, and write docs/results.md.
+r"""Measure quality as the paper does, and write docs/results_small_model.md.
 
     python -m benchmarks.quality --articles wiki.jsonl.xz --questions entity_questions_dev.jsonl \
         --wikitext wiki.valid.tokens
@@ -635,7 +635,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=Path("quality"),
         help="folder of results; a stopped run goes on there",
     )
-    parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results_small_model.md"))
     parser.add_argument(
         "--only",
         choices=SECTIONS,

@@ -21,7 +21,9 @@ def engine(script: str = SAID) -> NestEngine:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_reasoning_is_no_part_of_the_answer(method: str) -> None:
-    output = engine().generate("What of helium? ", passages=[PASSAGE], method=method, max_new_tokens=200)
+    output = engine().generate(
+        "What of helium? ", passages=[PASSAGE], method=method, max_new_tokens=200
+    )
     assert (output.reasoning, output.notices) == (THOUGHT, ())
     assert output.to_dict()["reasoning"] == THOUGHT
     if method in ("lm", "lossless"):  # the model's own words
@@ -74,7 +76,9 @@ def test_reasoning_without_an_end_is_said() -> None:
 
 
 def test_stop_strings_stop_the_answer_alone() -> None:
-    output = engine().generate("What of helium? ", passages=[PASSAGE], stop=["noble"], max_new_tokens=200)
+    output = engine().generate(
+        "What of helium? ", passages=[PASSAGE], stop=["noble"], max_new_tokens=200
+    )
     assert (output.text, output.reasoning) == ("Helium is a ", THOUGHT)
     output = engine().generate("What of helium? ", passages=[], stop=["Helium"], max_new_tokens=200)
     assert (output.text, output.reasoning) == ("", THOUGHT)
