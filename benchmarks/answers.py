@@ -92,8 +92,8 @@ ABLATIONS: dict[str, NestConfig] = {
     "own_words=1": NestConfig.ra_nest(own_words=1.0),
     "not by sentence": NestConfig.ra_nest(by_sentence=False),
     "nor plausible tokens only": NestConfig.ra_nest(by_sentence=False, plausibility=0.0),
-    "nest": NestConfig(),
-    "nest, by sentence": NestConfig(by_sentence=True, plausibility=0.02, relevance=0.0),
+    "nest": NestConfig(method="nest"),
+    "nest, the paper's settings": NestConfig.paper_7b(),
 }
 
 

@@ -68,7 +68,7 @@ LADDER = {  # the rungs of Table 3, by the variant that is measured
 AS_PUBLISHED = "nest, as published"  # without our additions
 OURS: dict[str, dict[str, Any]] = {  # our additions, each removed alone
     "nest": {},
-    "every passage trusted": {"relevance": 0.0},
+    "word by word": {"by_sentence": False, "plausibility": 0.0},
     "knn_temperature=1": {"knn_temperature": 1.0},
     "one plain token after a rejection": {"draft_after_rejection": False},
 }

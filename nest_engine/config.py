@@ -13,52 +13,42 @@ from nest_engine.errors import ConfigError
 Method = Literal["lm", "knn-lm", "nest", "ra", "ra-nest", "lossless"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-# Settings whose default depends on the method. The general ones are the paper's for a 7B model.
-# `knn-lm` has no spans: one token at a time, each attributed to its nearest neighbour. `lossless`
-# cannot harm the text, so it drafts wherever a passage agrees with the model, as much as pays off,
-# and may copy a sentence as often as the model repeats it.
+# Settings whose default depends on the method. The general ones are ours, measured on a real model:
+# whole sentences; elsewhere what the model finds plausible. `knn-lm` is the paper's baseline and
+# has no spans: one token at a time, each attributed to its nearest neighbour. `lossless` cannot harm
+# the text, so it drafts wherever a passage agrees with the model, as much as pays off, and may copy
+# a sentence as often as the model repeats it.
 _GENERAL: dict[str, Any] = {
-    "alpha": 0.3,
+    "alpha": 0.5,
     "tau": 0.1,
-    "knn_temperature": 1.0,
-    "delta": 0.5,
-    "gamma": 5e-4,
+    "knn_temperature": 0.3,
+    "delta": 0.8,
+    "gamma": 0.05,
     "max_draft_tokens": 64,
     "adaptive_draft": False,
     "fixed_lambda": None,
     "mask_copied": True,
-    "relevance": 0.8,
-    "plausibility": 0.0,
-    "by_sentence": False,
+    "plausibility": 0.02,
+    "by_sentence": True,
 }
+_WORD_BY_WORD: dict[str, Any] = {"plausibility": 0.0, "by_sentence": False}
 _OF_METHOD: dict[str, dict[str, Any]] = {
     "knn-lm": {
         "fixed_lambda": 0.7,
+        "knn_temperature": 1.0,
         "max_draft_tokens": 1,
         "delta": 1.0,
         "mask_copied": False,
-        "relevance": 0.0,
+        **_WORD_BY_WORD,
     },
-    # Ours, measured on a real model: whole sentences; elsewhere what the model finds plausible.
-    "ra-nest": {
-        "alpha": 0.5,
-        "knn_temperature": 0.3,
-        "delta": 0.8,
-        "gamma": 0.05,
-        "relevance": 0.0,
-        "plausibility": 0.02,
-        "by_sentence": True,
-    },
-    "lossless": {"delta": 1.0, "mask_copied": False, "adaptive_draft": True, "relevance": 0.0},
+    "lossless": {"delta": 1.0, "mask_copied": False, "adaptive_draft": True, **_WORD_BY_WORD},
 }
 _PAPER: dict[str, Any] = {
     "alpha": 0.3,
     "knn_temperature": 1.0,
     "delta": 0.5,
     "draft_after_rejection": False,
-    "relevance": 0.0,
-    "plausibility": 0.0,
-    "by_sentence": False,
+    **_WORD_BY_WORD,
 }
 _BY_METHOD: Any = None  # stands for "the method's own default" until the configuration is complete
 
@@ -67,16 +57,15 @@ _BY_METHOD: Any = None  # stands for "the method's own default" until the config
 class NestConfig:
     """How to decode one request.
 
-    The defaults of the retrieval parameters are the paper's for a 7B model on Wikipedia. They
-    belong to that model: tune them for yours (``nest tune``). ``alpha``, ``tau``,
-    ``knn_temperature``, ``delta``, ``gamma``, ``max_draft_tokens``, ``adaptive_draft``,
-    ``fixed_lambda``, ``mask_copied``, ``relevance``, ``plausibility`` and ``by_sentence`` default
-    to the method's own value.
+    The defaults are ours, measured on a real instruction-tuned model; :meth:`paper_7b` has the
+    paper's. Those of ``alpha``, ``tau``, ``knn_temperature``, ``delta``, ``gamma``,
+    ``max_draft_tokens``, ``adaptive_draft``, ``fixed_lambda``, ``mask_copied``, ``plausibility``
+    and ``by_sentence`` are the method's own.
 
     Args:
-        method: ``lm`` the model alone; ``knn-lm`` fixed interpolation, no spans; ``nest`` the
-            paper's method; ``ra`` passages in the prompt; ``ra-nest`` both; ``lossless`` spans
-            verified against the model alone, so that its output does not change.
+        method: ``lm`` the model alone; ``knn-lm`` fixed interpolation, no spans; ``nest`` quotes
+            passages that the model does not read; ``ra`` passages in the prompt; ``ra-nest`` both;
+            ``lossless`` spans verified against the model alone, so that its output does not change.
         max_new_tokens: maximum number of tokens to generate.
         temperature: 0 picks the most probable token; above 0 samples.
         top_k: sample among the ``top_k`` most probable tokens; None for all.
@@ -101,9 +90,6 @@ class NestConfig:
         draft_after_rejection: draft a span even right after a rejected draft; the paper takes one
             plain token.
         mask_copied: never copy the same passage token twice in one answer.
-        relevance: share of what is asked, by information, that a passage must contain to be
-            trusted by half; 0 trusts every passage that the first-stage search found, as the paper
-            does. Passages handed over without a query are always trusted.
         plausibility: what the model finds less probable than this share of its most probable token
             is neither picked nor accepted; 0 is the paper.
         by_sentence: quote sentences: drafts end with their sentence, the next one is chosen by how
@@ -124,7 +110,7 @@ class NestConfig:
         ConfigError: if a value is out of range or contradicts another.
     """
 
-    method: Method = "nest"
+    method: Method = "ra-nest"
     max_new_tokens: int = 128
     temperature: float = 0.0
     top_k: int | None = None
@@ -142,7 +128,6 @@ class NestConfig:
     fixed_lambda: float | None = _BY_METHOD
     draft_after_rejection: bool = True
     mask_copied: bool = _BY_METHOD
-    relevance: float = _BY_METHOD
     plausibility: float = _BY_METHOD
     by_sentence: bool = _BY_METHOD
     own_words: float = 0.1
@@ -190,7 +175,7 @@ class NestConfig:
         self._check("alpha", "a finite number", _is_number)
         for name in ("tau", "knn_temperature"):
             self._check(name, "a number above 0", lambda v: _is_number(v) and v > 0)
-        for name in ("delta", "gamma", "relevance", "plausibility", "own_words"):
+        for name in ("delta", "gamma", "plausibility", "own_words"):
             self._check(name, "a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1)
         self._check(
             "fixed_lambda",
@@ -244,7 +229,7 @@ class NestConfig:
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> NestConfig:
         """Build a configuration from a mapping; unknown keys raise ``ConfigError``."""
-        return cls(method=settings.get("method", "nest")).replace(**settings)
+        return cls(method=settings.get("method", "ra-nest")).replace(**settings)
 
     def replace(self, **changes: Any) -> NestConfig:
         """Return a copy with some settings changed.
@@ -327,17 +312,17 @@ class NestConfig:
     @classmethod
     def paper_7b(cls, **changes: Any) -> NestConfig:
         """The paper's setting for Llama-2-Chat 7B on Wikipedia tasks."""
-        return cls().replace(**(_PAPER | {"gamma": 5e-4} | changes))
+        return cls(method="nest").replace(**(_PAPER | {"gamma": 5e-4} | changes))
 
     @classmethod
     def paper_13b(cls, **changes: Any) -> NestConfig:
         """The paper's setting for Llama-2-Chat 13B on Wikipedia tasks."""
-        return cls().replace(**(_PAPER | {"gamma": 5e-3} | changes))
+        return cls(method="nest").replace(**(_PAPER | {"gamma": 5e-3} | changes))
 
     @classmethod
     def paper_70b(cls, **changes: Any) -> NestConfig:
         """The paper's setting for Llama-2-Chat 70B on Wikipedia tasks."""
-        return cls().replace(**(_PAPER | {"gamma": 5e-2} | changes))
+        return cls(method="nest").replace(**(_PAPER | {"gamma": 5e-2} | changes))
 
 
 def _check_tuned(tuned: Mapping[str, Mapping[str, Any]]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,11 +100,9 @@ class ReferenceDecoder:
         entries: list[Entry],
         config: Any,
         eos_ids: set[int],
-        relevance: Sequence[float] = (),
     ) -> ReferenceAnswer:
-        """Decode greedily under a ``NestConfig``; ``relevance`` is that of each passage."""
+        """Decode greedily under a ``NestConfig``, word by word."""
         answer = ReferenceAnswer()
-        self.relevance = relevance
         masked = {i for i, entry in enumerate(entries) if entry.value in self.control_ids | eos_ids}
         continuation: int | None = None
         was_rejected = False
@@ -254,18 +251,14 @@ class ReferenceDecoder:
             (distance - closest) / (config.knn_temperature * math.sqrt(len(query)))
             for distance, _ in nearest
         ]
-        relevance = [
-            self.relevance[entries[i].passage] if self.relevance else 1.0 for _, i in nearest
-        ]
-        trusted = [math.exp(-cost) * r for cost, r in zip(costs, relevance, strict=True)]
+        weights = [math.exp(-cost) for cost in costs]
         knn: dict[int, float] = defaultdict(float)
-        for (_, i), weight in zip(nearest, trusted, strict=True):
-            knn[entries[i].value] += weight / sum(trusted)
+        for (_, i), weight in zip(nearest, weights, strict=True):
+            knn[entries[i].value] += weight / sum(weights)
         ratio = closest / farthest if farthest > 0 else 1.0
         lambda_ = 1 / (1 + math.exp(-(ratio - config.alpha) / config.tau))
         if config.fixed_lambda is not None:
             lambda_ = config.fixed_lambda
-        lambda_ = 1 - (1 - lambda_) * sum(trusted) / sum(math.exp(-cost) for cost in costs)
         mixed = [
             lambda_ * p + (1 - lambda_) * knn.get(w, 0.0)
             if p >= config.plausibility * max(lm)
@@ -273,10 +266,7 @@ class ReferenceDecoder:
             for w, p in enumerate(lm)
         ]
         mixed = [p / sum(mixed) for p in mixed]
-        by_weight = [
-            (cost - math.log(r), i)
-            for cost, r, (_, i) in zip(costs, relevance, nearest, strict=True)
-        ]
+        by_weight = [(cost, i) for cost, (_, i) in zip(costs, nearest, strict=True)]
         return View(lm, mixed, lambda_, by_weight)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nest_engine.citations.sentences import sentences_of
-from nest_engine.records import AnswerSentence, Citation
+from nest_engine.records import AnswerSentence, Citation, SentenceKind
 
 
 def judge_sentences(text: str, citations: Sequence[Citation]) -> tuple[AnswerSentence, ...]:
@@ -30,6 +30,8 @@ def judge_sentences(text: str, citations: Sequence[Citation]) -> tuple[AnswerSen
     for start, end, _ in sentences_of(text):
         found = {sources[i] for i in range(start, end) if text[i].isalnum()}
         if found:
-            kind = "own" if found == {None} else "quoted" if len(found) == 1 else "spliced"
+            kind: SentenceKind = (
+                "own" if found == {None} else "quoted" if len(found) == 1 else "spliced"
+            )
             judged.append(AnswerSentence(start, end, kind))
     return tuple(judged)

@@ -116,8 +116,10 @@ def evaluate(
             f"where passages for them can be searched"
         )
     engine = loading.load_engine(model, load=load)
+    articles = evaluation.Articles(())
     if docs:
-        engine.retriever = loading.open_retriever(docs, search, embedder)
+        engine.retriever = retriever = loading.open_retriever(docs, search, embedder)
+        articles = evaluation.Articles(retriever.passages)
     elif embedder:
         engine.embedder = loading.load_embedder(embedder)
     limit = max_new_tokens or evaluation.TASKS[task].max_new_tokens
@@ -127,7 +129,6 @@ def evaluate(
         name: base.replace(method=method).replace(**settings | own)
         for name, (method, own) in variants.items()
     }
-    articles = evaluation.Articles(engine.retriever.passages if engine.retriever else ())
     planned = evaluation.plan(
         task, data_set, configs, articles, conditions=wanted, limit=examples, seed=seed
     )

@@ -1,4 +1,4 @@
-"""The datastore: passage keys in memory and on disk, their search, and the passages' relevance.
+"""The datastore: passage keys in memory and on disk, and their search.
 
 Internal, except ``KeyCache`` and ``KeyStore``, which ``nest_engine`` exports.
 """

@@ -48,8 +48,6 @@ class TokenIndex:
             copied from.
         forbidden: token ids that must never be copied (control tokens).
         mask_copied: whether :meth:`mark_copied` masks entries.
-        relevance: one number per passage, in (0, 1] for those that are not None; empty when all
-            count the same.
         sentences: of each passage, its sentences by their tokens: no span goes beyond its sentence,
             and what a sentence says counts as far as it is trusted. Empty lets spans go on.
     """
@@ -60,7 +58,6 @@ class TokenIndex:
         *,
         forbidden: Collection[int] = (),
         mask_copied: bool = True,
-        relevance: Sequence[float] = (),
         sentences: Sequence[Sequence[Sentence]] = (),
     ) -> None:
         self.mask_copied = mask_copied
@@ -90,7 +87,7 @@ class TokenIndex:
             self._norms_N = self._keys_ND.square().sum(-1)
             self._values_N = torch.tensor(self._values, device=self._keys_ND.device)
             self._mask_N = ~torch.tensor(self._copyable, device=self._keys_ND.device)
-            self._relevance_N = self._trust_of_entries(relevance)
+            self._trust_N = self._trust_of_entries()
 
     def __len__(self) -> int:
         """Return the number of entries that can still be copied."""
@@ -112,8 +109,8 @@ class TokenIndex:
         distances_QN = squared_distances(query_QD.float(), self._keys_ND, self._norms_N)
         distances_QN.masked_fill_(self._mask_N, torch.inf)
         distances_QK, entries_QK = distances_QN.topk(k, dim=-1, largest=False)
-        relevance_QK = None if self._relevance_N is None else self._relevance_N[entries_QK]
-        return Neighbors(distances_QK, self._values_N[entries_QK], entries_QK, relevance_QK)
+        trust_QK = None if self._trust_N is None else self._trust_N[entries_QK]
+        return Neighbors(distances_QK, self._values_N[entries_QK], entries_QK, trust_QK)
 
     def span(self, entry: int, limit: int) -> list[int]:
         """Return the entries that can be copied from ``entry`` onwards, within its passage.
@@ -193,19 +190,13 @@ class TokenIndex:
             if end > skipped:
                 self._ends_sentence.add(end - 1 + offset)
 
-    def _trust_of_entries(self, relevance: Sequence[float]) -> Tensor | None:
-        """Return how far each entry counts: its passage's relevance times its sentence's trust."""
-        trust = [1.0] * len(self._values)
-        start = 0
-        for end, last in self._last.items():
-            if relevance:
-                trust[start:end] = [relevance[last.passage]] * (end - start)
-            start = end
-        for each in self.beginnings:
-            for number in range(each.entry, each.entry + each.length):
-                trust[number] *= each.trust
-        if min(trust) == 1:
+    def _trust_of_entries(self) -> Tensor | None:
+        """Return how far each entry counts: as its sentence does; None if all count the same."""
+        if not self.beginnings:
             return None
+        trust = [1.0] * len(self._values)
+        for each in self.beginnings:
+            trust[each.entry : each.entry + each.length] = [each.trust] * each.length
         return torch.tensor(trust, device=self._keys_ND.device)
 
     def mark_copied(self, entries: Sequence[int]) -> None:

@@ -21,14 +21,14 @@ class Neighbors:
         distances_QK: squared L2 distances, float32.
         values_QK: token ids that follow the neighbours.
         entries_QK: rows of the token index.
-        relevance_QK: relevance of the neighbours' passages, in (0, 1]; None when all count the
+        trust_QK: how far the neighbours' sentences are trusted, in (0, 1]; None when all count the
             same.
     """
 
     distances_QK: Tensor
     values_QK: Tensor
     entries_QK: Tensor
-    relevance_QK: Tensor | None = None
+    trust_QK: Tensor | None = None
 
     def __len__(self) -> int:
         return self.distances_QK.shape[-1]
@@ -109,10 +109,10 @@ def distance_scale(width: int, knn_temperature: float) -> float:
 
 
 def neighbor_weights(neighbors: Neighbors, scale: float) -> tuple[Tensor, Tensor | None]:
-    """Return the neighbours' weights in p_kNN, and the trust left after irrelevant passages.
+    """Return the neighbours' weights in p_kNN, and the trust left to them.
 
-    Weights are ``softmax(-d / (T sqrt(D)))``. Relevance of the passages multiplies them; what is
-    lost thereby is lost to the datastore as a whole, and the rest is scaled to 1.
+    Weights are ``softmax(-d / (T sqrt(D)))``. The trust in their sentences multiplies them;
+    what is lost thereby is lost to the datastore as a whole, and the rest is scaled to 1.
 
     Args:
         neighbors: the neighbours.
@@ -123,9 +123,9 @@ def neighbor_weights(neighbors: Neighbors, scale: float) -> tuple[Tensor, Tensor
         all count the same.
     """
     weights_QK = torch.softmax(-neighbors.distances_QK / scale, dim=-1)
-    if neighbors.relevance_QK is None:
+    if neighbors.trust_QK is None:
         return weights_QK, None
-    share_Q = (weights_QK * neighbors.relevance_QK).sum(-1)
+    share_Q = (weights_QK * neighbors.trust_QK).sum(-1)
     return torch.softmax(-costs(neighbors, scale), dim=-1), share_Q
 
 
@@ -140,7 +140,7 @@ def costs(neighbors: Neighbors, scale: float) -> Tensor:
         costs, ``[Q, K]``.
     """
     costs_QK = neighbors.distances_QK / scale
-    return costs_QK if neighbors.relevance_QK is None else costs_QK - neighbors.relevance_QK.log()
+    return costs_QK if neighbors.trust_QK is None else costs_QK - neighbors.trust_QK.log()
 
 
 def knn_distribution(weights_QK: Tensor, values_QK: Tensor, vocab_size: int) -> Tensor:
@@ -189,8 +189,8 @@ def mix(
 ) -> Mixture:
     """Mix the model with the datastore: ``p_M = lambda p_LM + (1 - lambda) p_kNN`` (2 to 4).
 
-    Trust that irrelevant passages lose goes to the model: ``1 - lambda`` is multiplied by their
-    share of it.
+    Trust that the datastore lacks goes to the model: ``1 - lambda`` is multiplied by the share that
+    it has.
 
     Args:
         lm_probs_QV: p_LM.

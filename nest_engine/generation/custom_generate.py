@@ -17,12 +17,13 @@ from transformers import (
 from transformers.utils import ModelOutput
 
 from nest_engine.citations.detokenizer import Detokenizer
+from nest_engine.citations.sentences import Sentence
 from nest_engine.config import NestConfig
 from nest_engine.decoding.sequence import LogitsProcessor, StoppingCriterion
 from nest_engine.errors import ConfigError, InputError
 from nest_engine.generation.passage_search import find_passages
 from nest_engine.generation.prompts import locate
-from nest_engine.generation.request import Request, passage_relevance
+from nest_engine.generation.request import Request, quotable_sentences
 from nest_engine.generation.run import Run, answer_all
 from nest_engine.interfaces import TokenizedText
 from nest_engine.output import NestOutput
@@ -118,12 +119,7 @@ def custom_generate(
                 tokens,
                 row_passages,
                 locate(text, row_passages),
-                passage_relevance(
-                    engine.language_model,
-                    text if passages is None else None,
-                    row_passages,
-                    settings,
-                ),
+                *_quotable(engine, text, row_passages, settings),
                 process_logits=_on_row(logits_processor, input_ids, row, len(tokens.token_ids)),
                 is_stopped=_after_row(stopping_criteria, input_ids, row, len(tokens.token_ids)),
             )
@@ -139,6 +135,16 @@ def custom_generate(
         )
 
     return decode
+
+
+def _quotable(
+    engine: NestEngine, text: str, passages: Sequence[Passage], settings: NestConfig
+) -> tuple[bool, Sequence[Sequence[Sentence]]]:
+    """Return whether passages may be quoted in answer to a text, and their sentences."""
+    sentences_P = quotable_sentences(
+        engine.language_model.tokenizer, passages, text, settings, engine.nearness
+    )
+    return sentences_P is not None, sentences_P or ()
 
 
 def _read_back(engine: NestEngine, token_ids: Sequence[int]) -> tuple[str, TokenizedText]:

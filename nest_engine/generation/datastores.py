@@ -25,14 +25,12 @@ class Datastore:
         passages: the passages of the request.
         keys: keys of each passage; None where nothing is copied from it.
         num_encoded: passages whose keys had to be computed.
-        relevance: of each passage; empty when all count the same.
         sentences: of each passage, in characters; empty when spans may go beyond them.
     """
 
     passages: Sequence[Passage]
     keys: Sequence[PassageKeys | None]
     num_encoded: int
-    relevance: Sequence[float] = ()
     sentences: Sequence[Sequence[Sentence]] = ()
 
     def index(self, forbidden: frozenset[int], *, mask_copied: bool) -> TokenIndex:
@@ -41,7 +39,6 @@ class Datastore:
             self.keys,
             forbidden=forbidden,
             mask_copied=mask_copied,
-            relevance=self.relevance,
             sentences=[
                 in_tokens(sentences, keys.tokens) if keys else []
                 for sentences, keys in zip(self.sentences, self.keys, strict=True)
@@ -104,9 +101,7 @@ def build_datastores(
             for number, passage in enumerate(request.passages)
         ]
         num_encoded = len((encoded | request.read_ahead.keys()) & wanted.keys())
-        datastores.append(
-            Datastore(request.passages, keys, num_encoded, request.relevance, request.sentences)
-        )
+        datastores.append(Datastore(request.passages, keys, num_encoded, request.sentences))
     return datastores
 
 
@@ -135,23 +130,19 @@ def _name(passage: Passage) -> _Name:
 
 def _numbers_in_prompt(request: Request) -> set[int]:
     """Return which passages are in the prompt, whose keys reading it computes."""
-    is_used = request.config.method in ("ra-nest", "lossless")
-    return (
-        {each.number for each in request.located if request.may_copy(each.number)}
-        if is_used
-        else set()
-    )
+    is_used = request.may_copy and request.config.method in ("ra-nest", "lossless")
+    return {each.number for each in request.located} if is_used else set()
 
 
 def _wanted(request: Request) -> dict[_Name, Passage]:
     """Return the other passages whose keys are needed."""
-    if not request.config.uses_datastore:
+    if not (request.may_copy and request.config.uses_datastore):
         return {}
     in_prompt = _numbers_in_prompt(request)
     return {
         _name(passage): passage
         for number, passage in enumerate(request.passages)
-        if number not in in_prompt and request.may_copy(number)
+        if number not in in_prompt
     }
 
 

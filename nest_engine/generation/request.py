@@ -11,7 +11,6 @@ from nest_engine._validation import require_text
 from nest_engine.citations.sentences import Sentence, sentences_of
 from nest_engine.config import NestConfig
 from nest_engine.datastore.passage_keys import PassageKeys
-from nest_engine.datastore.relevance import rank_information, relevance
 from nest_engine.decoding.sequence import LogitsProcessor, StoppingCriterion
 from nest_engine.errors import ContextOverflowError, InputError
 from nest_engine.generation.passage_search import find_passages
@@ -44,8 +43,7 @@ class Request:
         tokens: the prompt's tokens.
         passages: what may be quoted.
         located: the passages that are in the prompt.
-        relevance: how far each passage can be trusted to be about the question, 0 if it is left
-            out; empty when all count the same.
+        may_copy: whether the passages may be quoted: not if none of their sentences answers.
         sentences: the sentences of each passage, trusted as they answer the question; empty when
             spans may go beyond them.
         untrusted: character ranges of the prompt that came from passages.
@@ -62,7 +60,7 @@ class Request:
     tokens: TokenizedText
     passages: tuple[Passage, ...]
     located: Sequence[LocatedPassage]
-    relevance: Sequence[float] = ()
+    may_copy: bool = True
     sentences: Sequence[Sequence[Sentence]] = ()
     untrusted: Sequence[tuple[int, int]] = ()
     notices: list[str] = field(default_factory=list)
@@ -70,10 +68,6 @@ class Request:
     process_logits: LogitsProcessor | None = None
     is_stopped: StoppingCriterion | None = None
     read_ahead: Mapping[tuple[str, str], PassageKeys] = field(default_factory=dict)
-
-    def may_copy(self, number: int) -> bool:
-        """Return whether a passage may be copied from: one about something else is left out."""
-        return not self.relevance or self.relevance[number] > 0
 
     def require_room(self, context: int | None) -> None:
         """Make sure that an answer fits in the context; add a notice when it has to be shorter.
@@ -120,7 +114,7 @@ def prepare(
         engine: brings the model, the retriever, and how passages are written into prompts.
         prompts: the prompts.
         passages: what may be quoted, for each prompt; None asks the retriever.
-        queries: what to search for, for each prompt, and what ``relevance`` measures passages by.
+        queries: what to search for, for each prompt, and what their sentences are to answer.
         config: settings.
 
     Returns:
@@ -138,18 +132,12 @@ def prepare(
             found,
             query,
             config,
-            asked=_asked(prompt, given, query),
             background=engine.background,
             nearness=engine.nearness,
             stopwatch=stopwatch,
         )
-        for prompt, given, found, query in zip(prompts, passages_B, found_B, queries_B, strict=True)
+        for prompt, found, query in zip(prompts, found_B, queries_B, strict=True)
     ]
-
-
-def _asked(prompt: str, given: Sequence[Passage] | None, query: str | None) -> str | None:
-    """Return what passages were searched for; None for passages chosen without saying for what."""
-    return query if query is not None or given is not None else prompt
 
 
 def _for_each(
@@ -175,7 +163,6 @@ def _prepare(
     query: str | None,
     config: NestConfig,
     *,
-    asked: str | None,
     background: str,
     nearness: Nearness,
     stopwatch: Stopwatch,
@@ -188,7 +175,6 @@ def _prepare(
         passages: what may be quoted, best first.
         query: the question, when the caller named it.
         config: settings.
-        asked: what the passages were searched for; None trusts them as they are.
         background: template that writes passages into a prompt.
         nearness: tells how far sentences can be trusted to answer the query.
         stopwatch: seconds spent on the request so far.
@@ -211,54 +197,63 @@ def _prepare(
             else context - config.max_new_tokens
         )
         placeable = passages[: config.prompt_passages]
-        prompt, located = _place_fitting(
-            language_model.tokenizer, prompt, placeable, query, room, background
-        )
-        if len(located) < len(placeable):
-            notices.append(
-                f"{len(located)} of {len(placeable)} passages were placed in the prompt: the "
-                f"others do not fit in the "
-                f"context of {context} tokens beside an answer of {config.max_new_tokens}"
+        try:
+            prompt, located = _place_fitting(
+                language_model.tokenizer, prompt, placeable, query, room, background
             )
+        except InputError as error:
+            if not config.uses_datastore:
+                raise
+            notices.append(f"the passages are quoted, but the model did not read them: {error}")
+        else:
+            if len(located) < len(placeable):
+                notices.append(
+                    f"{len(located)} of {len(placeable)} passages were placed in the prompt: the "
+                    f"others do not fit in the "
+                    f"context of {context} tokens beside an answer of {config.max_new_tokens}"
+                )
     untrusted = untrusted_ranges(
         prompt, passages, located, language_model.tokenizer.control_strings
     )
     tokens = language_model.tokenizer.encode_prompt(prompt, untrusted)
-    relevance_P = passage_relevance(language_model, asked, passages, config)
-    if relevance_P and not any(relevance_P):
-        notices.append(
-            f"none of {len(passages)} passages is about the question: nothing was copied from them"
-        )
-    sentences_P = _sentences(language_model.tokenizer, passages, question, config, nearness)
+    sentences_P = quotable_sentences(language_model.tokenizer, passages, question, config, nearness)
     if sentences_P is None:
         notices.append(
             f"no sentence of the {len(passages)} passages answers the question: nothing was quoted"
         )
-        sentences_P, relevance_P = [], (0.0,) * len(passages)
     return Request(
         config,
         prompt,
         tokens,
         passages,
         located,
-        relevance_P,
-        sentences_P,
+        sentences_P is not None,
+        sentences_P or (),
         untrusted,
         notices,
         Stopwatch(stopwatch),
     )
 
 
-def _sentences(
+def quotable_sentences(
     tokenizer: Tokenizer,
     passages: Sequence[Passage],
     asked: str,
     config: NestConfig,
     nearness: Nearness,
 ) -> list[list[Sentence]] | None:
-    """Return the sentences of passages with their trust; nothing if spans may go beyond them.
+    """Return the sentences of passages with their trust.
 
-    None if no sentence answers what is asked.
+    Args:
+        tokenizer: the model's.
+        passages: what may be quoted.
+        asked: a question, or a prompt that may hold passages.
+        config: settings.
+        nearness: tells how near sentences are to the question.
+
+    Returns:
+        the sentences of each passage, in characters; nothing where spans may go beyond them, and
+        None if none answers what is asked.
     """
     if not (config.by_sentence and config.uses_datastore and passages):
         return []
@@ -266,31 +261,6 @@ def _sentences(
     return trusted(
         nearness, question, passages, [sentences_of(passage.text) for passage in passages]
     )
-
-
-def passage_relevance(
-    language_model: LanguageModel,
-    asked: str | None,
-    passages: Sequence[Passage],
-    config: NestConfig,
-) -> tuple[float, ...]:
-    """Return each passage's trust, 0 to leave it out; empty to trust them all.
-
-    Args:
-        language_model: its tokenizer knows which words are common.
-        asked: what the passages were searched for; None when the caller vouches for them.
-        passages: what may be quoted.
-        config: settings.
-    """
-    if asked is None or not (config.uses_datastore and config.relevance):
-        return ()
-
-    def information(word: str) -> float:
-        return rank_information(
-            language_model.tokenizer.encode_passage(Passage(f" {word}")).token_ids
-        )
-
-    return relevance(asked, passages, half=config.relevance, information=information)
 
 
 def _place_fitting(

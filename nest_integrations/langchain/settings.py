@@ -37,7 +37,6 @@ class NestSettings(BaseModel):
     fixed_lambda: float | None = None
     draft_after_rejection: bool | None = None
     mask_copied: bool | None = None
-    relevance: float | None = None
     plausibility: float | None = None
     by_sentence: bool | None = None
     own_words: float | None = None

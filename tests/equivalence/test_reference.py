@@ -7,7 +7,6 @@ from functools import cache
 import pytest
 
 from nest_engine import NestConfig, NestEngine, Passage
-from nest_engine.generation.request import prepare
 from tests.reference_decoder import ReferenceAnswer, ReferenceDecoder
 from tests.tiny_models import ARCHITECTURES, EVERY, tiny_model, tiny_tokenizer
 
@@ -30,44 +29,23 @@ PROMPT = "Question: What is a river? Answer: The"
 
 # Random models trust neither themselves nor their neighbours; these settings make every branch of
 # the loop happen.
+MORE_TRUST = {"max_new_tokens": 48, "k": 32, "alpha": 0.6, "delta": 0.9}
+STRICT = {"max_new_tokens": 48, "k": 16, "alpha": 0.8, "delta": 0.9, "gamma": 0.05}
+
+
+def nest(**settings) -> NestConfig:
+    """NEST as in the paper, but for what is set."""
+    return NestConfig.paper_7b(**{"draft_after_rejection": True} | settings)
+
+
 CONFIGS = {
-    "paper": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.0),
-    "relevance": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.7),
-    "passages left out": NestConfig(max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.8),
-    "temperature": NestConfig(
-        max_new_tokens=48, k=32, alpha=0.6, delta=0.9, relevance=0.0, knn_temperature=0.3
-    ),
-    "strict": NestConfig(
-        max_new_tokens=48,
-        k=16,
-        alpha=0.8,
-        tau=0.2,
-        delta=0.8,
-        gamma=0.05,
-        max_draft_tokens=6,
-        relevance=0.0,
-    ),
-    "plausible tokens only": NestConfig(
-        max_new_tokens=48,
-        k=32,
-        alpha=0.6,
-        delta=0.9,
-        gamma=0.05,
-        relevance=0.0,
-        plausibility=0.02,
-    ),
-    "single token after rejection": NestConfig(
-        max_new_tokens=48,
-        k=16,
-        alpha=0.8,
-        delta=0.9,
-        gamma=0.05,
-        max_draft_tokens=9,
-        draft_after_rejection=False,
-        relevance=0.0,
-    ),
-    "fewer keys than k, copies again": NestConfig(
-        max_new_tokens=48, k=5000, alpha=0.7, delta=1.0, gamma=0.2, mask_copied=False, relevance=0.0
+    "paper": nest(**MORE_TRUST),
+    "temperature": nest(**MORE_TRUST, knn_temperature=0.3),
+    "strict": nest(**STRICT | {"tau": 0.2, "delta": 0.8, "max_draft_tokens": 6}),
+    "plausible tokens only": nest(**MORE_TRUST, gamma=0.05, plausibility=0.02),
+    "single token after rejection": nest(**STRICT, max_draft_tokens=9, draft_after_rejection=False),
+    "fewer keys than k, copies again": nest(
+        max_new_tokens=48, k=5000, alpha=0.7, delta=1.0, gamma=0.2, mask_copied=False
     ),
     "knn-lm": NestConfig.knn_lm(max_new_tokens=32, k=16, fixed_lambda=0.3),
     "lossless": NestConfig.lossless(max_new_tokens=48, k=64),
@@ -88,24 +66,14 @@ def run_both(
     )
     tokens = engine.language_model.tokenizer
     reference = ReferenceDecoder(model, module, set(tokens.control_ids))
-    [request] = prepare(engine, [PROMPT], [PASSAGES], [PROMPT], config)
-    if config.relevance:
-        assert max(request.relevance) > 0.9
-        assert min(request.relevance) == pytest.approx(
-            0.12 if config.relevance == 0.7 else 0.0, abs=0.01
-        )
     entries = []
     for number, passage in enumerate(PASSAGES):
-        if request.relevance and not request.relevance[number]:
-            continue
         tokenized = tokens.encode_passage(passage)
         entries += reference.passage_entries(
             number, list(tokenized.context_ids), list(tokenized.token_ids)
         )
     prompt_ids = tokenizer(PROMPT)["input_ids"]
-    return output, reference.decode(
-        prompt_ids, entries, config, set(engine.language_model.eos_ids), request.relevance
-    )
+    return output, reference.decode(prompt_ids, entries, config, set(engine.language_model.eos_ids))
 
 
 def assert_same(output, expected: ReferenceAnswer) -> None:
@@ -157,7 +125,6 @@ def test_prompt_index_equals_reference(draft_after_rejection):
         gamma=0.05,
         draft_after_rejection=draft_after_rejection,
         knn_temperature=1.0,
-        relevance=0.0,
         plausibility=0.0,
         by_sentence=False,
     )

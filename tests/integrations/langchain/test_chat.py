@@ -137,7 +137,6 @@ async def test_every_way_gives_the_same_on_a_real_model(
         chat_template=PLAIN_TEMPLATE,
         max_tokens=40,
         max_draft_tokens=8,
-        relevance=0,
     )
     passages = [passage for passage in demo_passages if passage.id in ("neptune", "danube")]
     expected = chat.invoke("Hi", passages=passages)

@@ -25,7 +25,7 @@ HELIUM = "Helium is a colourless gas that was discovered in 1868 by Jules Jansse
 NEON = "Neon is a noble gas that glows reddish orange in a discharge tube."
 QA = PromptTemplate("Context: {context_str}\n\nQuestion: {query_str}\nAnswer: ")
 # The model decides every token, and copies as soon as a passage agrees with it.
-FAITHFUL = NestConfig(
+FAITHFUL = NestConfig.paper_7b(
     fixed_lambda=0.9,
     delta=1.0,
     gamma=1.0,
@@ -33,6 +33,7 @@ FAITHFUL = NestConfig(
     mask_copied=False,
     min_citation_tokens=8,
     max_new_tokens=300,
+    draft_after_rejection=True,
 )
 REFINE = PromptTemplate(
     "Context: {context_msg}\n\nQuestion: {query_str}\nFirst answer: {existing_answer}\nAnswer: "

@@ -152,7 +152,7 @@ def test_where_a_sentence_has_ended(text: str, expected: bool) -> None:
 def test_plausibility_keeps_out_what_the_model_finds_implausible() -> None:
     """The passage says otherwise than the model, which is sure of its words."""
     passage = Passage("Say: The sea is shallow and the sea is green.")
-    settings = {"passages": [passage], "method": "nest", "relevance": 0.0, "delta": 1.0}
+    settings = {"passages": [passage], "method": "nest", "by_sentence": False, "plausibility": 0.0, "delta": 1.0}
     engine = NestEngine(ScriptedLanguageModel("The sea is deep.", confidence=0.99))
     free = engine.generate("Say: ", alpha=2.0, **settings)
     assert "shallow" in free.text

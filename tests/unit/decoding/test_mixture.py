@@ -36,8 +36,8 @@ def test_knn_distribution_sums_the_weights_of_equal_tokens():
 
 def test_distant_neighbours_do_not_underflow():
     values = torch.tensor([[5, 3, 5]])
-    for relevance in (None, torch.full((1, 3), 1e-6)):
-        weights, _ = neighbor_weights(Neighbors(HALVINGS + 1e4, values, values, relevance), SCALE)
+    for trust in (None, torch.full((1, 3), 1e-6)):
+        weights, _ = neighbor_weights(Neighbors(HALVINGS + 1e4, values, values, trust), SCALE)
         assert weights.tolist() == [pytest.approx([4 / 7, 2 / 7, 1 / 7], abs=1e-3)]
 
 
@@ -80,14 +80,14 @@ def test_fixed_lambda_replaces_the_confidence():
 
 @pytest.mark.parametrize("fixed_lambda", [None, 0.7])
 def test_trust_that_irrelevant_passages_lose_goes_to_the_model(fixed_lambda):
-    """Every neighbour has its vote of the whole, times its relevance; the model has the rest."""
-    relevance = torch.tensor([[0.1, 1.0, 0.5]])
+    """Every neighbour has its vote of the whole, times its trust; the model has the rest."""
+    trust = torch.tensor([[0.1, 1.0, 0.5]])
     neighbors = Neighbors(
-        HALVINGS + 1.0, torch.tensor([[0, 1, 2]]), torch.tensor([[0, 1, 2]]), relevance
+        HALVINGS + 1.0, torch.tensor([[0, 1, 2]]), torch.tensor([[0, 1, 2]]), trust
     )
     lm_probs = torch.full((1, 4), 0.25)
     settings = {"scale": SCALE, "alpha": 0.3, "tau": 0.1, "fixed_lambda": fixed_lambda}
-    alone = mix(lm_probs, dataclasses.replace(neighbors, relevance_QK=None), **settings)
+    alone = mix(lm_probs, dataclasses.replace(neighbors, trust_QK=None), **settings)
     trust = 1 - float(alone.lambda_Q)
     votes = [4 / 7 * 0.1, 2 / 7 * 1.0, 1 / 7 * 0.5, 0.0]
     expected = [trust * vote + (1 - trust * sum(votes)) * 0.25 for vote in votes]

@@ -30,8 +30,8 @@ def test_each_query_has_its_own_neighbours():
 
 
 def test_a_relevant_passage_is_preferred_to_a_slightly_nearer_one():
-    relevance = torch.tensor([[0.3, 1.0, 1.0, 1.0]] * 2)
-    neighbors = dataclasses.replace(NEIGHBORS, relevance_QK=relevance)
+    trust = torch.tensor([[0.3, 1.0, 1.0, 1.0]] * 2)
+    neighbors = dataclasses.replace(NEIGHBORS, trust_QK=trust)
     assert nearest_entry(neighbors, 0, 7, 2.0) == 2  # exp(-3/2) against 0.3 exp(-1/2)
     assert nearest_entry(neighbors, 0, 7, 1.0) == 40  # exp(-3) against 0.3 exp(-1)
 

@@ -171,7 +171,7 @@ def test_no_method_sees_the_article_in_no_gold(tmp_path: Path) -> None:
 def test_copying_from_the_wrong_article_shows_as_off_topic(tmp_path: Path) -> None:
     engine = make_engine()
     # as many as the article has
-    variants = variants_of(engine, "lm", "nest", num_passages=3, relevance=0.0)
+    variants = variants_of(engine, "lm", "nest", num_passages=3, by_sentence=False)
     rows = summarize(run(tmp_path, engine, "biography", subjects("Otter"), variants))
     share = {(row.condition, row.variant): row.estimates["off_topic"].value for row in rows}
 

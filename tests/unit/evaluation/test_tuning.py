@@ -131,7 +131,7 @@ def test_a_copy_is_right_as_far_as_passage_and_text_agree(engine: NestEngine) ->
     departing = " ".join([*words[:20], "entirely", *words[21:25]])
     query = "Tell me about Neptune."
     sample = Sample(engine.format_question(query), query, f" {departing}", (passage,), "gold")
-    config = engine.config.replace(fixed_lambda=0.0, relevance=0.0)
+    config = engine.config.replace(fixed_lambda=0.0)
     forced = force(engine, config, sample)
     [predicted] = forced.predict()
     copies = list(draft_outcomes(predicted, forced.index, config))
