@@ -33,6 +33,8 @@ _GENERAL: dict[str, Any] = {
 }
 _WORD_BY_WORD: dict[str, Any] = {"plausibility": 0.0, "by_sentence": False}
 _OF_METHOD: dict[str, dict[str, Any]] = {
+    "lm": _WORD_BY_WORD,
+    "ra": _WORD_BY_WORD,
     "knn-lm": {
         "fixed_lambda": 0.7,
         "knn_temperature": 1.0,

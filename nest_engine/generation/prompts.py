@@ -15,7 +15,8 @@ from nest_engine.records import Passage
 BACKGROUND = "Background: {passages}\n\n"
 
 # "Question: " and the like, in front of what is asked.
-_LABEL = re.compile(r"^\W{0,4}\w+(?: \w+){0,2} ?[:\N{FULLWIDTH COLON}]\s*(?=\S)")
+_COLONS = ":\N{FULLWIDTH COLON}"
+_LABEL = re.compile(rf"^\W{{0,4}}\w+(?: \w+){{0,2}} ?[{_COLONS}]\s*(?=\S)")
 _QUESTION_MARKS = frozenset(
     "?\N{FULLWIDTH QUESTION MARK}\N{ARABIC QUESTION MARK}\N{GREEK QUESTION MARK}"
     "\N{ARMENIAN QUESTION MARK}\N{ETHIOPIC QUESTION MARK}"
@@ -140,8 +141,9 @@ def question_in(
 ) -> str:
     """Return what a text asks, apart from passages, control strings and instructions around it.
 
-    In a prompt that a chain has written, that is the last sentence with a question mark, or else
-    the last line with a label ("Query: ..."), or else all that is no passage.
+    In a prompt, which holds passages, control strings or a label with nothing behind it
+    ("Answer:"), that is the last sentence with a question mark, or else the last line with a label
+    ("Query: ..."), or else all that is no passage. Any other text is a question.
 
     Args:
         text: a question, or a prompt that may hold passages.
@@ -149,17 +151,14 @@ def question_in(
         control_strings: where control strings are in the text.
     """
     others = [*untrusted_ranges(text, passages, locate(text, passages)), *control_strings]
-    if not others:
-        return text
     kept, end = [], 0
     for start, stop in sorted(others):
         kept.append(text[end : max(start, end)])
         end = max(stop, end)
-    lines = [
-        line.strip()
-        for line in "\n".join([*kept, text[end:]]).splitlines()
-        if any(map(str.isalnum, line)) and not line.rstrip().endswith(":")
-    ]
+    written = [line.strip() for line in "\n".join([*kept, text[end:]]).splitlines()]
+    lines = [line for line in written if any(map(str.isalnum, line)) and line[-1] not in _COLONS]
+    if not others and not any(line[-1:] in _COLONS for line in written if line):
+        return text
     plain = [_LABEL.sub("", line) for line in lines]
     questions = [
         sentence

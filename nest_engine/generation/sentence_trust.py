@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nest_engine.retrieval import Embedder
 
 _LEAST = 0.01  # trust in the sentence that is farthest from the question
+_INTRODUCTION = 0.03  # so much nearer counts a passage's first sentence: it says what it is about
 _KEPT = 20_000  # vectors
 # What no passage answers. How near these come to passages is how near chance comes.
 _SMALL_TALK = (
@@ -87,7 +88,7 @@ class LetterNearness:
     """
 
     sharpness = 0.05
-    beyond_chance = 0.02  # they tell small talk from questions, not much more
+    beyond_chance = 0.05  # they tell small talk from questions, not much more
 
     def matrix(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the shares ``[questions, texts]``."""
@@ -98,9 +99,9 @@ class LetterNearness:
         shares = np.zeros((len(questions), len(texts)), dtype=np.float32)
         for row, question in enumerate(questions):
             runs = _runs(question)
+            # Smoothed: the name of what all the texts are about tells something, too.
             information = {
-                run: math.log(1 + (len(texts) - frequency[run] + 0.5) / (frequency[run] + 0.5))
-                for run in runs
+                run: 1 + math.log((len(texts) + 1) / (frequency[run] + 1)) for run in runs
             }
             total = sum(information.values()) or 1.0
             for run, value in information.items():
@@ -139,11 +140,12 @@ def trusted(
     best, chance = float(near_QT[0].max()), float(near_QT[1:].max(-1).mean())
     if best < chance + nearness.beyond_chance * (1 - chance):
         return None
-    trust = (
-        max(math.exp((float(each) - best) / nearness.sharpness), _LEAST) for each in near_QT[0]
-    )
+    is_first = [number == 0 for sentences in sentences_P for number in range(len(sentences))]
+    near_T = near_QT[0] + _INTRODUCTION * np.array(is_first)
+    trust = np.exp((near_T - near_T.max()) / nearness.sharpness).clip(min=_LEAST).tolist()
+    of_sentence = iter(trust)
     return [
-        [sentence._replace(trust=min(next(trust), 1.0)) for sentence in sentences]
+        [sentence._replace(trust=next(of_sentence)) for sentence in sentences]
         for sentences in sentences_P
     ]
 

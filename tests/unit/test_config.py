@@ -10,8 +10,8 @@ import pytest
 from nest_engine import METHODS, ConfigError, NestConfig
 
 
-def test_defaults_are_the_papers():
-    config = NestConfig()
+def test_the_papers_settings():
+    config = NestConfig.paper_7b()
     assert (config.method, config.k, config.alpha, config.tau, config.delta) == (
         "nest",
         1024,
@@ -32,10 +32,11 @@ def test_defaults_are_the_papers():
 def test_passages_in_the_prompt_are_quoted_sentence_by_sentence():
     """Ours; the paper's setting stays one call away."""
     ours = NestConfig.ra_nest()
-    assert (ours.by_sentence, ours.plausibility, ours.relevance) == (True, 0.02, 0.0)
+    assert (ours.by_sentence, ours.plausibility, ours.own_words) == (True, 0.02, 0.1)
+    assert NestConfig() == ours
     assert (ours.alpha, ours.knn_temperature, ours.delta, ours.gamma) == (0.5, 0.3, 0.8, 0.05)
     paper = NestConfig.paper_70b(method="ra-nest")
-    assert (paper.by_sentence, paper.plausibility, paper.relevance) == (False, 0.0, 0.0)
+    assert (paper.by_sentence, paper.plausibility) == (False, 0.0)
     assert (paper.alpha, paper.knn_temperature, paper.delta, paper.gamma) == (0.3, 1.0, 0.5, 0.05)
     with pytest.raises(ConfigError, match="plausibility=2 is not valid"):
         NestConfig(plausibility=2)
@@ -122,8 +123,11 @@ def test_one_stop_string_is_not_taken_apart():
 def test_changing_the_method_changes_only_what_nobody_chose():
     config = NestConfig(gamma=0.2).replace(method="lossless")
     assert (config.gamma, config.delta, config.mask_copied) == (0.2, 1.0, False)
-    assert config.replace(method="nest") == NestConfig(gamma=0.2)
-    assert NestConfig.knn_lm().replace(method="nest", delta=0.9) == NestConfig(delta=0.9)
+    assert config.replace(method="nest") == NestConfig(method="nest", gamma=0.2)
+    assert NestConfig.knn_lm().replace(method="ra-nest", delta=0.9) == NestConfig(delta=0.9)
+    for method in ("lm", "ra", "lossless", "knn-lm"):  # nothing is in the way of their words
+        alone = NestConfig(method=method)
+        assert (alone.plausibility, alone.by_sentence) == (0, False)
 
 
 def test_it_is_immutable():
@@ -136,7 +140,8 @@ def test_it_is_immutable():
 
 def test_a_models_own_defaults_are_those_of_the_method_they_were_tuned_for():
     config = NestConfig(
-        tuned={"nest": {"alpha": 0.4, "gamma": 0.01}, "ra-nest": {"max_draft_tokens": 16}}
+        method="nest",
+        tuned={"nest": {"alpha": 0.4, "gamma": 0.01}, "ra-nest": {"max_draft_tokens": 16}},
     )
     assert (config.alpha, config.tau, config.gamma) == (0.4, 0.1, 0.01)
     in_prompt = config.replace(method="ra-nest")
@@ -164,4 +169,4 @@ def test_a_chosen_setting_wins_over_a_tuned_one():
 )
 def test_tuned_defaults_are_checked(tuned, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
-        NestConfig(tuned=tuned)
+        NestConfig(method="nest", tuned=tuned)

@@ -17,7 +17,6 @@ from nest_engine import (
     InputError,
     KeyCache,
     ModelLoadError,
-    NestConfig,
     NestEngine,
     NestOutput,
     Passage,
@@ -25,6 +24,7 @@ from nest_engine import (
 )
 from nest_engine.generation.prompts import untrusted_ranges
 from nest_engine.testing import EOS, ScriptedLanguageModel
+from tests.settings import WORD_BY_WORD
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 SEA = "The sea is deep and the sea is blue."
@@ -33,7 +33,8 @@ DATASTORE_METHODS = ["knn-lm", "nest", "ra-nest", "lossless"]
 
 
 def scripted(script: str = SEA, *, retriever=None, **settings) -> NestEngine:
-    return NestEngine(ScriptedLanguageModel(script, **settings), retriever=retriever)
+    model = ScriptedLanguageModel(script, **settings)
+    return NestEngine(model, retriever=retriever, config=WORD_BY_WORD)
 
 
 class Retriever:
@@ -289,7 +290,7 @@ def test_no_request_changes_another():
     first = engine.generate(PROMPT, passages=passages)
     engine.generate(PROMPT, passages=passages, method="knn-lm", k=1)
     assert engine.generate(PROMPT, passages=passages).provenance == first.provenance
-    assert engine.config == NestConfig()
+    assert engine.config == WORD_BY_WORD
 
 
 # Prompts and the context
@@ -454,7 +455,8 @@ def naive_score(
 def test_score_of_the_mixture_equals_a_naive_computation():
     text, passage = "The lake is deep.", Passage("Say: The lake is calm.")
     model = ScriptedLanguageModel("The sea is deep.")
-    score = NestEngine(model).score(text, prompt=PROMPT, passages=[passage], k=7)
+    engine = NestEngine(model, config=WORD_BY_WORD)
+    score = engine.score(text, prompt=PROMPT, passages=[passage], k=7)
     assert score.nll == pytest.approx(naive_score(model, PROMPT, text, passage, k=7), rel=1e-4)
     assert 0 < score.mean_lambda < 1
 
@@ -606,8 +608,8 @@ def test_engines_of_different_models_share_a_cache():
     cache, passages = KeyCache(), [Passage("A planet is a body that moves around a star.")]
     for seed, width in ((0, 32), (1, 32), (0, 16)):
         model = tiny_model("llama", seed=seed, hidden_size=width)
-        shared = NestEngine(model, tiny_tokenizer(), key_cache=cache)
-        alone = NestEngine(model, tiny_tokenizer())
+        shared = NestEngine(model, tiny_tokenizer(), key_cache=cache, config=WORD_BY_WORD)
+        alone = NestEngine(model, tiny_tokenizer(), config=WORD_BY_WORD)
         found = shared.generate("A planet", passages=passages, max_new_tokens=8)
         assert (
             found.lambdas == alone.generate("A planet", passages=passages, max_new_tokens=8).lambdas

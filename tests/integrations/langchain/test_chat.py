@@ -88,25 +88,25 @@ def test_usage_and_metadata():
     assert message.response_metadata["model_provider"] == "nest"
 
 
-async def collect(way: str, chat: ChatNest, **kwargs: Any) -> AIMessage:
+async def collect(way: str, chat: ChatNest, asked: str = "Hi", **kwargs: Any) -> AIMessage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # LangChain calls its events version 3 a beta
         if way == "ainvoke":
-            return await chat.ainvoke("Hi", **kwargs)
+            return await chat.ainvoke(asked, **kwargs)
         if way == "stream":
-            return reduce(add, chat.stream("Hi", **kwargs))
+            return reduce(add, chat.stream(asked, **kwargs))
         if way == "astream":
-            return reduce(add, [chunk async for chunk in chat.astream("Hi", **kwargs)])
+            return reduce(add, [chunk async for chunk in chat.astream(asked, **kwargs)])
         if way == "events":
-            return chat.stream_events("Hi", version="v3", **kwargs).output
+            return chat.stream_events(asked, version="v3", **kwargs).output
         if way == "aevents":
-            stream = await chat.astream_events("Hi", version="v3", **kwargs)
+            stream = await chat.astream_events(asked, version="v3", **kwargs)
             message = await stream.output
             await stream._producer_task  # it still reports the end to the callbacks
             return message
         if way == "batch":
-            return chat.batch(["Hi", "Ho"], **kwargs)[0]
-        return (await chat.abatch(["Hi", "Ho"], **kwargs))[0]
+            return chat.batch([asked, "Ho"], **kwargs)[0]
+        return (await chat.abatch([asked, "Ho"], **kwargs))[0]
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,11 @@ async def test_every_way_gives_the_same_on_a_real_model(
         max_draft_tokens=8,
     )
     passages = [passage for passage in demo_passages if passage.id in ("neptune", "danube")]
-    expected = chat.invoke("Hi", passages=passages)
+    asked = "Where is Neptune?"
+    expected = chat.invoke(asked, passages=passages)
     assert expected.response_metadata["citations"]
     verify(expected.response_metadata["citations"], expected.text, {p.id: p.text for p in passages})
-    message = await collect(way, chat, passages=passages)
+    message = await collect(way, chat, asked, passages=passages)
     assert (message.text, message.response_metadata["citations"]) == (
         expected.text,
         expected.response_metadata["citations"],

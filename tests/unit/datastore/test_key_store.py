@@ -27,6 +27,7 @@ from nest_engine import (
 from nest_engine._file_lock import hold
 from nest_engine.models.huggingface import HuggingFaceLanguageModel
 from nest_engine.testing import ScriptedLanguageModel
+from tests.settings import WORD_BY_WORD
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 FORMATS = ("fp16", "int8")
@@ -112,7 +113,7 @@ def test_an_engine_answers_without_reading_a_passage(
 def test_what_the_store_lacks_is_computed(tmp_path: Path, passages: list[Passage]) -> None:
     language_model = ScriptedLanguageModel("Helium")
     store = KeyStore.build(tmp_path, language_model, passages[:3])
-    engine = NestEngine(language_model, key_cache=KeyCache(store=store))
+    engine = NestEngine(language_model, key_cache=KeyCache(store=store), config=WORD_BY_WORD)
     assert engine.generate("Tell me.", passages=passages[:5]).stats.encoded_passages == 2
     assert engine.generate("Tell me.", passages=passages[:5]).stats.encoded_passages == 0
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nest_engine import NestConfig, NestEngine, NestOutput, Passage
+from nest_engine import NestEngine, NestOutput, Passage
 from nest_engine.citations.sentences import ends_sentence, in_tokens, sentences_of
 from nest_engine.generation.sentence_trust import LetterNearness, VectorNearness
 from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 from nest_engine.testing import ByteTokenizer, ScriptedLanguageModel
+from tests.settings import WORD_BY_WORD
 
 HELIUM = Passage(
     "The name is Greek. Helium was discovered in 1868 by Janssen. It boils at 4 kelvin.",
@@ -152,13 +153,13 @@ def test_where_a_sentence_has_ended(text: str, expected: bool) -> None:
 def test_plausibility_keeps_out_what_the_model_finds_implausible() -> None:
     """The passage says otherwise than the model, which is sure of its words."""
     passage = Passage("Say: The sea is shallow and the sea is green.")
-    settings = {"passages": [passage], "method": "nest", "by_sentence": False, "plausibility": 0.0, "delta": 1.0}
-    engine = NestEngine(ScriptedLanguageModel("The sea is deep.", confidence=0.99))
+    settings = {"passages": [passage], "delta": 1.0}
+    model = ScriptedLanguageModel("The sea is deep.", confidence=0.99)
+    engine = NestEngine(model, config=WORD_BY_WORD)
     free = engine.generate("Say: ", alpha=2.0, **settings)
     assert "shallow" in free.text
     kept = engine.generate("Say: ", alpha=2.0, plausibility=0.02, **settings)
     assert kept.text == "The sea is deep."
-    assert NestConfig().plausibility == 0
 
 
 class _Vectors:

@@ -8,6 +8,7 @@ from nest_engine import NestConfig, NestEngine, Passage
 from nest_engine.config import METHODS
 from nest_engine.decoding.decoder import Decoder
 from nest_engine.testing import ScriptedLanguageModel
+from tests.settings import WORD_BY_WORD
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 PASSAGES = [
@@ -81,7 +82,9 @@ def test_cache_holds_exactly_the_accepted_tokens(monkeypatch, method):
                 num_rejected += drafted > accepted
 
     monkeypatch.setattr(Decoder, "step", checked_step)
-    config = NestConfig(method=method, max_new_tokens=40, k=16, alpha=0.8, delta=0.9, gamma=0.05)
+    config = WORD_BY_WORD.replace(
+        method=method, max_new_tokens=40, k=16, alpha=0.8, delta=0.9, gamma=0.05
+    )
     engine.generate_batch([PROMPT, "A planet"], passages=[PASSAGES, PASSAGES], config=config)
     assert num_checked > 10
     assert num_rejected > 0 or method == "knn-lm", "no draft was cut, so nothing was truncated"
@@ -106,12 +109,11 @@ def test_finished_rows_leave_the_forward(monkeypatch):
 def test_a_copied_sentence_is_not_copied_again():
     passage = Passage("round and round it goes.")
     model = ScriptedLanguageModel("round and round it goes. " * 3)
-    masked = NestEngine(model).generate("x", passages=[passage], max_new_tokens=75)
+    engine = NestEngine(model, config=WORD_BY_WORD)
+    masked = engine.generate("x", passages=[passage], max_new_tokens=75)
     sources = [source for source in masked.provenance if source]
     assert len(sources) == len(set(sources)), "an entry was copied twice"
-    repeated = NestEngine(model).generate(
-        "x", passages=[passage], max_new_tokens=75, mask_copied=False
-    )
+    repeated = engine.generate("x", passages=[passage], max_new_tokens=75, mask_copied=False)
     sources = [source for source in repeated.provenance if source]
     assert len(sources) > len(set(sources))
 

@@ -13,6 +13,7 @@ from nest_engine import NestEngine, Passage
 from nest_engine.output import NestOutput
 from nest_engine.records import TracedToken
 from nest_engine.testing import ScriptedLanguageModel
+from tests.settings import WORD_BY_WORD
 
 PASSAGES = [
     Passage(
@@ -27,6 +28,7 @@ PASSAGES = [
 PROMPT = "Question: What is a river? Answer: The"
 # A random model trusts nothing; with these settings it drafts, accepts and rejects.
 SETTINGS: dict[str, Any] = {
+    "config": WORD_BY_WORD,
     "max_new_tokens": 48,
     "k": 16,
     "alpha": 0.8,
@@ -81,6 +83,7 @@ def test_rejected_tokens_show_their_text_and_come_from_nowhere(answer: NestOutpu
 def test_probabilities_are_those_of_the_score(tiny_engine: NestEngine) -> None:
     settings: dict[str, Any] = {
         "passages": PASSAGES,
+        "config": WORD_BY_WORD,
         "mask_copied": False,
         "alpha": 0.8,
         "max_new_tokens": 24,

@@ -179,20 +179,6 @@ def test_copying_from_the_wrong_article_shows_as_off_topic(tmp_path: Path) -> No
     assert share["no-gold", "nest"] > 10
     assert share["no-gold", "lm"] == 0
 
-    careful = summarize(
-        run(
-            tmp_path / "careful",
-            engine,
-            "biography",
-            subjects("Otter"),
-            variants_of(engine, "nest"),
-        )
-    )
-    assert {row.condition: row.estimates["off_topic"].value for row in careful} == {
-        "gold": 0,
-        "no-gold": 0,
-    }
-
 
 # --- what is asked
 
@@ -440,7 +426,7 @@ def test_more_examples_and_variants_may_follow(tmp_path: Path) -> None:
             {"engine": make_engine(memory=3)},
             "other settings: model was 'scripted, memory 6' and is now 'scripted, memory 3'",
         ),
-        ({"settings": {"gamma": 0.5}}, "other variant 'nest': gamma was 0.0005 and is now 0.5"),
+        ({"settings": {"gamma": 0.5}}, "other variant 'nest': gamma was 0.05 and is now 0.5"),
         (
             {"settings": {"max_new_tokens": 25}},
             "other settings: max_new_tokens was 24 and is now 25",

@@ -25,11 +25,14 @@ from nest_engine.evaluation.samples import Sample, force, make_samples
 from nest_engine.evaluation.trust import PredictedTexts, Trust
 from nest_engine.evaluation.tuning import tune
 from nest_engine.retrieval import BM25Retriever
+from tests.settings import WORD_BY_WORD
 
 
 @pytest.fixture(scope="module")
 def engine() -> NestEngine:
-    return nest_demo.load_engine(BM25Retriever(nest_demo.load_passages()))
+    loaded = nest_demo.load_engine(BM25Retriever(nest_demo.load_passages()))
+    loaded.config = WORD_BY_WORD
+    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -297,4 +300,4 @@ def test_settings_of_a_model_are_the_engines(engine: NestEngine) -> None:
         def __getattr__(self, name: str) -> object:
             return getattr(engine.language_model, name)
 
-    assert NestEngine(Tuned()).config == NestConfig(alpha=0.2)
+    assert NestEngine(Tuned()).config.replace(method="nest") == NestConfig(method="nest", alpha=0.2)

@@ -138,6 +138,8 @@ _STUFFED = "Janssen discovered helium in 1868. Is it light?"
     ("text", "asked"),
     [
         ("Who found helium? I forgot.", "Who found helium? I forgot."),  # no prompt: as it is
+        ("Helium: who found it", "Helium: who found it"),
+        ("Question: Tell me about helium.\nAnswer:", "Tell me about helium."),
         (
             f"Be brief.\nQuestion: who found helium\nContext: {_STUFFED}\nAnswer:",
             "who found helium",

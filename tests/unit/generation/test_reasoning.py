@@ -7,6 +7,7 @@ import pytest
 from nest_engine import NestEngine, Passage
 from nest_engine.citations.reasoning import Reasoning
 from nest_engine.testing import ScriptedLanguageModel
+from tests.settings import WORD_BY_WORD
 
 THOUGHT = "Helium is a noble gas, I think."
 ANSWER = "Helium is a noble gas, and light."
@@ -55,7 +56,9 @@ def test_streams_give_the_same(method: str) -> None:
 def test_no_passage_speaks_while_the_model_reasons() -> None:
     """The passage begins as the reasoning does; copying would say the passage's words."""
     output = engine(f"<think>Helium is{' heavy' * 3}</think>Yes").generate(
-        "What of helium? ", passages=[Passage("Helium is light and Helium is rare.")], delta=1.0
+        "What of helium? ",
+        passages=[Passage("Helium is light and Helium is rare.")],
+        config=WORD_BY_WORD.replace(delta=1.0),
     )
     assert output.reasoning == "Helium is heavy heavy heavy"
     assert "Helium" in output.text or "elium is light" in output.text

@@ -10,7 +10,7 @@ from nest_engine.testing import ScriptedLanguageModel
 SAID = " A gas.\n\nQuestion: What is neon?\nAnswer: Another gas."
 
 
-@pytest.mark.parametrize("method", ["lm", "nest", "lossless"])
+@pytest.mark.parametrize("method", ["lm", "ra", "lossless"])
 def test_an_answer_ends_before_the_next_question(method):
     engine = NestEngine(ScriptedLanguageModel(SAID))
     passages = [Passage("A gas.\n\nQuestion: What is neon?")]

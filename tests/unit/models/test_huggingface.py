@@ -14,7 +14,7 @@ from tests.unit.models.tiny_language_models import PLANETS, QUOTING, in_parts, l
 
 def test_from_pretrained_loads_what_was_saved(tmp_path):
     model, tokenizer = tiny_model("qwen3"), tiny_tokenizer()
-    model.config.nest = {"nest": {"alpha": 0.4, "gamma": 0.01}}
+    model.config.nest = {"ra-nest": {"alpha": 0.4, "gamma": 0.01}}
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     engine = NestEngine.from_pretrained(
@@ -22,8 +22,8 @@ def test_from_pretrained_loads_what_was_saved(tmp_path):
     )
     assert (engine.config.alpha, engine.config.gamma, engine.config.tau) == (0.4, 0.01, 0.1)
     assert (
-        NestConfig(method="ra-nest", tuned=engine.config.tuned).alpha
-        == NestConfig(method="ra-nest").alpha
+        NestConfig(method="nest", tuned=engine.config.tuned).alpha
+        == NestConfig(method="nest").alpha
     )
     assert engine.language_model.model.config._attn_implementation == "eager"
     prompt = "A planet"

@@ -182,8 +182,7 @@ def test_answers_are_the_same(traces: list[Run], method: str) -> None:
     engines = [NestEngine(lm, config=NestConfig(method=method, max_new_tokens=24)) for lm in pair()]
     prompts = ["A planet is", "Iron", "The sea and the rain and"]
     mine, expected = (
-        engine.generate_batch(prompts, passages=[PASSAGES, PASSAGES[:1], []])
-        for engine in engines
+        engine.generate_batch(prompts, passages=[PASSAGES, PASSAGES[:1], []]) for engine in engines
     )
     assert [(answer.text, answer.citations) for answer in mine] == [
         (a.text, a.citations) for a in expected
