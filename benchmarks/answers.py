@@ -184,7 +184,7 @@ class Benchmark:
             for sentence in sentences_of(passage.text)
         ]
         titled = [f"{title}. {text}" if title else text for title, text in said]
-        nearness = self.engine.nearness.matrix([question], titled)[0]
+        nearness = self.engine.nearness.of(question, titled)
         ranked = [said[number][1] for number in nearness.argsort()[::-1]]
         text = " ".join(sentence for sentence in ranked if len(sentence.split()) >= 4)
         ends = self.engine.language_model.tokenizer.encode_prompt(text).ends

@@ -15,9 +15,9 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 # Settings whose default depends on the method. The general ones are ours, measured on a real model:
 # whole sentences; elsewhere what the model finds plausible. `knn-lm` is the paper's baseline and
-# has no spans: one token at a time, each attributed to its nearest neighbour. `lossless` cannot harm
-# the text, so it drafts wherever a passage agrees with the model, as much as pays off, and may copy
-# a sentence as often as the model repeats it.
+# has no spans: one token at a time, each attributed to its nearest neighbour. `lossless` cannot
+# harm the text, so it drafts wherever a passage agrees with the model, as much as pays off, and may
+# copy a sentence as often as the model repeats it.
 _GENERAL: dict[str, Any] = {
     "alpha": 0.5,
     "tau": 0.1,

@@ -15,7 +15,12 @@ from nest_engine.generation.prompts import BACKGROUND, require_background
 from nest_engine.generation.request import Request, prepare
 from nest_engine.generation.run import Cancel, Run, answer_all
 from nest_engine.generation.scoring import score
-from nest_engine.generation.sentence_trust import LetterNearness, Nearness, VectorNearness
+from nest_engine.generation.sentence_trust import (
+    LetterNearness,
+    Nearness,
+    VectorNearness,
+    rank_information,
+)
 from nest_engine.interfaces import LanguageModel, Message, PassageRetriever
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.records import Passage, Score
@@ -76,7 +81,8 @@ class NestEngine:
         self.key_cache = key_cache if key_cache is not None else KeyCache()
         self.background = require_background(background)
         self.embedder = embedder
-        self._nearness: tuple[Embedder | None, Nearness] = None, LetterNearness()
+        self._by_letters = LetterNearness(self._information)
+        self._nearness: tuple[Embedder | None, Nearness] = None, self._by_letters
 
     @classmethod
     def from_pretrained(
@@ -131,8 +137,12 @@ class NestEngine:
         """Tells which sentences answer a question; by the first-stage search's embedder, if any."""
         embedder = self.embedder or getattr(self.retriever, "embedder", None)
         if embedder is not self._nearness[0]:
-            self._nearness = embedder, VectorNearness(embedder) if embedder else LetterNearness()
+            self._nearness = embedder, VectorNearness(embedder) if embedder else self._by_letters
         return self._nearness[1]
+
+    def _information(self, word: str) -> float:
+        tokens = self.language_model.tokenizer.encode_passage(Passage(f" {word}"))
+        return rank_information(tokens.token_ids)
 
     def generate(
         self,

@@ -67,31 +67,39 @@ class TokenIndex:
         self._last: dict[int, Provenance] = {}
         self._ends_sentence: set[int] = set()  # entries
         self.beginnings: list[Beginning] = []
-        keys = []
+        keys, is_keyed = [], []
         for number, passage in enumerate(passages):
             if passage is None or passage.keys_TD.shape[0] == 0:
                 continue
             token_ids = passage.tokens.token_ids
-            num_entries = len(token_ids) - passage.first
+            # The first token of a prompt has no key; a sentence may begin with it all the same.
+            skipped = 0 if sentences else passage.first
+            unkeyed = passage.first - skipped
+            num_entries = len(token_ids) - skipped
             end = len(self._values) + num_entries
             if sentences:
-                self._add_sentences(number, sentences[number], passage.first)
-            self._values += token_ids[passage.first :]
+                self._add_sentences(number, sentences[number])
+            self._values += token_ids[skipped:]
             self._passage_ends += [end] * num_entries
             self._last[end] = Provenance(number, len(token_ids) - 1)
-            keys.append(passage.keys_TD)
+            keys += [passage.keys_TD[:1].expand(unkeyed, -1), passage.keys_TD]
+            is_keyed += [False] * unkeyed + [True] * (num_entries - unkeyed)
         self._copyable = [value not in forbidden for value in self._values]
-        self._num_copyable = sum(self._copyable)
+        self._num_found = 0  # entries that a search can find
         if keys:
             self._keys_ND = torch.cat(keys).float()
             self._norms_N = self._keys_ND.square().sum(-1)
-            self._values_N = torch.tensor(self._values, device=self._keys_ND.device)
-            self._mask_N = ~torch.tensor(self._copyable, device=self._keys_ND.device)
+            device = self._keys_ND.device
+            self._values_N = torch.tensor(self._values, device=device)
+            self._mask_N = ~torch.tensor(
+                [*map(all, zip(self._copyable, is_keyed, strict=True))], device=device
+            )
+            self._num_found = int((~self._mask_N).sum())
             self._trust_N = self._trust_of_entries()
 
     def __len__(self) -> int:
-        """Return the number of entries that can still be copied."""
-        return self._num_copyable
+        """Return the number of entries that a search can still find."""
+        return self._num_found
 
     def search(self, query_QD: Tensor, k: int) -> Neighbors | None:
         """Find the ``k`` nearest entries of each query, or all entries when there are fewer.
@@ -179,16 +187,15 @@ class TokenIndex:
         last = self._last[end]
         return Provenance(last.passage, last.position - (end - 1 - entry))
 
-    def _add_sentences(self, passage: int, sentences: Sequence[Sentence], skipped: int) -> None:
-        """Add the sentences of the passage that comes next, whose first tokens have no entry."""
-        offset = len(self._values) - skipped
+    def _add_sentences(self, passage: int, sentences: Sequence[Sentence]) -> None:
+        """Add the sentences of the passage whose entries come next."""
+        first = len(self._values)
         for number, (start, end, trust) in enumerate(sentences):
-            if trust > 0 and start >= skipped:
+            if trust > 0:
                 self.beginnings.append(
-                    Beginning(start + offset, end - start, trust, passage, number == 0)
+                    Beginning(first + start, end - start, trust, passage, number == 0)
                 )
-            if end > skipped:
-                self._ends_sentence.add(end - 1 + offset)
+            self._ends_sentence.add(first + end - 1)
 
     def _trust_of_entries(self) -> Tensor | None:
         """Return how far each entry counts: as its sentence does; None if all count the same."""
@@ -205,5 +212,6 @@ class TokenIndex:
             return
         for entry in entries:
             self._copyable[entry] = False
-        self._num_copyable -= len(entries)
-        self._mask_N[torch.tensor(entries, device=self._mask_N.device)] = True
+        marked = torch.tensor(entries, device=self._mask_N.device)
+        self._num_found -= int((~self._mask_N[marked]).sum())
+        self._mask_N[marked] = True

@@ -2,7 +2,8 @@
 
 A sentence is trusted by how near it is to the question, in comparison with the nearest. An embedder
 tells this in any wording; without one, the letters that both share do, in any language. Where even
-the nearest is hardly nearer to the question than to small talk, nothing answers it.
+the nearest is hardly nearer to the question than small talk, or lacks what the question tells,
+nothing answers it.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ _SMALL_TALK = (
     "Who are you?",
     "Translate 'good night' into French.",
 )
+# Of the way from chance to the greatest nearness, how much the nearest sentence has to go.
+_BEYOND_CHANCE = 0.3
+_COMMON = 6.0  # nats: words that tell no more are those of any question
+_COVERED = 0.45  # of what a question tells, the share that a sentence has to contain
 
 
 class Nearness(Protocol):
@@ -46,15 +51,16 @@ class Nearness(Protocol):
 
     Attributes:
         sharpness: so much less nearness divides trust by e.
-        beyond_chance: of the way from chance to the greatest nearness, how much a sentence has to
-            go to answer a question.
     """
 
     sharpness: float
-    beyond_chance: float
 
-    def matrix(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return how near each text is to each question, at most 1: ``[questions, texts]``."""
+    def of(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return how near each text is to a question, at most 1: ``[texts]``."""
+        ...
+
+    def is_answered(self, question: str, texts: Sequence[str]) -> bool:
+        """Return whether the nearest of the texts can be about the question at all."""
         ...
 
 
@@ -66,7 +72,6 @@ class VectorNearness:
     """
 
     sharpness = 0.05
-    beyond_chance = 0.3
 
     def __init__(self, embedder: Embedder) -> None:
         self._embed = embedder.embed
@@ -74,8 +79,17 @@ class VectorNearness:
         self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._questions: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
-    def matrix(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the cosines ``[questions, texts]``."""
+    def of(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the cosines, ``[texts]``."""
+        return np.asarray(self._cosines([question], texts)[0])
+
+    def is_answered(self, question: str, texts: Sequence[str]) -> bool:
+        """Return whether a text is nearer to the question than the texts are to small talk."""
+        best, *others = self._cosines([question, *_SMALL_TALK], texts).max(-1).tolist()
+        chance = sum(others) / len(others)
+        return bool(best >= chance + _BEYOND_CHANCE * (1 - chance))
+
+    def _cosines(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
         asked = _vectors(questions, self._questions, self._embed_queries)
         return np.asarray(asked @ _vectors(texts, self._texts, self._embed).T)
 
@@ -85,29 +99,61 @@ class LetterNearness:
 
     Runs of letters need neither spaces between words nor the same form of a word; those that many
     of the texts have tell little. Scored by BM25.
+
+    Args:
+        information: how rare a word is, in nats.
     """
 
     sharpness = 0.05
-    beyond_chance = 0.05  # they tell small talk from questions, not much more
 
-    def matrix(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the shares ``[questions, texts]``."""
+    def __init__(self, information: Callable[[str], float]) -> None:
+        self._information = information
+
+    def of(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the shares, ``[texts]``."""
         runs_T = [_runs(text) for text in texts]
         frequency = Counter(run for runs in runs_T for run in runs)
         lengths_T = np.array([runs.total() for runs in runs_T])
         norms_T = 0.25 + 0.75 * lengths_T / max(float(lengths_T.mean()), 1.0)
-        shares = np.zeros((len(questions), len(texts)), dtype=np.float32)
-        for row, question in enumerate(questions):
-            runs = _runs(question)
-            # Smoothed: the name of what all the texts are about tells something, too.
-            information = {
-                run: 1 + math.log((len(texts) + 1) / (frequency[run] + 1)) for run in runs
-            }
-            total = sum(information.values()) or 1.0
-            for run, value in information.items():
-                counts_T = np.array([of_text[run] for of_text in runs_T])
-                shares[row] += value / total * 2.2 * counts_T / (counts_T + 1.2 * norms_T)
-        return shares / 2.2
+        # Smoothed: the name of what all the texts are about tells something, too.
+        information = {
+            run: 1 + math.log((len(texts) + 1) / (frequency[run] + 1)) for run in _runs(question)
+        }
+        total = sum(information.values()) or 1.0
+        shares_T = np.zeros(len(texts), dtype=np.float32)
+        for run, value in information.items():
+            counts_T = np.array([of_text[run] for of_text in runs_T])
+            shares_T += value / total * counts_T / (counts_T + 1.2 * norms_T)
+        return shares_T
+
+    def is_answered(self, question: str, texts: Sequence[str]) -> bool:
+        """Return whether a text contains what the question tells beyond common words."""
+        told = {word: self._information(word) - _COMMON for word in _words(question)}
+        told = {word: more for word, more in told.items() if more > 0}
+        total = sum(told.values())
+        if not total:
+            return False
+        runs = {word: _runs_of(word) for word in told}
+        for text in map(_runs, texts):
+            covered = sum(
+                more * sum(run in text for run in runs[word]) / len(runs[word])
+                for word, more in told.items()
+            )
+            if covered >= _COVERED * total:
+                return True
+        return False
+
+
+def rank_information(token_ids: Sequence[int]) -> float:
+    """Return how rare a word is, in nats, from its tokens.
+
+    A tokenizer merges the most frequent pairs first, so a token's id grows with its rank, and by
+    Zipf's law its information with the logarithm of the rank. A rare word has several tokens.
+
+    Args:
+        token_ids: the word's tokens.
+    """
+    return sum(math.log(1 + token) for token in token_ids)
 
 
 def trusted(
@@ -136,12 +182,10 @@ def trusted(
     ]
     if not said:
         return None
-    near_QT = nearness.matrix([question, *_SMALL_TALK], said)
-    best, chance = float(near_QT[0].max()), float(near_QT[1:].max(-1).mean())
-    if best < chance + nearness.beyond_chance * (1 - chance):
+    if not nearness.is_answered(question, said):
         return None
     is_first = [number == 0 for sentences in sentences_P for number in range(len(sentences))]
-    near_T = near_QT[0] + _INTRODUCTION * np.array(is_first)
+    near_T = nearness.of(question, said) + _INTRODUCTION * np.array(is_first)
     trust = np.exp((near_T - near_T.max()) / nearness.sharpness).clip(min=_LEAST).tolist()
     of_sentence = iter(trust)
     return [
@@ -169,10 +213,16 @@ def _vectors(
     return found
 
 
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _runs_of(word: str) -> list[str]:
+    """Return the runs of four letters in a word, its beginning and end marked."""
+    marked = f" {word} "
+    return [marked[start : start + 4] for start in range(max(len(marked) - 3, 1))]
+
+
 def _runs(text: str) -> Counter[str]:
-    """Return the runs of four letters in a text's words, their beginnings and ends marked."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    words = (f" {word} " for word in re.findall(r"\w+", folded))
-    return Counter(
-        word[start : start + 4] for word in words for start in range(max(len(word) - 3, 1))
-    )
+    """Return the runs of four letters in a text's words."""
+    return Counter(run for word in _words(text) for run in _runs_of(word))

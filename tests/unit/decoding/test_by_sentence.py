@@ -82,6 +82,14 @@ def test_a_chains_prompt_asks_what_stands_beside_its_passages(query: str | None)
     assert output.prompt == prompt
 
 
+def test_a_sentence_at_the_very_beginning_of_the_prompt_is_quoted() -> None:
+    """Its first token has no key: nothing stands before it."""
+    first = Passage("Helium was discovered in 1868 by Janssen. It boils at 4 kelvin.")
+    output = unsure().generate(f"{first.text}\n\nQuestion: {QUESTION}\nAnswer: ", passages=[first])
+    assert output.text == "Helium was discovered in 1868 by Janssen."
+    assert output.citations[0].source_start == 0
+
+
 @pytest.mark.parametrize("method", ["nest", "ra-nest"])
 def test_a_stream_says_the_same(method: str) -> None:
     settings = {"passages": [NEON, HELIUM], "method": method, "by_sentence": True}

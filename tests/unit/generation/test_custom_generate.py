@@ -90,7 +90,9 @@ def test_citations_come_with_the_dict(engine):
         **inputs,
         max_new_tokens=40,
         return_dict_in_generate=True,
-        custom_generate=engine.as_custom_generate(PASSAGES, delta=1.0, gamma=0.0, alpha=3.0),
+        custom_generate=engine.as_custom_generate(
+            PASSAGES, by_sentence=False, plausibility=0.0, delta=1.0, gamma=0.0, alpha=3.0
+        ),
     )
     width = inputs["input_ids"].shape[1]
     assert any(output.citations)
