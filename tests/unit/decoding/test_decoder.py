@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nest_engine import NestConfig, NestEngine, Passage
+from nest_engine import NestEngine, Passage
 from nest_engine.config import METHODS
 from nest_engine.decoding.decoder import Decoder
 from nest_engine.testing import ScriptedLanguageModel
@@ -40,7 +40,9 @@ def count_forwards(monkeypatch, model) -> list[int]:
 def test_one_forward_per_step(monkeypatch, method):
     model = tiny_model("llama")
     engine = NestEngine(model, tiny_tokenizer())
-    config = NestConfig(method=method, max_new_tokens=40, k=16, alpha=0.8, delta=0.9, gamma=0.05)
+    config = WORD_BY_WORD.replace(
+        method=method, max_new_tokens=40, k=16, alpha=0.8, delta=0.9, gamma=0.05
+    )
     assert engine.language_model.marginal_token_cost  # measured by forwards of its own, once
     widths = count_forwards(monkeypatch, model)
     output = engine.generate(PROMPT, passages=PASSAGES, config=config)

@@ -94,8 +94,6 @@ def test_lower_precision_decodes(name):
     output = NestEngine(model, tiny_tokenizer()).generate(
         "A planet",
         passages=[Passage("A planet is a body that moves.")],
-        max_new_tokens=20,
-        delta=1.0,
-        gamma=0.0,
+        **QUOTING,
     )
     assert output.stats.attributed_share > 0

@@ -10,7 +10,14 @@ from nest_engine import NestEngine, Passage
 from nest_engine.models.huggingface import HuggingFaceLanguageModel
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
-QUOTING = {"delta": 1.0, "gamma": 0.0, "max_new_tokens": 24, "adaptive_draft": False}
+QUOTING = {
+    "by_sentence": False,
+    "plausibility": 0.0,
+    "delta": 1.0,
+    "gamma": 0.0,
+    "max_new_tokens": 24,
+    "adaptive_draft": False,
+}
 PLANETS = [
     Passage(
         "A planet is a body that moves around a star. A moon is a body that moves around a planet."
