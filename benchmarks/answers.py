@@ -2,7 +2,7 @@ r"""Answers from given passages on a real model: right, whole, quoted, fast. For
 
     python -m benchmarks.answers --questions natural_questions_dev.jsonl \
         --entity-questions entity_questions_dev.jsonl --articles wiki.jsonl.xz --embedder MODEL
-    python -m benchmarks.answers ... --only questions       # one part, printed
+    python -m benchmarks.answers ... --parts questions no-gold   # a page of these alone
 
 `--questions` has lines of `{"question", "answers", "title", "text"}`: a question with the paragraph
 that answers it. The paragraph stands among two others that a keyword search finds for the question,
@@ -105,7 +105,7 @@ class Benchmark:
         engine: the model.
         embedder: tells which sentence is near to a question.
         questions: with the paragraph that answers each.
-        entity_questions: with what a search has found.
+        find_entity_questions: reads articles, and searches them for each question.
         work: folder of results.
         examples: questions for each table.
         sweep_examples: questions for the ablations.
@@ -116,7 +116,7 @@ class Benchmark:
     engine: NestEngine
     embedder: Embedder | None
     questions: Sequence[Example]
-    entity_questions: Sequence[Example]
+    find_entity_questions: Callable[[], Sequence[Example]]
     work: Path
     examples: int
     sweep_examples: int
@@ -234,8 +234,9 @@ def letters(bench: Benchmark) -> str:
 
 def entities(bench: Benchmark) -> str:
     """EntityQuestions over a search."""
-    records = bench.measure("entities", bench.entity_questions, METHODS)
-    rows = summarize([*bench.listed(records, bench.entity_questions), *records])
+    asked = bench.find_entity_questions()
+    records = bench.measure("entities", asked, METHODS)
+    rows = summarize([*bench.listed(records, asked), *records])
     gap = difference(records, "answer_recall", "ra-nest", "ra", "gold")
     return f"{to_markdown(rows, SHOWN)}\n`ra-nest` against `ra`: {_signed(gap)} points of recall.\n"
 
@@ -357,9 +358,10 @@ def with_found_passages(
 # The page
 
 
-def write_page(bench: Benchmark, out: Path) -> None:
-    """Measure everything and write the page."""
-    parts = [f"## {heading}\n\n{write(bench)}" for heading, write in PARTS.values()]
+def write_page(bench: Benchmark, names: Sequence[str], out: Path) -> None:
+    """Measure parts and write the page."""
+    chosen = [part for name, part in PARTS.items() if name in names]
+    parts = [f"## {heading}\n\n{write(bench)}" for heading, write in chosen]
     machine = report.machine()
     head = f"""# Results
 
@@ -395,7 +397,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--searched", type=int, default=3000, help="articles (default: 3000)")
     parser.add_argument("--work", type=Path, default=Path("answers"), help="folder of results")
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
-    parser.add_argument("--only", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=[*PARTS], metavar="PART", help=", ".join(PARTS)
+    )
     options = parser.parse_args(argv)
     embedder = SentenceTransformerEmbedder(options.embedder) if options.embedder else None
     dtype = options.dtype or str(default_dtype(None, None, None)).removeprefix("torch.")
@@ -404,7 +408,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         engine,
         embedder,
         with_given_passages(options.questions),
-        with_found_passages(
+        lambda: with_found_passages(
             read_examples(options.entity_questions), options.articles, options.searched
         ),
         options.work,
@@ -413,10 +417,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         shown=20,
         dtype=dtype,
     )
-    if options.only:
-        print(PARTS[options.only][1](bench))
-    else:
-        write_page(bench, options.out)
+    write_page(bench, options.parts, options.out)
 
 
 if __name__ == "__main__":

@@ -377,6 +377,10 @@ def test_chat_prompts_take_passages_in_front_of_the_question():
     assert output.stats.prompt_tokens > plain.stats.prompt_tokens + added / 2
     with pytest.raises(InputError, match="query=None does not stand in the chat prompt"):
         engine.generate(prompt, **settings)
+    # what quotes can do without
+    output = engine.generate(prompt, **settings | {"method": "ra-nest"})
+    assert output.prompt == prompt
+    assert "the model did not read them: query=None does not stand" in output.notices[0]
 
 
 def test_a_question_that_is_also_a_word_of_the_template_stands_in_the_message():
