@@ -111,6 +111,7 @@ class Benchmark:
         sweep_examples: questions for the ablations.
         shown: answers to show side by side.
         dtype: number format of the model.
+        model: its name.
     """
 
     engine: NestEngine
@@ -122,6 +123,7 @@ class Benchmark:
     sweep_examples: int
     shown: int
     dtype: str
+    model: str
 
     def measure(
         self,
@@ -367,7 +369,8 @@ def write_page(bench: Benchmark, names: Sequence[str], out: Path) -> None:
 
 Written by `{report.command()}`.
 
-Greedy, default settings, at most {TOKENS} tokens, three passages; 95 % intervals in parentheses.
+{bench.model}, greedy, default settings, at most {TOKENS} tokens, three passages; 95 % intervals in
+parentheses.
 {machine["processor"]}, {machine["threads"]} threads, torch {machine["torch"]}, transformers
 {machine["transformers"]}, {bench.dtype}.
 *{LIST}*: the sentences of the passages that are nearest to the question, cut to so many tokens.
@@ -398,7 +401,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("answers"), help="folder of results")
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
     parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=[*PARTS], metavar="PART", help=", ".join(PARTS)
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=[name for name in PARTS if name != "answers"],
+        metavar="PART",
+        help=f"{', '.join(PARTS)} (default: all but the answers, which quote other people's texts)",
     )
     options = parser.parse_args(argv)
     embedder = SentenceTransformerEmbedder(options.embedder) if options.embedder else None
@@ -416,6 +424,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.sweep_examples,
         shown=20,
         dtype=dtype,
+        model=Path(options.model or nest_demo.default_model()).name,
     )
     write_page(bench, options.parts, options.out)
 

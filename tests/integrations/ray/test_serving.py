@@ -77,7 +77,8 @@ def test_an_answer_is_the_engines(
     answer = shipped.ask(question)
     [choice] = reply["choices"]
     message = choice["message"]
-    assert (status, message["content"], choice["finish_reason"]) == (200, answer.text, "length")
+    ended = {"eos": "stop"}.get(answer.finish_reason, answer.finish_reason)
+    assert (status, message["content"], choice["finish_reason"]) == (200, answer.text, ended)
     assert [annotation["nest"] for annotation in message["annotations"]] == [
         c.to_dict() for c in answer.citations
     ]
@@ -111,8 +112,8 @@ def test_a_streamed_answer_is_the_engines(serving: str, chat: str, shipped: Nest
         for annotation in choice["delta"].get("annotations", ())
     ]
     assert cited == [citation.to_dict() for citation in answer.citations]
-    assert choices[-1]["finish_reason"] == "length"
-    assert len(choices) > 3
+    assert choices[-1]["finish_reason"] == "stop"
+    assert len(choices) >= 3
 
 
 @pytest.mark.parametrize(

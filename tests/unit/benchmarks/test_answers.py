@@ -53,6 +53,7 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_page(arguments: list[str], tmp_path: Path) -> None:
+    arguments = [*arguments, "--parts", *answers.PARTS]
     answers.main(arguments)
     page = (tmp_path / "results.md").read_text(encoding="utf-8")
 
