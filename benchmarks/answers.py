@@ -348,7 +348,8 @@ def with_found_passages(
     asked = {title_key(title) for question in questions for title in question.titles}
     own = [article for article in read if title_key(article.title) in asked]
     others = [article for article in read if title_key(article.title) not in asked]
-    chosen = [*own, *random.Random(0).sample(others, max(count - len(own), 0))]
+    wanted = min(max(count - len(own), 0), len(others))
+    chosen = [*own, *random.Random(0).sample(others, wanted)]
     search = BM25Retriever(corpus(chosen, {title_key(each.title) for each in chosen}, 0))
     found = search.retrieve([question.question for question in questions], GIVEN)
     return [

@@ -147,4 +147,4 @@ def test_the_ladder_adds_one_part_at_a_time() -> None:
     assert (knn_lm.fixed_lambda, knn_lm.max_draft_tokens) == (0.7, 1)
     assert (confidence.fixed_lambda, confidence.max_draft_tokens) == (None, 1)
     assert (spans.gamma, spans.max_draft_tokens) == (0.0, 64)
-    assert whole == NestConfig()
+    assert whole == NestConfig(method="nest", **quality.WORD_BY_WORD)
