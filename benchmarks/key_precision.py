@@ -201,7 +201,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.model
         else nest_demo.load_engine()
     )
-    engine.config = engine.config.replace(method="nest")
+    # Word by word, where keys decide every token.
+    engine.config = engine.config.replace(method="nest", by_sentence=False, plausibility=0.0)
     if arguments.articles:
         passages = quality.corpus(
             read_articles(arguments.articles), frozenset(), arguments.passages
