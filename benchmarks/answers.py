@@ -17,11 +17,8 @@ import argparse
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import Progress as Bar
 
 import nest_demo
 from benchmarks import report
@@ -29,6 +26,7 @@ from benchmarks.quality import corpus
 from nest_demo.training_data import read_articles
 from nest_engine import NestConfig, NestEngine, NestError, Passage
 from nest_engine.citations.sentences import sentences_of
+from nest_engine.cli.console import progress_bar
 from nest_engine.evaluation import (
     Articles,
     Estimate,
@@ -47,6 +45,7 @@ from nest_engine.evaluation.conditions import title_key
 from nest_engine.evaluation.metrics import answer_recall
 from nest_engine.evaluation.tasks import given
 from nest_engine.models.precision import default_dtype
+from nest_engine.models.tokenization import titled_text
 from nest_engine.retrieval import BM25Retriever, Embedder, SentenceTransformerEmbedder
 
 TOKENS = 64  # of an answer, at most
@@ -145,15 +144,14 @@ class Benchmark:
         )
         settings = {variant: config.to_dict() for variant, config in variants.items()}
         results = Results(self.work / name, identity(planned, self.engine, nowhere), settings)
-        with Bar(console=Console(stderr=True)) as bar:
-            task = bar.add_task(name, total=None)
+        with progress_bar(name) as progress:
             return evaluate(
                 planned,
                 self.engine,
                 nowhere,
                 results,
                 batch_size=1,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=progress,
             )
 
     def listed(self, records: Sequence[Record], examples: Sequence[Example]) -> list[Record]:
@@ -181,13 +179,12 @@ class Benchmark:
 
     def _nearest(self, question: str, passages: Sequence[Passage], length: int) -> str:
         said = [
-            (passage.title, passage.text[sentence.start : sentence.end])
+            replace(passage, text=passage.text[sentence.start : sentence.end])
             for passage in passages
             for sentence in sentences_of(passage.text)
         ]
-        titled = [f"{title}. {text}" if title else text for title, text in said]
-        nearness = self.engine.nearness.of(question, titled)
-        ranked = [said[number][1] for number in nearness.argsort()[::-1]]
+        nearness = self.engine.nearness.of(question, [*map(titled_text, said)])
+        ranked = [said[number].text for number in nearness.argsort()[::-1]]
         text = " ".join(sentence for sentence in ranked if len(sentence.split()) >= 4)
         ends = self.engine.language_model.tokenizer.encode_prompt(text).ends
         return text[: ends[min(length, len(ends)) - 1]] if ends else ""
@@ -323,14 +320,7 @@ def with_given_passages(path: Path, *, seed: int = 5) -> list[Example]:
         shown = others[: GIVEN - 1]
         shown.insert(draw.randrange(GIVEN), paragraph)
         spare = [passage for passage in silent if passage not in shown]
-        examples.append(
-            Example(
-                example.id,
-                example.question,
-                answers=example.answers,
-                passages=(*shown, *spare),
-            )
-        )
+        examples.append(replace(example, passages=(*shown, *spare)))
     return examples
 
 
@@ -378,9 +368,7 @@ parentheses.
 What each figure means: [evaluation.md](evaluation.md). The 7-million-parameter model that is
 shipped, measured as in the paper: [results_small_model.md](results_small_model.md).
 """
-    partial = out.with_name(f"{out.name}.partial")
-    partial.write_text("\n".join([head, *parts]), encoding="utf-8")
-    partial.replace(out)
+    report.write_page(head, parts, out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -202,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         else nest_demo.load_engine()
     )
     # Word by word, where keys decide every token.
-    engine.config = engine.config.replace(method="nest", by_sentence=False, plausibility=0.0)
+    engine.config = engine.config.replace(method="nest", **quality.WORD_BY_WORD)
     if arguments.articles:
         passages = quality.corpus(
             read_articles(arguments.articles), frozenset(), arguments.passages

@@ -23,13 +23,12 @@ from typing import Any
 
 import torch
 import transformers
-from rich.console import Console
-from rich.progress import Progress as Bar
 
 import nest_demo
-from benchmarks import paper_figures
+from benchmarks import paper_figures, report
 from nest_demo.training_data import Article, is_held_out, read_articles
 from nest_engine import METHODS, NestConfig, NestEngine, NestError, Passage
+from nest_engine.cli.console import progress_bar
 from nest_engine.evaluation import (
     TASKS,
     Articles,
@@ -126,15 +125,14 @@ class Benchmark:
         settings = {variant: config.to_dict() for variant, config in variants.items()}
         self.engine.retriever = data.retriever
         results = Results(self.work / name, identity(planned, self.engine, data.articles), settings)
-        with Bar(console=Console(stderr=True)) as bar:
-            task = bar.add_task(name, total=None)
+        with progress_bar(name) as progress:
             return evaluate(
                 planned,
                 self.engine,
                 data.articles,
                 results,
                 batch_size=self.batch_size,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=progress,
             )
 
     def methods(self, *names: str) -> dict[str, NestConfig]:
@@ -583,10 +581,7 @@ transformers {transformers.__version__}, Python {platform.python_version()}, \
 {torch.get_num_threads()} threads.
 What each figure means: [evaluation.md](evaluation.md).
 """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.partial")
-    partial.write_text("\n".join([head, *parts]), encoding="utf-8")
-    partial.replace(out)
+    report.write_page(head, parts, out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

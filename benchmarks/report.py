@@ -51,6 +51,14 @@ def write(
     )
 
 
+def write_page(head: str, parts: Sequence[str], out: Path) -> None:
+    """Write a page of Markdown that is there as a whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{out.name}.partial")
+    partial.write_text("\n".join([head, *parts]), encoding="utf-8")
+    partial.replace(out)
+
+
 def show(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Print some columns of rows as a table."""
     table = Table(title=title, title_justify="left")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nest_engine.decoding.interpolation import Interpolation
-from nest_engine.decoding.mixture import Mixture, plausible
+from nest_engine.decoding.mixture import Mixture, model_alone, plausible
 from nest_engine.decoding.sampling import Sampler, without
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class LosslessAcceptance:
         draft: Sequence[int] = (),
     ) -> Mixture:
         """Return p_LM: lambda is 1, whatever the datastore says."""
-        return Mixture(lm_probs_QV, lm_probs_QV.new_ones(len(lm_probs_QV)), None)
+        return model_alone(lm_probs_QV)
 
     def pick(self, target: Mixture, rejected: int | None) -> int:
         """Pick from p_LM without the rejected token: both together are a sample of p_LM."""

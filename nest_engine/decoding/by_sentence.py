@@ -3,10 +3,10 @@
 Behind the end of a sentence, and at the beginning of an answer, the passages' sentences stand for
 election: each has as many votes as it is trusted, the model has a share of its own, and what the
 model finds impossible to say there cannot be chosen. Once something is quoted, the end stands, too;
-where the model wants to end, it ends. A
-sentence that was begun at its beginning is copied to its end: what it says is the source's business
-(names and numbers are implausible to a model; that is why they are looked up). Everywhere else p_M
-decides as in the paper, among the tokens that the model finds plausible.
+where the model wants to end, it ends. A sentence that was begun at its beginning is copied to its
+end: what it says is the source's business (names and numbers are implausible to a model; that is
+why they are looked up). Everywhere else p_M decides as in the paper, among the tokens that the
+model finds plausible.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nest_engine.citations.sentences import ends_sentence
 from nest_engine.datastore.token_index import Beginning
 from nest_engine.decoding.acceptance import RelaxedAcceptance
 from nest_engine.decoding.interpolation import Interpolation
-from nest_engine.decoding.mixture import Mixture
+from nest_engine.decoding.mixture import Mixture, model_alone
 from nest_engine.decoding.proposal import Draft, SpanProposal
 from nest_engine.decoding.sampling import Sampler
 
@@ -82,7 +82,7 @@ class SentenceAcceptance(RelaxedAcceptance):
         if not draft and (text := self._tail(sequence)) is not None:
             wants_to_end = int(lm_probs_QV[0].argmax()) in sequence.eos_ids
             elected = None if wants_to_end else self._election(sequence, lm_probs_QV, text)
-            return elected or Mixture(lm_probs_QV, lm_probs_QV.new_ones(1), None)
+            return elected or model_alone(lm_probs_QV)
         return super().target(sequence, lm_probs_QV, hidden_QD, draft)
 
     def _tail(self, sequence: SequenceState) -> str | None:

@@ -52,6 +52,11 @@ class Mixture:
     beginnings: Mapping[int, int] | None = None
 
 
+def model_alone(lm_probs_QV: Tensor) -> Mixture:
+    """Return p_LM as a mixture: lambda is 1, whatever the datastore says."""
+    return Mixture(lm_probs_QV, lm_probs_QV.new_ones(len(lm_probs_QV)), None)
+
+
 def plausible(mixture: Mixture, lm_probs_QV: Tensor, plausibility: float) -> Mixture:
     """Leave out of p_M what the model finds implausible, and scale the rest to 1.
 
@@ -204,7 +209,7 @@ def mix(
         the mixture.
     """
     if neighbors is None or len(neighbors) == 0:
-        return Mixture(lm_probs_QV, lm_probs_QV.new_ones(lm_probs_QV.shape[0]), None)
+        return model_alone(lm_probs_QV)
     weights_QK, share_Q = neighbor_weights(neighbors, scale)
     vocab_size = lm_probs_QV.shape[-1]
     knn_probs_QV = knn_distribution(weights_QK, neighbors.values_QK, vocab_size)  # 2

@@ -14,7 +14,7 @@ from nest_engine.config import NestConfig
 from nest_engine.datastore.token_index import TokenIndex
 from nest_engine.decoding.acceptance import Acceptance
 from nest_engine.decoding.draft_length import DraftLength
-from nest_engine.decoding.mixture import Mixture
+from nest_engine.decoding.mixture import Mixture, model_alone
 from nest_engine.decoding.proposal import Draft, Proposal
 from nest_engine.decoding.trace import Trace
 from nest_engine.interfaces import Frontier
@@ -132,7 +132,7 @@ class SequenceState:
         with self.stopwatch.phase("verification"):
             lm_probs_QV = self._processed(logits_QV, draft).softmax(-1)
         if self.is_reasoning or self._begins_to_reason(lm_probs_QV):
-            return Mixture(lm_probs_QV, lm_probs_QV.new_ones(len(lm_probs_QV)), None)
+            return model_alone(lm_probs_QV)
         return self.acceptance.target(self, lm_probs_QV, hidden_QD, draft)
 
     def copy_from(self, entry: int) -> Draft:

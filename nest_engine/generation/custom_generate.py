@@ -17,7 +17,6 @@ from transformers import (
 from transformers.utils import ModelOutput
 
 from nest_engine.citations.detokenizer import Detokenizer
-from nest_engine.citations.sentences import Sentence
 from nest_engine.config import NestConfig
 from nest_engine.decoding.sequence import LogitsProcessor, StoppingCriterion
 from nest_engine.errors import ConfigError, InputError
@@ -119,7 +118,9 @@ def custom_generate(
                 tokens,
                 row_passages,
                 locate(text, row_passages),
-                *_quotable(engine, text, row_passages, settings),
+                quotable_sentences(
+                    engine.language_model.tokenizer, row_passages, text, settings, engine.nearness
+                ),
                 process_logits=_on_row(logits_processor, input_ids, row, len(tokens.token_ids)),
                 is_stopped=_after_row(stopping_criteria, input_ids, row, len(tokens.token_ids)),
             )
@@ -135,16 +136,6 @@ def custom_generate(
         )
 
     return decode
-
-
-def _quotable(
-    engine: NestEngine, text: str, passages: Sequence[Passage], settings: NestConfig
-) -> tuple[bool, Sequence[Sequence[Sentence]]]:
-    """Return whether passages may be quoted in answer to a text, and their sentences."""
-    sentences_P = quotable_sentences(
-        engine.language_model.tokenizer, passages, text, settings, engine.nearness
-    )
-    return sentences_P is not None, sentences_P or ()
 
 
 def _read_back(engine: NestEngine, token_ids: Sequence[int]) -> tuple[str, TokenizedText]:

@@ -101,7 +101,7 @@ def build_datastores(
             for number, passage in enumerate(request.passages)
         ]
         num_encoded = len((encoded | request.read_ahead.keys()) & wanted.keys())
-        datastores.append(Datastore(request.passages, keys, num_encoded, request.sentences))
+        datastores.append(Datastore(request.passages, keys, num_encoded, request.sentences or ()))
     return datastores
 
 

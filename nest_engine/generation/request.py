@@ -43,9 +43,8 @@ class Request:
         tokens: the prompt's tokens.
         passages: what may be quoted.
         located: the passages that are in the prompt.
-        may_copy: whether the passages may be quoted: not if none of their sentences answers.
         sentences: the sentences of each passage, trusted as they answer the question; empty when
-            spans may go beyond them.
+            spans may go beyond them, None if none of them answers it: then nothing is copied.
         untrusted: character ranges of the prompt that came from passages.
         notices: what the caller should know; grows while the request is worked on.
         stopwatch: seconds spent on the request.
@@ -60,14 +59,18 @@ class Request:
     tokens: TokenizedText
     passages: tuple[Passage, ...]
     located: Sequence[LocatedPassage]
-    may_copy: bool = True
-    sentences: Sequence[Sequence[Sentence]] = ()
+    sentences: Sequence[Sequence[Sentence]] | None = ()
     untrusted: Sequence[tuple[int, int]] = ()
     notices: list[str] = field(default_factory=list)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     process_logits: LogitsProcessor | None = None
     is_stopped: StoppingCriterion | None = None
     read_ahead: Mapping[tuple[str, str], PassageKeys] = field(default_factory=dict)
+
+    @property
+    def may_copy(self) -> bool:
+        """Whether the passages may be quoted."""
+        return self.sentences is not None
 
     def require_room(self, context: int | None) -> None:
         """Make sure that an answer fits in the context; add a notice when it has to be shorter.
@@ -227,8 +230,7 @@ def _prepare(
         tokens,
         passages,
         located,
-        sentences_P is not None,
-        sentences_P or (),
+        sentences_P,
         untrusted,
         notices,
         Stopwatch(stopwatch),

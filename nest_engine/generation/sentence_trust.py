@@ -9,11 +9,10 @@ nothing answers it.
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -22,13 +21,15 @@ from numpy.typing import NDArray
 from nest_engine.citations.sentences import Sentence
 from nest_engine.models.tokenization import titled_text
 from nest_engine.records import Passage
+from nest_engine.retrieval.embedder import query_embedding
+from nest_engine.retrieval.term_index import terms_of
 
 if TYPE_CHECKING:
     from nest_engine.retrieval import Embedder
 
 _LEAST = 0.01  # trust in the sentence that is farthest from the question
 _INTRODUCTION = 0.03  # so much nearer counts a passage's first sentence: it says what it is about
-_KEPT = 20_000  # vectors
+_KEPT = 20_000  # texts whose vectors, or runs of letters, are kept
 # What no passage answers. How near these come to passages is how near chance comes.
 _SMALL_TALK = (
     "Hello! How are you?",
@@ -75,7 +76,7 @@ class VectorNearness:
 
     def __init__(self, embedder: Embedder) -> None:
         self._embed = embedder.embed
-        self._embed_queries = getattr(embedder, "embed_queries", embedder.embed)
+        self._embed_queries = query_embedding(embedder)
         self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._questions: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
@@ -128,7 +129,7 @@ class LetterNearness:
 
     def is_answered(self, question: str, texts: Sequence[str]) -> bool:
         """Return whether a text contains what the question tells beyond common words."""
-        told = {word: self._information(word) - _COMMON for word in _words(question)}
+        told = {word: self._information(word) - _COMMON for word in terms_of(question)}
         told = {word: more for word, more in told.items() if more > 0}
         total = sum(told.values())
         if not total:
@@ -180,9 +181,7 @@ def trusted(
         for passage, sentences in zip(passages, sentences_P, strict=True)
         for sentence in sentences
     ]
-    if not said:
-        return None
-    if not nearness.is_answered(question, said):
+    if not said or not nearness.is_answered(question, said):
         return None
     is_first = [number == 0 for sentences in sentences_P for number in range(len(sentences))]
     near_T = nearness.of(question, said) + _INTRODUCTION * np.array(is_first)
@@ -213,16 +212,13 @@ def _vectors(
     return found
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
-
-
 def _runs_of(word: str) -> list[str]:
     """Return the runs of four letters in a word, its beginning and end marked."""
     marked = f" {word} "
     return [marked[start : start + 4] for start in range(max(len(marked) - 3, 1))]
 
 
+@lru_cache(maxsize=_KEPT)
 def _runs(text: str) -> Counter[str]:
-    """Return the runs of four letters in a text's words."""
-    return Counter(run for word in _words(text) for run in _runs_of(word))
+    """Return the runs of four letters in a text's words, computed once; not to be changed."""
+    return Counter(run for word in terms_of(text) for run in _runs_of(word))

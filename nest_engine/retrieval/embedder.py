@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -38,6 +38,11 @@ class QueryEmbedder(Embedder, Protocol):
     def embed_queries(self, queries: Sequence[str]) -> NDArray[np.float32]:
         """Return one vector for each query, ``[len(queries), D]``."""
         ...
+
+
+def query_embedding(embedder: Embedder) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    """Return what embeds queries: the embedder's own way, where it has one."""
+    return embedder.embed_queries if isinstance(embedder, QueryEmbedder) else embedder.embed
 
 
 class SentenceTransformerEmbedder:

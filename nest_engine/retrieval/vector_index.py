@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nest_engine.errors import CorruptIndexError, IndexMismatchError, InputError
-from nest_engine.retrieval.embedder import Embedder, QueryEmbedder
+from nest_engine.retrieval.embedder import Embedder, query_embedding
 from nest_engine.retrieval.ranking import Ranking
 
 Vectors = NDArray[np.float32]
@@ -61,8 +61,8 @@ class VectorIndex(ABC):
         """
         if not queries:
             return []
-        embed = embedder.embed_queries if isinstance(embedder, QueryEmbedder) else embedder.embed
-        queries_QD = normalized(embed(queries), [f"the query {query[:40]!r}" for query in queries])
+        found = query_embedding(embedder)(queries)
+        queries_QD = normalized(found, [f"the query {query[:40]!r}" for query in queries])
         if queries_QD.shape[1] != self.dimension:
             raise IndexMismatchError(
                 f"the vectors of the index have {self.dimension} dimensions, those of {embedder!r} "
