@@ -6,6 +6,7 @@ An implementation of Nearest Neighbor Speculative Decoding (NEST, arXiv 2405.193
 from typing import TYPE_CHECKING, Any
 
 from nest_engine._version import __version__
+from nest_engine.citing import CitationStream, CitedAnswer, Citer, cite
 from nest_engine.config import METHODS, NestConfig
 from nest_engine.datastore.key_cache import KeyCache
 from nest_engine.errors import (
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "Citation",
+    "CitationStream",
+    "CitedAnswer",
+    "Citer",
     "ConfigError",
     "ContextOverflowError",
     "CorruptIndexError",
@@ -66,6 +70,7 @@ __all__ = [
     "Score",
     "UnsupportedModelError",
     "__version__",
+    "cite",
 ]
 
 

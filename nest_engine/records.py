@@ -10,13 +10,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from nest_engine._validation import require_text
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 FinishReason = Literal["eos", "stop", "length", "cancelled"]
 TokenStatus = Literal["picked", "accepted", "rejected"]
 SentenceKind = Literal["quoted", "spliced", "own"]
+MatchKind = Literal["exact", "normalized"]
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,27 @@ class Passage(Record):
 
 
 @dataclass(frozen=True)
+class SourcePlace(Record):
+    """A place in a passage.
+
+    Args:
+        passage_id: ``Passage.id`` of the source.
+        source_start: first character in ``Passage.text``.
+        source_end: one past the last character.
+    """
+
+    passage_id: str
+    source_start: int
+    source_end: int
+
+
+@dataclass(frozen=True)
 class Citation(Record):
     """A stretch of the answer that occurs word for word in a passage.
 
-    Invariant: ``answer[answer_start:answer_end] == passage.text[source_start:source_end] ==
-    cited_text``.
+    Invariant: ``passage.text[source_start:source_end] == cited_text``, and
+    ``answer[answer_start:answer_end] == text_in_answer``, which is the same but for a match that is
+    ``normalized``.
 
     Args:
         answer_start: first character in the answer.
@@ -91,7 +111,7 @@ class Citation(Record):
         passage_id: ``Passage.id`` of the source.
         source_start: first character in ``Passage.text``.
         source_end: one past the last character in ``Passage.text``.
-        cited_text: the quoted text.
+        cited_text: the quoted text, in the source's own characters.
         title: title of the source.
         uri: location of the source.
         passage_sha256: ``Passage.sha256`` when it was quoted.
@@ -100,6 +120,12 @@ class Citation(Record):
         score: first-stage relevance of the source.
         license: licence of the source.
         metadata: ``Passage.metadata`` of the source.
+        match: ``exact``: the same characters; ``normalized``: the same words, set in other
+            characters (typographic quotes, ligatures, white space, emphasis), which happens where
+            an answer was cited after it was written.
+        answer_text: what the answer has instead of ``cited_text``; None if the match is exact.
+        also_in: the other places where the same words stand, in the best-ranked passage first;
+            empty for a citation that was recorded while decoding.
     """
 
     answer_start: int
@@ -116,6 +142,42 @@ class Citation(Record):
     score: float | None = None
     license: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    match: MatchKind = "exact"
+    answer_text: str | None = None
+    also_in: tuple[SourcePlace, ...] = ()
+
+    @classmethod
+    def of(
+        cls, passage: Passage, source: tuple[int, int], answer: tuple[int, int], **more: Any
+    ) -> Self:
+        """Return a citation of a passage.
+
+        Args:
+            passage: the source.
+            source: first character in its text, and one past the last.
+            answer: likewise in the answer.
+            **more: the fields that the passage does not tell.
+        """
+        return cls(
+            answer_start=answer[0],
+            answer_end=answer[1],
+            passage_id=passage.id,
+            source_start=source[0],
+            source_end=source[1],
+            cited_text=passage.text[slice(*source)],
+            title=passage.title,
+            uri=passage.uri,
+            passage_sha256=passage.sha256,
+            score=passage.score,
+            license=passage.license,
+            metadata=passage.metadata,
+            **more,
+        )
+
+    @property
+    def text_in_answer(self) -> str:
+        """The quoted text as the answer has it."""
+        return self.cited_text if self.answer_text is None else self.answer_text
 
 
 @dataclass(frozen=True)

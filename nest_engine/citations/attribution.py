@@ -7,26 +7,11 @@ dropped, never emitted.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from nest_engine.citations.words import APOSTROPHES, is_inside_word
 from nest_engine.records import Citation, Passage, Provenance
-
-# Scripts that do not separate words with spaces: any character may start or end a quotation.
-UNSPACED = (
-    "CJK",
-    "HIRAGANA",
-    "KATAKANA",
-    "BOPOMOFO",
-    "THAI",
-    "LAO",
-    "KHMER",
-    "MYANMAR",
-    "TIBETAN",
-)
-_APOSTROPHES = "'\N{RIGHT SINGLE QUOTATION MARK}"
-_JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +74,7 @@ class Attributor:
             end = _run_end(provenance, self._next, num_tokens)
             if provenance[self._next] is not None:
                 behind = text[ends[end - 1] : ends[end - 1] + 2]
-                if not is_final and (end == num_tokens or behind in ("", *_APOSTROPHES)):
+                if not is_final and (end == num_tokens or behind in ("", *APOSTROPHES)):
                     break
                 citations += self._cite(_Run(text, starts, ends, provenance, self._next, end))
             self._next = end
@@ -102,7 +87,13 @@ class Attributor:
             tokens = [i for i in range(run.start, run.end) if run.overlaps(i, quote)]
             if quote.answer_start < quote.answer_end and len(tokens) >= self._min_tokens:
                 self._cited_until = quote.answer_end
-                yield _citation(quote, tokens, source.passage)
+                yield Citation.of(
+                    source.passage,
+                    (quote.source_start, quote.source_end),
+                    (quote.answer_start, quote.answer_end),
+                    token_start=tokens[0],
+                    token_end=tokens[-1] + 1,
+                )
 
 
 @dataclass(frozen=True)
@@ -141,6 +132,10 @@ class _Quote:
     answer_start: int
     answer_end: int
     source_start: int
+
+    @property
+    def source_end(self) -> int:
+        return self.source_start + self.answer_end - self.answer_start
 
 
 def _run_end(provenance: Sequence[Provenance | None], start: int, num_tokens: int) -> int:
@@ -207,73 +202,10 @@ def _trimmed(quote: _Quote, answer: str, source: str, *, not_before: int) -> _Qu
     )
 
     def may_cut(index: int) -> bool:
-        return not _is_inside_word(answer, index) and not _is_inside_word(source, index + shift)
+        return not is_inside_word(answer, index) and not is_inside_word(source, index + shift)
 
     while start < end and (start < not_before or answer[start].isspace() or not may_cut(start)):
         start += 1
     while end > start and (answer[end - 1].isspace() or not may_cut(end)):
         end -= 1
     return _Quote(start, end, start + shift)
-
-
-def _citation(quote: _Quote, tokens: Sequence[int], passage: Passage) -> Citation:
-    source_end = quote.source_start + quote.answer_end - quote.answer_start
-    return Citation(
-        answer_start=quote.answer_start,
-        answer_end=quote.answer_end,
-        passage_id=passage.id,
-        source_start=quote.source_start,
-        source_end=source_end,
-        cited_text=passage.text[quote.source_start : source_end],
-        title=passage.title,
-        uri=passage.uri,
-        passage_sha256=passage.sha256,
-        token_start=tokens[0],
-        token_end=tokens[-1] + 1,
-        score=passage.score,
-        license=passage.license,
-        metadata=passage.metadata,
-    )
-
-
-def _is_inside_word(text: str, index: int) -> bool:
-    """Return whether a cut before ``index`` would split a word or a combined character."""
-    if not 0 < index < len(text):
-        return False
-    before, after = text[index - 1], text[index]
-    if _extends(after) or before in _JOINERS:
-        return True
-    if _is_flag_half(before) and _is_flag_half(after):
-        return True
-    return _belongs_to_word(text, index - 1) and _belongs_to_word(text, index)
-
-
-def _belongs_to_word(text: str, index: int) -> bool:
-    """Return whether the character is a letter, or an apostrophe between two: Halley's, O’Brien."""
-    if text[index] in _APOSTROPHES:
-        return (
-            0 < index < len(text) - 1
-            and _is_letter(text[index - 1])
-            and _is_letter(text[index + 1])
-        )
-    return _is_letter(text[index])
-
-
-def _is_letter(char: str) -> bool:
-    if char.isascii():
-        return char.isalnum() or char == "_"
-    if unicodedata.category(char)[0] == "M":
-        return True
-    return char.isalnum() and not unicodedata.name(char, "").startswith(UNSPACED)
-
-
-def _extends(char: str) -> bool:
-    """Return whether a character extends the one before it: mark, joiner, skin tone, emoji tag."""
-    if char.isascii():
-        return False
-    is_modifier = "\U0001f3fb" <= char <= "\U0001f3ff" or "\U000e0020" <= char <= "\U000e007f"
-    return unicodedata.category(char)[0] == "M" or char in _JOINERS or is_modifier
-
-
-def _is_flag_half(char: str) -> bool:
-    return "\U0001f1e6" <= char <= "\U0001f1ff"

@@ -63,7 +63,7 @@ def to_cohere(output: CitedText) -> list[dict[str, Any]]:
         {
             "start": citation.answer_start,
             "end": citation.answer_end,
-            "text": citation.cited_text,
+            "text": citation.text_in_answer,
             "sources": [
                 {
                     "type": "document",
@@ -128,7 +128,7 @@ def to_gemini(output: CitedText) -> dict[str, list[dict[str, Any]]]:
                 "partIndex": 0,
                 "startIndex": utf8_offset(output.text, citation.answer_start),
                 "endIndex": utf8_offset(output.text, citation.answer_end),
-                "text": citation.cited_text,
+                "text": citation.text_in_answer,
             },
             "groundingChunkIndices": [numbers[citation.passage_id]],
         }
@@ -243,6 +243,8 @@ def _langchain_citation(citation: Citation) -> dict[str, Any]:
         "score": citation.score,
         "license": citation.license,
         "page": citation.metadata.get("page"),
+        "match": None if citation.match == "exact" else citation.match,
+        "also_in": [place.to_dict() for place in citation.also_in] or None,
     }
     block = {
         "type": "citation",

@@ -23,6 +23,7 @@ except ImportError as missing:
 
 from nest_engine.cli.ask_command import ask
 from nest_engine.cli.cache_command import cache
+from nest_engine.cli.cite_command import cite
 from nest_engine.cli.demo_command import demo
 from nest_engine.cli.eval_command import evaluate
 from nest_engine.cli.index_commands import app as index_app
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(ask)
+app.command()(cite)
 app.command()(ui)
 app.command()(serve)
 app.command()(tune)

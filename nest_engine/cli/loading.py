@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -191,12 +192,22 @@ def load_embedder(name: str | None) -> Embedder:
         return SentenceTransformerEmbedder(name or DEFAULT_EMBEDDER)
 
 
-def read(paths: Path | Sequence[Path]) -> list[Passage]:
-    """Read documents into passages, with a remark for each skipped file."""
+def read(paths: Path | Sequence[Path], *, whole: bool = False) -> list[Passage]:
+    """Read documents into passages, with a remark for each skipped file.
+
+    Args:
+        paths: files and folders.
+        whole: leave documents whole, or as pages where there are pages.
+    """
     from nest_engine.retrieval import read_passages
 
     with progress_bar("reading documents") as progress:
-        result = read_passages(paths, progress=progress)
+        if whole:
+            result = read_passages(
+                paths, max_tokens=sys.maxsize, count_tokens=lambda text: 1, progress=progress
+            )
+        else:
+            result = read_passages(paths, progress=progress)
     for skipped in result.skipped[:_MAX_REMARKS]:
         remark("skipped", f"{skipped.path}: {skipped.reason}")
     if len(result.skipped) > _MAX_REMARKS:

@@ -11,7 +11,6 @@ model finds plausible.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nest_engine.citations.attribution import UNSPACED
 from nest_engine.citations.sentences import ends_sentence
+from nest_engine.citations.words import is_unspaced
 from nest_engine.datastore.token_index import Beginning
 from nest_engine.decoding.acceptance import RelaxedAcceptance
 from nest_engine.decoding.interpolation import Interpolation
@@ -135,7 +134,7 @@ class SentenceAcceptance(RelaxedAcceptance):
         word = text.lstrip(" ")
         if (text != word) == needs_space or not word:
             return token
-        if needs_space and unicodedata.name(word[0], "").startswith(UNSPACED):
+        if needs_space and is_unspaced(word[0]):
             return token
         tokens = self._encode(f" {word}" if needs_space else word)
         return tokens[0] if len(tokens) == 1 else None

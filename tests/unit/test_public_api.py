@@ -16,6 +16,9 @@ from nest_engine import errors
 PUBLIC = [
     "METHODS",
     "Citation",
+    "CitationStream",
+    "CitedAnswer",
+    "Citer",
     "ConfigError",
     "ContextOverflowError",
     "CorruptIndexError",
@@ -46,6 +49,7 @@ PUBLIC = [
     "Score",
     "UnsupportedModelError",
     "__version__",
+    "cite",
 ]
 
 
@@ -55,6 +59,7 @@ PUBLIC_MODULES = {
     "nest_engine.citation_formats",
     "nest_engine.citations.formats",
     "nest_engine.citations.rendering",
+    "nest_engine.citing",
     "nest_engine.config",
     "nest_engine.engine",
     "nest_engine.errors",

@@ -9,17 +9,21 @@ from importlib.resources import files
 
 from nest_engine.citations.rendering.layout import (
     LONGEST_NAME,
+    SPLICE_MARK,
+    SPLICE_NOTE,
     Piece,
     Quote,
     Source,
+    as_decoded,
     lay_out,
     on_one_line,
     printable,
+    quotation_lines,
     shorten,
-    statistics_line,
+    summary_line,
     token_label,
 )
-from nest_engine.records import DecodedText, TracedToken
+from nest_engine.records import CitedText, DecodedText, TracedToken
 
 _COLORS = ("#b8e6ff", "#c8f0c0", "#ffd9ec", "#fff0a8", "#dcd4ff", "#ffd8b8", "#b9f2e6", "#e3e8b0")
 _COPIED_COLOR = "#e4e4e4"  # of a token whose source the answer does not cite
@@ -31,7 +35,7 @@ _TOKEN_LEGEND = (
 
 
 def to_html(
-    output: DecodedText,
+    output: CitedText,
     *,
     title: str = "Answer with sources",
     context_chars: int = 60,
@@ -58,7 +62,7 @@ def to_html(
     )
 
 
-def to_html_fragment(output: DecodedText, *, context_chars: int = 60, tokens: bool = False) -> str:
+def to_html_fragment(output: CitedText, *, context_chars: int = 60, tokens: bool = False) -> str:
     """Return the answer as one HTML element, for notebooks and for embedding in other pages.
 
     Args:
@@ -69,13 +73,15 @@ def to_html_fragment(output: DecodedText, *, context_chars: int = 60, tokens: bo
     pieces, sources = lay_out(output, context_chars)
     answer = "".join(_piece(piece) for piece in pieces)
     listed = "\n".join(_source(source) for source in sources)
-    notices = "".join(
-        f'<p class="nest-notice">{escape(printable(notice))}</p>\n' for notice in output.notices
-    )
+    decoded = as_decoded(output)
+    remarks = [f"{SPLICE_MARK} {SPLICE_NOTE}"] if any(p.ends_splice for p in pieces) else []
+    remarks += quotation_lines(output)
+    remarks += map(printable, decoded.notices if decoded else ())
+    notices = "".join(f'<p class="nest-notice">{escape(remark)}</p>\n' for remark in remarks)
     reasoning = (
         '<details style="white-space: pre-wrap; font-size: 85%"><summary>Reasoning</summary>'
-        f"{escape(printable(output.reasoning))}</details>\n"
-        if output.reasoning
+        f"{escape(printable(decoded.reasoning))}</details>\n"
+        if decoded and decoded.reasoning
         else ""
     )
     return (
@@ -83,8 +89,8 @@ def to_html_fragment(output: DecodedText, *, context_chars: int = 60, tokens: bo
         f'{reasoning}<div class="nest-answer">{answer}</div>\n'
         + (f'<ol class="nest-sources">\n{listed}\n</ol>\n' if sources else "")
         + notices
-        + (_tokens(output) if tokens else "")
-        + f'<p class="nest-stats">{_badge(sources)} {escape(statistics_line(output))}</p>\n</div>'
+        + (_tokens(decoded) if tokens and decoded else "")
+        + f'<p class="nest-stats">{_badge(sources)} {escape(summary_line(output))}</p>\n</div>'
     )
 
 
@@ -98,13 +104,16 @@ def _color(number: int) -> str:
 
 
 def _piece(piece: Piece) -> str:
+    splice = f'<sup title="{SPLICE_NOTE}">{SPLICE_MARK}</sup>' if piece.ends_splice else ""
     if piece.source is None or piece.quote is None:
-        return escape(piece.text)
+        return escape(piece.text) + splice
     quote, source = piece.quote, piece.source
     hover = f"{source.title}\n{quote.before}{quote.text}{quote.after}"
     marker = f"<sup>[{source.number}]</sup>"
     style = f"background: {_color(source.number)}"
-    return f'<mark style="{style}" title="{escape(hover)}">{escape(piece.text)}</mark>{marker}'
+    return (
+        f'<mark style="{style}" title="{escape(hover)}">{escape(piece.text)}</mark>{marker}{splice}'
+    )
 
 
 def _source(source: Source) -> str:

@@ -8,13 +8,21 @@ untrusted: control characters are replaced here, before any format escapes its o
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
-from typing import TypeVar
+from itertools import pairwise
+from typing import TypeVar, cast
 
 from nest_engine.citations.formats import passage_of, split_answer, title_of
+from nest_engine.citations.quotations import Quotation
+from nest_engine.citations.verdicts import judge_sentences
 from nest_engine.records import Citation, CitedText, DecodedText, TracedToken
 
 Default = TypeVar("Default", int, None)
+
+SPLICE_MARK = "‡"
+SPLICE_NOTE = "put together from several places: the citations prove phrases, not the sentence"
 
 _LONGEST_QUOTE = 100
 LONGEST_NAME = 200  # titles, addresses and licences are as untrusted as texts
@@ -95,26 +103,82 @@ class Source:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of the answer: quoted from ``source``, or generated when there is none."""
+    """A stretch of the answer: quoted from ``source``, or generated when there is none.
+
+    Args:
+        text: the stretch, printable but not yet escaped.
+        source: where it is quoted from.
+        quote: the quotation.
+        ends_splice: whether a sentence ends here that was put together from several places.
+    """
 
     text: str
     source: Source | None = None
     quote: Quote | None = None
+    ends_splice: bool = False
 
 
 def lay_out(output: CitedText, context_chars: int) -> tuple[list[Piece], list[Source]]:
     """Return the answer in pieces and its numbered sources: what every format shows."""
     pieces: list[Piece] = []
     sources: dict[str, Source] = {}
+    sentences = judge_sentences(output.text, output.citations)
+    splices = [sentence.end for sentence in sentences if sentence.kind == "spliced"]
+    position = 0
     for text, citation in split_answer(output):
+        start, position = position, position + len(text)
+        ends = [end for end in splices if start < end <= position]
         if citation is None:
-            pieces.append(Piece(printable(text)))
+            cuts = [start, *ends, *([position] if position not in ends else [])]
+            for first, last in pairwise(cuts):
+                piece = printable(output.text[first:last])
+                pieces.append(Piece(piece, ends_splice=last in ends))
             continue
         source = sources.setdefault(citation.passage_id, _source(len(sources) + 1, citation))
         quote = _quote(output, citation, context_chars)
         source.quotes.append(quote)
-        pieces.append(Piece(printable(text), source, quote))
+        pieces.append(Piece(printable(text), source, quote, ends_splice=bool(ends)))
     return pieces, list(sources.values())
+
+
+def as_decoded(output: CitedText) -> DecodedText | None:
+    """Return the output if it says how it was decoded: text that others wrote does not."""
+    return cast(DecodedText, output) if hasattr(output, "trace") else None
+
+
+def summary_line(output: CitedText) -> str:
+    """Return one line on an answer: what it cost, or how many of its sentences are quoted."""
+    if (decoded := as_decoded(output)) is not None:
+        return statistics_line(decoded)
+    sentences = judge_sentences(output.text, output.citations)
+    return _counted("sentences", [sentence.kind for sentence in sentences])
+
+
+def quotation_lines(output: CitedText) -> list[str]:
+    """Return a line on the quotation marks of a text that was judged, and one on each fault."""
+    quotations: Sequence[Quotation] = getattr(output, "quotations", ())
+    if not quotations:
+        return []
+    verdicts = [quotation.verdict for quotation in quotations]
+    faults = [quotation for quotation in quotations if quotation.verdict != "verbatim"]
+    return [_counted("quotation marks", verdicts), *map(_fault, faults)]
+
+
+def _fault(quotation: Quotation) -> str:
+    text = shorten(on_one_line(quotation.text), _LONGEST_QUOTE)
+    changes = "; ".join(
+        f"“{on_one_line(changed.quotation)}” for “{on_one_line(changed.source)}”"
+        if changed.source and changed.quotation
+        else f"left out “{on_one_line(changed.source)}”"
+        if changed.source
+        else f"added “{on_one_line(changed.quotation)}”"
+        for changed in quotation.differences
+    )
+    return f"{quotation.verdict}: “{text}”" + (f" ({changes})" if changes else "")
+
+
+def _counted(what: str, kinds: Sequence[str]) -> str:
+    return f"{what}: " + ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).items())
 
 
 def statistics_line(output: DecodedText) -> str:
@@ -167,7 +231,7 @@ def _quote(output: CitedText, citation: Citation, context_chars: int) -> Quote:
     text = passage.text if passage else ""
     start, end = citation.source_start, citation.source_end
     first, last = max(0, start - context_chars), end + context_chars
-    in_answer = output.text[citation.answer_start : citation.answer_end] == citation.cited_text
+    in_answer = output.text[citation.answer_start : citation.answer_end] == citation.text_in_answer
     return Quote(
         text=shorten(on_one_line(citation.cited_text), _LONGEST_QUOTE),
         before=on_one_line(("…" if first > 0 else "") + text[first:start]) if text else "",

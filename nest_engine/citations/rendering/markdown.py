@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from html import escape
 
-from nest_engine.citations.rendering.layout import Piece, Quote, Source, lay_out
+from nest_engine.citations.rendering.layout import (
+    SPLICE_NOTE,
+    Piece,
+    Quote,
+    Source,
+    lay_out,
+    quotation_lines,
+)
 from nest_engine.records import CitedText
 
 _SYNTAX = re.compile(r"[\\`*_\[\]#!~$]")
@@ -20,16 +27,23 @@ def to_markdown(output: CitedText, *, context_chars: int = 40) -> str:
     """
     pieces, sources = lay_out(output, context_chars)
     answer = "".join(_piece(piece) for piece in pieces)
-    return "\n\n".join([answer, *(_footnote(source) for source in sources)]) + "\n"
+    footnotes = [_footnote(source) for source in sources]
+    if any(piece.ends_splice for piece in pieces):
+        footnotes.append(f"[^spliced]: {SPLICE_NOTE}")
+    verdicts = [f"- {_escape(line)}" for line in quotation_lines(output)]
+    blocks = [answer, *footnotes, *(["\n".join(verdicts)] if verdicts else [])]
+    return "\n\n".join(blocks) + "\n"
 
 
 def _piece(piece: Piece) -> str:
-    if piece.source is None:
+    marks = [f"[^{piece.source.number}]"] if piece.source else []
+    marks += ["[^spliced]"] if piece.ends_splice else []
+    if not marks:
         return _escape(piece.text)
-    # The marker goes before trailing white space: at the start of a line it could begin a
-    # footnote definition.
-    quoted = piece.text.rstrip()
-    return f"{_escape(quoted)}[^{piece.source.number}]{piece.text[len(quoted) :]}"
+    # The marks go before trailing white space: at the start of a line they could begin a footnote
+    # definition.
+    text = piece.text.rstrip()
+    return _escape(text) + "".join(marks) + piece.text[len(text) :]
 
 
 def _footnote(source: Source) -> str:

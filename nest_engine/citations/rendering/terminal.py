@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nest_engine.citations.rendering.layout import Quote, Source, lay_out, statistics_line
+from nest_engine.citations.rendering.layout import (
+    SPLICE_MARK,
+    SPLICE_NOTE,
+    Quote,
+    Source,
+    lay_out,
+    quotation_lines,
+    summary_line,
+)
 from nest_engine.errors import MissingDependencyError
-from nest_engine.records import DecodedText
+from nest_engine.records import CitedText
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,7 +24,7 @@ if TYPE_CHECKING:
 _COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_red")
 
 
-def to_terminal(output: DecodedText, *, context_chars: int = 40) -> RenderableType:
+def to_terminal(output: CitedText, *, context_chars: int = 40) -> RenderableType:
     """Return a rich renderable: the answer with coloured quotations, sources and statistics.
 
     Args:
@@ -37,10 +45,15 @@ def to_terminal(output: DecodedText, *, context_chars: int = 40) -> RenderableTy
         answer.append(piece.text, style=f"bold {_color(piece.source)}" if piece.source else "")
         if piece.source:
             answer.append(f"[{piece.source.number}]", style=_color(piece.source))
+        if piece.ends_splice:
+            answer.append(SPLICE_MARK, style="dim")
     parts: list[RenderableType] = [answer, ""]
     if sources:
         parts += [_sources(sources), ""]
-    return Group(*parts, Text(statistics_line(output), style="dim"))
+    if any(piece.ends_splice for piece in pieces):
+        parts.append(Text(f"{SPLICE_MARK} {SPLICE_NOTE}", style="dim"))
+    parts += [Text(line, style="dim") for line in quotation_lines(output)]
+    return Group(*parts, Text(summary_line(output), style="dim"))
 
 
 def _color(source: Source) -> str:

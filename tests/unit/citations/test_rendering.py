@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from nest_engine import cite
 from nest_engine.citations import rendering
 from nest_engine.errors import MissingDependencyError
 from nest_engine.output import NestOutput
 from nest_engine.records import (
     Citation,
+    CitedText,
     DecodeStats,
     Passage,
     PhaseSeconds,
@@ -93,7 +95,7 @@ ANSWER = output_of(
 )
 
 
-def terminal(output: NestOutput, *, color: bool = False) -> str:
+def terminal(output: CitedText, *, color: bool = False) -> str:
     console = Console(
         file=io.StringIO(),
         width=200,
@@ -215,7 +217,42 @@ def test_markdown_has_one_footnote_per_source() -> None:
         "characters 37–42: “Neon was found in 1898, thirty years **later**.”",
         "[^2]: [Helium](<https://a.org/he>), CC-BY-4.0; "
         "characters 8–32: “The gas **helium was found in 1868** by an astronomer.”",
+        "[^spliced]: put together from several places: the citations prove phrases, not the "
+        "sentence",
     ]
+
+
+SPLICED = cite(
+    "Neon was found in 1898, thirty years before that. The gas helium was found in 1868 by an "
+    "astronomer. Nobody asked.",
+    [HELIUM, NEON],
+)
+
+
+def test_spliced_sentences_say_so_everywhere() -> None:
+    """A citation in a sentence with the model's words proves a phrase, not the sentence."""
+    note = "put together from several places: the citations prove phrases, not the sentence"
+    assert [sentence.kind for sentence in SPLICED.sentences] == ["spliced", "quoted", "own"]
+
+    markdown = SPLICED.to_markdown()
+    assert markdown.startswith("Neon was found in 1898, thirty years[^1] before that.[^spliced] ")
+    assert markdown.count("[^spliced]") == 2
+
+    page = SPLICED.to_html()
+    assert f'before that.<sup title="{note}">‡</sup> ' in page
+    assert page.count(f"‡ {note}") == 1
+    assert "2/2 spans verified" in page
+
+    shown = terminal(SPLICED)
+    assert "before that.‡" in shown
+    assert shown.count("‡") == 2
+    assert shown.endswith("sentences: 1 spliced, 1 quoted, 1 own\n")
+
+
+def test_whole_quotations_need_no_note() -> None:
+    whole = cite("The gas helium was found in 1868 by an astronomer.", [HELIUM])
+    assert "spliced" not in whole.to_markdown()
+    assert "‡" not in whole.to_html() + terminal(whole)
 
 
 def test_markdown_emphasis_keeps_white_space_outside() -> None:

@@ -1,0 +1,220 @@
+"""What an answer and passages share: stretches of words, how telling they are, where they stand.
+
+Words are compared by their keys (:mod:`nest_engine.citations.words`). Within a comparison each word
+of the answer is one character, so that stretches are substrings and the standard library finds
+them; words that the answer lacks are all the same character.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate, repeat
+from string import punctuation
+from typing import NamedTuple
+
+from nest_engine.citations.suffix_automaton import SuffixAutomaton, longest_stretches
+from nest_engine.citations.words import (
+    Word,
+    broken_words,
+    chunks_of,
+    compounds_of,
+    is_unspaced,
+    is_word,
+    keys_in,
+    words_of,
+)
+
+_UNKNOWN = "\0"  # a word that the answer lacks
+_BETWEEN = "\0\0"  # passages
+_PIECE = re.compile(r"\w+(?:'\w+)*")
+
+# How rare words are before anything is counted, in bits: the longer, the rarer, in all languages
+# that people have counted (Zipf's law of abbreviation). It weighs as much as so many words of text.
+_BITS_BY_LENGTH = (0.0, 7.0, 6.0, 6.0, 9.0, 11.5, 13.0, 14.0)
+_SIGN_BITS, _NUMBER_BITS, _UNSPACED_BITS = 5.0, 13.0, 9.0
+_PRIOR_WORDS = 500
+
+
+class Place(NamedTuple):
+    """Where a stretch stands in the passages.
+
+    Args:
+        passage: index of the passage.
+        start: first character in its text.
+        end: one past the last.
+    """
+
+    passage: int
+    start: int
+    end: int
+
+
+class Passages:
+    """The texts of passages, prepared for comparisons.
+
+    Args:
+        texts: the texts, best-ranked first.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
+        self._chunks = [chunks_of(text) for text in texts]
+        self._broken: dict[str, list[int]] = {}  # words broken at a line end, and where
+        for number, text in enumerate(texts):
+            for word in broken_words(text) if "\n" in text else ():
+                self._broken.setdefault(word, []).append(number)
+
+    def compounds_in(self, answer: str) -> frozenset[str]:
+        """Return the words that keep their hyphen where they are broken at a line end.
+
+        Nobody knows which do; those that the other side has with a hyphen on one line.
+        """
+        broken = broken_words(answer) if "\n" in answer else set()
+        known = {word for word in broken if any(word in text for text in self.texts)}
+        if self._broken:
+            known |= compounds_of(answer) & self._broken.keys()
+        return frozenset(known)
+
+    def chunks(self, compounds: frozenset[str]) -> list[list[str]]:
+        """Return the chunks of each passage."""
+        affected = {number for word in compounds for number in self._broken.get(word, ())}
+        return [
+            chunks_of(self.texts[number], compounds) if number in affected else chunks
+            for number, chunks in enumerate(self._chunks)
+        ]
+
+
+class Comparison:
+    """An answer beside passages.
+
+    Args:
+        answer: the answer.
+        passages: what it may quote.
+    """
+
+    def __init__(self, answer: str, passages: Passages) -> None:
+        self._passages = passages
+        self._compounds = passages.compounds_in(answer)
+        self.words = words_of(answer, self._compounds)
+        keys = dict.fromkeys(word.key for word in self.words)
+        self._codes = {key: chr(code) for code, key in enumerate(keys, start=1)}
+        self._answer = "".join(self._codes[word.key] for word in self.words)
+        chunks = passages.chunks(self._compounds)
+        code_of = _codes_of(set().union(*chunks), self._codes).get
+        self._texts = ["".join(map(code_of, each, repeat(_UNKNOWN))) for each in chunks]
+        self._text = _BETWEEN.join(self._texts)
+        self._words_of: dict[int, list[Word]] = {}
+
+    def stretches(self, min_words: int = 1) -> list[tuple[int, int]]:
+        """Return the stretches of the answer that stand in a passage and that no longer one holds.
+
+        Args:
+            min_words: fewest words and signs of a stretch.
+
+        Returns:
+            ranges of ``words``, by their beginnings.
+        """
+        automaton = SuffixAutomaton(self._answer)
+        for run in re.findall(f"[^{_UNKNOWN}]{{{min_words},}}", self._text):
+            automaton.read(run)
+        stretches = longest_stretches(automaton.longest_shared())
+        return [(first, last) for first, last in stretches if last - first >= min_words]
+
+    def places(self, first: int, last: int) -> Iterator[Place]:
+        """Yield where a stretch of the answer stands, in the best-ranked passage first."""
+        stretch = self._answer[first:last]
+        found = -1
+        while (found := self._text.find(stretch, found + 1)) >= 0:
+            number = bisect_right(self._offsets, found) - 1
+            yield from self._places_in(number, stretch)
+            found = self._offsets[number] + len(self._texts[number])
+
+    def is_in(self, first: int, last: int, text: str) -> bool:
+        """Return whether a stretch of the answer also stands in another text."""
+        return self._answer[first:last] in self._encoded(words_of(text, self._compounds))
+
+    def bits(self, first: int, last: int) -> float:
+        """Return how much a stretch of the answer tells, by how rare its words are, in bits."""
+        return self._bits[last] - self._bits[first]
+
+    def size(self, first: int, last: int) -> float:
+        """Return the words in a stretch, signs left out.
+
+        A character of a script without spaces is half a word.
+        """
+        return self._sizes[last] - self._sizes[first]
+
+    @property
+    def num_words(self) -> int:
+        """Words of all passages, signs included."""
+        return len(self._text)
+
+    def _places_in(self, number: int, stretch: str) -> Iterator[Place]:
+        if number not in self._words_of:
+            self._words_of[number] = words_of(self._passages.texts[number], self._compounds)
+        words = self._words_of[number]
+        text, found = self._encoded(words), -1
+        while (found := text.find(stretch, found + 1)) >= 0:
+            end = words[found + len(stretch) - 1].end
+            yield Place(number, words[found].start, end)
+
+    def _encoded(self, words: Sequence[Word]) -> str:
+        return "".join([self._codes.get(word.key, _UNKNOWN) for word in words])
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        lengths = [len(text) + len(_BETWEEN) for text in self._texts]
+        return list(accumulate(lengths, initial=0))
+
+    @cached_property
+    def _bits(self) -> list[float]:
+        counts = Counter(self._text.replace(_UNKNOWN, ""))
+        bits = {key: _bits(key, counts[code], self.num_words) for key, code in self._codes.items()}
+        return list(accumulate((bits[word.key] for word in self.words), initial=0.0))
+
+    @cached_property
+    def _sizes(self) -> list[float]:
+        return list(accumulate((_size(word.key) for word in self.words), initial=0.0))
+
+
+def _codes_of(chunks: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    """Return the codes of the words in each chunk that has a word of the answer.
+
+    Signs beside other words are left out: no stretch of words goes on through them.
+    """
+    pieces = {piece for key in known for piece in _PIECE.findall(key)}
+    codes = {}
+    for chunk in chunks:
+        if chunk.isascii() and chunk not in known:  # nearly all of them
+            if chunk.isalnum():
+                continue
+            bare = chunk.strip(punctuation)
+            if bare not in known and bare and pieces.isdisjoint(_PIECE.findall(bare)):
+                continue
+        codes[chunk] = "".join([known.get(key, _UNKNOWN) for key in keys_in(chunk)])
+    return codes
+
+
+def _bits(key: str, count: int, num_words: int) -> float:
+    """Return how rare a word is: minus the logarithm of its share of the passages' words."""
+    if not is_word(key):
+        prior = _SIGN_BITS
+    elif is_unspaced(key[0]):
+        prior = _UNSPACED_BITS
+    elif any(map(str.isdecimal, key)):
+        prior = _NUMBER_BITS
+    else:
+        prior = _BITS_BY_LENGTH[min(len(key), len(_BITS_BY_LENGTH) - 1)]
+    expected = count + _PRIOR_WORDS * 2.0**-prior
+    return -math.log2(expected / (num_words + _PRIOR_WORDS))
+
+
+def _size(key: str) -> float:
+    if not is_word(key):
+        return 0.0
+    return 0.5 if is_unspaced(key[0]) else 1.0

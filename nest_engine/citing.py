@@ -1,0 +1,371 @@
+"""Exact citations for what any model has written.
+
+``cite`` finds the words of an answer that stand in passages, wherever the answer comes from::
+
+    from nest_engine import Passage, cite
+
+    cited = cite(answer, [Passage(text, title="Helium"), ...])
+    cited.citations     # what stands where, to the character
+    cited.sentences     # quoted whole, spliced from pieces, or the model's own words
+    cited.quotations    # whether what stands in quotation marks is verbatim
+
+It needs neither torch nor a model. :class:`NestEngine` cites while it decodes, and knows which
+passage each token was copied from; this knows only the words, so it names every place where they
+stand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from pathlib import Path
+from typing import Any
+
+from nest_engine._validation import require_text
+from nest_engine.citations.comparison import Comparison, Passages
+from nest_engine.citations.quotations import Quotation, judge_quotations
+from nest_engine.citations.rendering import to_html, to_html_fragment, to_markdown
+from nest_engine.citations.sentences import sentences_of
+from nest_engine.citations.verdicts import judge_sentences
+from nest_engine.citations.words import settled_length
+from nest_engine.errors import InputError
+from nest_engine.records import AnswerSentence, Citation, Passage, SourcePlace, plain
+
+MIN_WORDS = 4
+# A stretch counts if it is so much rarer than what shows up by chance somewhere in the passages:
+# words go together in phrases far more often than by chance ("for the first time in the", "one of
+# the founders of the"), by about this many bits.
+_PHRASE_BITS = 26.0
+_LEAST_WORDS = 500  # however few passages there are
+
+
+@dataclass(frozen=True)
+class CitedAnswer:
+    """A text with exact citations.
+
+    Args:
+        text: the text, as it was given.
+        citations: what it quotes, in its order; they never overlap.
+        passages: what it could quote.
+    """
+
+    text: str
+    citations: tuple[Citation, ...]
+    passages: tuple[Passage, ...] = ()
+
+    @cached_property
+    def sentences(self) -> tuple[AnswerSentence, ...]:
+        """Its sentences: each quoted whole, spliced from pieces, or the model's own."""
+        return judge_sentences(self.text, self.citations)
+
+    @cached_property
+    def quotations(self) -> tuple[Quotation, ...]:
+        """What stands in quotation marks, each with a verdict."""
+        return judge_quotations(self.text, self.passages)
+
+    def to_markdown(self) -> str:
+        """Return the text with numbered footnotes."""
+        return to_markdown(self)
+
+    def to_html(self, path: str | Path | None = None, *, title: str = "Answer") -> str:
+        """Return a stand-alone page that shows what stands where.
+
+        Args:
+            path: file to write the page to, or None.
+            title: title of the page.
+        """
+        page = to_html(self, title=title)
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        """Show the text in a notebook."""
+        return to_html_fragment(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a plain dict: text, citations, sentences, quotations, passages."""
+        shown = ("text", "citations", "sentences", "quotations", "passages")
+        return {name: plain(getattr(self, name)) for name in shown}
+
+
+def cite(
+    text: str,
+    passages: Iterable[Passage | str],
+    *,
+    min_words: int = MIN_WORDS,
+    question: str | None = None,
+) -> CitedAnswer:
+    """Find what a text quotes.
+
+    For every word the longest stretch that stands in a passage, in whole words; where two overlap,
+    the one whose words are rarer. Stretches that are short or common (*one of the most*) are
+    coincidences, not quotations. White space, line ends, typographic quotes and dashes, ligatures,
+    Unicode normalization and Markdown's emphasis may differ (``Citation.match``); no letter, digit
+    or other sign may.
+
+    Args:
+        text: what a model has written.
+        passages: what it may quote, best-ranked first; plain texts will do.
+        min_words: fewest words of a quotation; a character of a script without spaces is half a
+            word.
+        question: what was asked. A stretch that the question holds proves nothing.
+
+    Returns:
+        the text with its citations.
+
+    Raises:
+        InputError: if an argument is not valid.
+    """
+    return Citer(passages, min_words=min_words).cite(text, question=question)
+
+
+class Citer:
+    """Cite many texts by the same passages, which are prepared once.
+
+    Args:
+        passages: as for :func:`cite`.
+        min_words: as for :func:`cite`.
+
+    Raises:
+        InputError: if an argument is not valid.
+    """
+
+    def __init__(self, passages: Iterable[Passage | str], *, min_words: int = MIN_WORDS) -> None:
+        if isinstance(passages, (str, bytes, Passage)):
+            raise InputError(
+                f"passages must be a list of passages, got {type(passages).__name__}: give [text]"
+            )
+        if isinstance(min_words, bool) or not isinstance(min_words, int) or min_words < 1:
+            raise InputError(f"min_words must be a whole number of at least 1, got {min_words!r}")
+        self.passages = tuple(map(_as_passage, passages))
+        self._min_words = min_words
+        self._prepared = Passages([passage.text for passage in self.passages])
+
+    def cite(self, text: str, *, question: str | None = None) -> CitedAnswer:
+        """Find what a text quotes; see :func:`cite`."""
+        require_text("text", text)
+        return CitedAnswer(text, tuple(self._search(text, question).citations), self.passages)
+
+    def stream(self, *, question: str | None = None) -> CitationStream:
+        """Return what cites a text while it is being written.
+
+        Args:
+            question: as for :func:`cite`.
+        """
+        return CitationStream(self, question)
+
+    def _search(self, text: str, question: str | None) -> _Search:
+        return _Search(text, self._prepared, self.passages, self._min_words, question)
+
+
+class CitationStream:
+    """Cite a text that grows: citations come as soon as nothing that follows can change them.
+
+    Args:
+        citer: knows the passages.
+        question: as for :func:`cite`.
+    """
+
+    def __init__(self, citer: Citer, question: str | None = None) -> None:
+        self._citer = citer
+        self._question = question
+        self._searched = 0  # characters of the text when it was searched last
+        self._settled = 0  # characters that nothing can change any more
+        self.text = ""
+        self.citations: list[Citation] = []
+
+    def push(self, text: str) -> list[Citation]:
+        """Append to the text.
+
+        Args:
+            text: what has been written since.
+
+        Returns:
+            the citations that have become final, offsets counted from the beginning.
+        """
+        require_text("text", text)
+        self.text += text
+        # Searching costs milliseconds: not for every word, but where a sentence may have ended.
+        if not any(map(_may_end_sentence, self.text[self._searched :])):
+            return []
+        self._searched = len(self.text)
+        search = self._citer._search(self.text, self._question)
+        return self._release(search.citations, search.settled)
+
+    def close(self) -> list[Citation]:
+        """Return the remaining citations: the text is complete."""
+        search = self._citer._search(self.text, self._question)
+        return self._release(search.citations, len(self.text))
+
+    @property
+    def answer(self) -> CitedAnswer:
+        """The text so far, with the citations that are final."""
+        return CitedAnswer(self.text, tuple(self.citations), self._citer.passages)
+
+    def _release(self, citations: Iterable[Citation], settled: int) -> list[Citation]:
+        final = [
+            citation
+            for citation in citations
+            if self._settled <= citation.answer_start and citation.answer_end <= settled
+        ]
+        self._settled = max(self._settled, settled)
+        self.citations += final
+        return final
+
+
+class _Search:
+    """What one text quotes.
+
+    Args:
+        text: the text.
+        prepared: the passages' texts.
+        passages: the passages.
+        min_words: fewest words of a quotation.
+        question: what was asked.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        prepared: Passages,
+        passages: Sequence[Passage],
+        min_words: int,
+        question: str | None,
+    ) -> None:
+        self._text = text
+        self._passages = passages
+        self._min_words = min_words
+        self._comparison = Comparison(text, prepared)
+        self._stretches = self._comparison.stretches(math.ceil(min_words / 2))
+        self._question = question
+        self._least_bits = _PHRASE_BITS + math.log2(self._comparison.num_words + _LEAST_WORDS)
+
+    @cached_property
+    def citations(self) -> list[Citation]:
+        """The quotations, in the order of the text."""
+        return [self._citation(first, last) for first, last in sorted(self._chosen())]
+
+    @property
+    def settled(self) -> int:
+        """How much of the text cannot change its citations any more, whatever follows.
+
+        Up to the beginning of the last sentence, or of the stretches that reach into it, or that
+        the next word may go on with.
+        """
+        words, sentences = self._comparison.words, sentences_of(self._text)
+        if not words or not sentences:
+            return 0
+        length = settled_length(self._text)
+        num_fixed = sum(word.end <= length for word in words)
+        settled = min(num_fixed, sum(word.start < sentences[-1].start for word in words))
+        for first, last in reversed(self._stretches):
+            if last > settled or last >= num_fixed:
+                settled = min(settled, first)
+        return words[settled].start
+
+    def _chosen(self) -> list[tuple[int, int]]:
+        """Return stretches that do not overlap; the most telling ones are complete."""
+        bits = self._comparison.bits
+        waiting = [(-bits(*stretch), *stretch) for stretch in self._stretches]
+        heapify(waiting)
+        is_taken = [False] * len(self._comparison.words)
+        chosen = []
+        while waiting:
+            _, *given = heappop(waiting)
+            first, last = self._tidied(*given)
+            while first < last and is_taken[first]:
+                first += 1
+            while first < last and is_taken[last - 1]:
+                last -= 1
+            if not self._is_telling(first, last):
+                continue
+            if [first, last] != given:  # less is left of it: others may come first now
+                heappush(waiting, (-bits(first, last), first, last))
+                continue
+            is_taken[first:last] = [True] * (last - first)
+            chosen.append((first, last))
+        return chosen
+
+    def _is_telling(self, first: int, last: int) -> bool:
+        if first >= last or self._comparison.size(first, last) < self._min_words:
+            return False
+        if self._comparison.bits(first, last) < self._least_bits:
+            return False
+        return not (self._question and self._comparison.is_in(first, last, self._question))
+
+    def _tidied(self, first: int, last: int) -> tuple[int, int]:
+        """Cut what a stretch has of other sentences, if that is too short, and signs at its ends.
+
+        That a sentence begins with the word after the quoted one is a coincidence.
+        """
+        comparison, sentence = self._comparison, self._sentences
+        while first < last and sentence[first] != sentence[last - 1]:
+            end = next(i for i in range(first, last) if sentence[i] != sentence[first])
+            begin = next(i for i in range(last, first, -1) if sentence[i - 1] != sentence[last - 1])
+            is_whole = first == 0 or sentence[first - 1] != sentence[first]
+            if not is_whole and comparison.size(first, end) < self._min_words:
+                first = end
+                continue
+            is_whole = last == len(sentence) or sentence[last] != sentence[last - 1]
+            if not is_whole and comparison.size(begin, last) < self._min_words:
+                last = begin
+                continue
+            break
+        words = comparison.words
+        while first < last and words[first].key in _NEVER_FIRST:
+            first += 1
+        while first < last and words[last - 1].key in _NEVER_LAST:
+            last -= 1
+        return first, last
+
+    @cached_property
+    def _sentences(self) -> list[int]:
+        """The number of the sentence of each word."""
+        numbers, number = [], 0
+        sentences = sentences_of(self._text)
+        for word in self._comparison.words:
+            while number < len(sentences) - 1 and word.start >= sentences[number].end:
+                number += 1
+            numbers.append(number)
+        return numbers
+
+    def _citation(self, first: int, last: int) -> Citation:
+        place, *others = self._comparison.places(first, last)
+        words = self._comparison.words
+        start, end = words[first].start, words[last - 1].end
+        passage, said = self._passages[place.passage], self._text[start:end]
+        is_exact = said == passage.text[place.start : place.end]
+        return Citation.of(
+            passage,
+            (place.start, place.end),
+            (start, end),
+            match="exact" if is_exact else "normalized",
+            answer_text=None if is_exact else said,
+            also_in=tuple(
+                SourcePlace(self._passages[other.passage].id, other.start, other.end)
+                for other in others
+            ),
+        )
+
+
+_NEVER_FIRST = frozenset(",.;:!?)]}%…-*/|>")
+_NEVER_LAST = frozenset("([{¿¡-*/|<#")
+
+
+def _may_end_sentence(char: str) -> bool:
+    return char == "\n" or not (char.isalnum() or char.isspace() or char in ",-'’")
+
+
+def _as_passage(given: Passage | str) -> Passage:
+    if isinstance(given, Passage):
+        return given
+    if isinstance(given, str):
+        return Passage(given)
+    raise InputError(
+        f"passages must be Passage objects or texts, got {type(given).__name__}: "
+        f"use Passage(text, title=...)"
+    )

@@ -1,0 +1,98 @@
+"""Verdicts on what stands in quotation marks."""
+
+from __future__ import annotations
+
+import pytest
+
+from nest_engine import Passage
+from nest_engine.citations.quotations import Difference, judge_quotations
+
+HELIUM = Passage(
+    "Helium was first detected in 1868 as an unknown, yellow spectral line in the Sun’s light. "
+    "It is the second lightest element.",
+    id="helium",
+    title="Helium",
+)
+ARGON = Passage(
+    "Argon is the third-most abundant gas in the Earth's atmosphere. It is not a metal, and glows "
+    "blue-green in tubes.",
+    id="argon",
+    title="Argon",
+)
+PASSAGES = [HELIUM, ARGON]
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("“Helium was first detected in 1868”", "verbatim"),
+        ('"It is the second lightest element," he says', "verbatim"),
+        ("„the Sun's light.“", "verbatim"),
+        ("«yellow spectral line»", "verbatim"),
+        ("「yellow spectral line」", "verbatim"),
+        ('"argon is the third-most abundant gas"', "altered"),
+        ("> Argon is the third-most\n> abundant gas in the Earth's atmosphere.", "verbatim"),
+        ('"It is the second lightest element" [1]', "verbatim"),
+        ('"It is the second lightest element" (see Argon).', "verbatim"),  # nothing is named
+        ('"It is the second lightest element" [2]', "elsewhere"),
+        ('"It is the second lightest element" [Argon]', "elsewhere"),
+        ('"It is the second lightest element" (argon)', "elsewhere"),
+        ('"Helium was first detected in 1869 as an unknown, yellow line"', "altered"),
+        ('"It is a metal, and glows blue-green in tubes"', "altered"),
+        ('"Argon was first detected in 1868 as an unknown, yellow spectral line"', "altered"),
+        (
+            '"It is the second lightest element. Argon is the third-most abundant gas"',
+            "spliced",
+        ),
+        ('"Helium was first detected … in the Sun\'s light"', "spliced"),
+        ('"Helium was first detected [...] in the Sun\'s light"', "spliced"),
+        ('"The moon is made of green cheese"', "absent"),
+        ('"cheese"', "absent"),
+    ],
+)
+def test_verdicts(text: str, verdict: str) -> None:
+    (quotation,) = judge_quotations(text, PASSAGES)
+    assert quotation.verdict == verdict
+    assert text[quotation.start : quotation.end] == quotation.text
+
+
+def test_places_slice_the_source() -> None:
+    (quotation,) = judge_quotations('He said "yellow spectral line".', PASSAGES)
+    (place,) = quotation.places
+    assert HELIUM.text[place.source_start : place.source_end] == "yellow spectral line"
+    assert (place.passage_id, quotation.named) == ("helium", None)
+
+
+def test_the_difference_is_shown() -> None:
+    (changed,) = judge_quotations('"was first detected in 1869 as an unknown"', PASSAGES)
+    assert changed.differences == (Difference("1868", "1869"),)
+    (dropped,) = judge_quotations('"It is a metal, and glows blue-green"', PASSAGES)
+    assert dropped.differences == (Difference("not", ""),)
+    (place,) = dropped.places
+    text = ARGON.text[place.source_start : place.source_end]
+    assert text == "It is not a metal, and glows blue-green"
+
+
+def test_what_stands_around_it_in_the_source_is_no_difference() -> None:
+    (changed,) = judge_quotations('"is the second lightest gas"', PASSAGES)
+    assert changed.differences == (Difference("element", "gas"),)
+    (changed,) = judge_quotations('"That is the second lightest element"', PASSAGES)
+    assert changed.differences == (Difference("It", "That"),)
+
+
+def test_quotations_by_themselves_may_name_their_source() -> None:
+    judged = judge_quotations(
+        ["yellow spectral line", ("yellow spectral line", "Argon"), ("blue-green", "2")], PASSAGES
+    )
+    assert [quotation.verdict for quotation in judged] == ["verbatim", "elsewhere", "verbatim"]
+    assert [quotation.named for quotation in judged] == [None, "argon", "argon"]
+
+
+@pytest.mark.parametrize("text", ["", "no quotation", '""', '"!"', '"', "“ ”", ">", "> \n"])
+def test_nothing_to_judge(text: str) -> None:
+    assert judge_quotations(text, PASSAGES) == ()
+
+
+def test_no_sources() -> None:
+    (quotation,) = judge_quotations('"some words"', [])
+    assert quotation.verdict == "absent"
