@@ -240,7 +240,7 @@ class _Search:
         self._passages = passages
         self._min_words = min_words
         self._comparison = Comparison(text, prepared)
-        self._stretches = self._comparison.stretches(math.ceil(min_words / 2))
+        self._stretches = self._comparison.stretches(min_words)
         self._question = question
         self._least_bits = _PHRASE_BITS + math.log2(self._comparison.num_words + _LEAST_WORDS)
 

@@ -11,11 +11,13 @@ import math
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from itertools import accumulate, repeat
 from string import punctuation
 from typing import NamedTuple
+from unicodedata import is_normalized
 
 from nest_engine.citations.suffix_automaton import SuffixAutomaton, longest_stretches
 from nest_engine.citations.words import (
@@ -26,18 +28,23 @@ from nest_engine.citations.words import (
     is_unspaced,
     is_word,
     keys_in,
+    located_chunks,
+    words_in,
     words_of,
 )
 
 _UNKNOWN = "\0"  # a word that the answer lacks
 _BETWEEN = "\0\0"  # passages
 _PIECE = re.compile(r"\w+(?:'\w+)*")
+_SIGNS = punctuation + "“”‘’„«»–—…"
+_FIRST_UNSPACED = "\N{THAI CHARACTER KO KAI}"  # scripts without spaces come behind all others
 
 # How rare words are before anything is counted, in bits: the longer, the rarer, in all languages
 # that people have counted (Zipf's law of abbreviation). It weighs as much as so many words of text.
 _BITS_BY_LENGTH = (0.0, 7.0, 6.0, 6.0, 9.0, 11.5, 13.0, 14.0)
 _SIGN_BITS, _NUMBER_BITS, _UNSPACED_BITS = 5.0, 13.0, 9.0
 _PRIOR_WORDS = 500
+_UNSPACED_SIZE = 0.5  # words: what a character counts in scripts without spaces
 
 
 class Place(NamedTuple):
@@ -105,10 +112,11 @@ class Comparison:
         self._codes = {key: chr(code) for code, key in enumerate(keys, start=1)}
         self._answer = "".join(self._codes[word.key] for word in self.words)
         chunks = passages.chunks(self._compounds)
-        code_of = _codes_of(set().union(*chunks), self._codes).get
+        self._chunk_codes = _codes_of(set().union(*chunks), self._codes)
+        code_of = self._chunk_codes.get
         self._texts = ["".join(map(code_of, each, repeat(_UNKNOWN))) for each in chunks]
         self._text = _BETWEEN.join(self._texts)
-        self._words_of: dict[int, list[Word]] = {}
+        self._maps: dict[int, _Map] = {}
 
     def stretches(self, min_words: int = 1) -> list[tuple[int, int]]:
         """Return the stretches of the answer that stand in a passage and that no longer one holds.
@@ -119,11 +127,15 @@ class Comparison:
         Returns:
             ranges of ``words``, by their beginnings.
         """
+        has_halves = _UNSPACED_SIZE in self._size_of.values()
+        fewest = math.ceil(min_words * _UNSPACED_SIZE) if has_halves else min_words
         automaton = SuffixAutomaton(self._answer)
-        for run in re.findall(f"[^{_UNKNOWN}]{{{min_words},}}", self._text):
-            automaton.read(run)
+        windows = _windows(self._answer, fewest)
+        for run in re.findall(f"[^{_UNKNOWN}]{{{fewest},}}", self._text):
+            if not windows.isdisjoint(_windows(run, fewest)):  # most runs are of common words
+                automaton.read(run)
         stretches = longest_stretches(automaton.longest_shared())
-        return [(first, last) for first, last in stretches if last - first >= min_words]
+        return [(first, last) for first, last in stretches if last - first >= fewest]
 
     def places(self, first: int, last: int) -> Iterator[Place]:
         """Yield where a stretch of the answer stands, in the best-ranked passage first."""
@@ -131,8 +143,10 @@ class Comparison:
         found = -1
         while (found := self._text.find(stretch, found + 1)) >= 0:
             number = bisect_right(self._offsets, found) - 1
-            yield from self._places_in(number, stretch)
-            found = self._offsets[number] + len(self._texts[number])
+            if number not in self._maps:
+                self._maps[number] = self._map(number)
+            index = found - self._offsets[number]
+            yield Place(number, *self._maps[number].characters(index, index + len(stretch)))
 
     def is_in(self, first: int, last: int, text: str) -> bool:
         """Return whether a stretch of the answer also stands in another text."""
@@ -154,17 +168,17 @@ class Comparison:
         """Words of all passages, signs included."""
         return len(self._text)
 
-    def _places_in(self, number: int, stretch: str) -> Iterator[Place]:
-        if number not in self._words_of:
-            self._words_of[number] = words_of(self._passages.texts[number], self._compounds)
-        words = self._words_of[number]
-        text, found = self._encoded(words), -1
-        while (found := text.find(stretch, found + 1)) >= 0:
-            end = words[found + len(stretch) - 1].end
-            yield Place(number, words[found].start, end)
+    def _map(self, number: int) -> _Map:
+        chunks = located_chunks(self._passages.texts[number], self._compounds)
+        codes = [self._chunk_codes.get(chunk, _UNKNOWN) for _, chunk in chunks]
+        return _Map(chunks, list(accumulate(map(len, codes), initial=0)))
 
     def _encoded(self, words: Sequence[Word]) -> str:
         return "".join([self._codes.get(word.key, _UNKNOWN) for word in words])
+
+    @cached_property
+    def _size_of(self) -> dict[str, float]:
+        return {key: _size(key) for key in self._codes}
 
     @cached_property
     def _offsets(self) -> list[int]:
@@ -179,25 +193,57 @@ class Comparison:
 
     @cached_property
     def _sizes(self) -> list[float]:
-        return list(accumulate((_size(word.key) for word in self.words), initial=0.0))
+        return list(accumulate((self._size_of[word.key] for word in self.words), initial=0.0))
 
 
-def _codes_of(chunks: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+class _Map(NamedTuple):
+    """Where the words of a passage stand in its text.
+
+    Args:
+        chunks: its chunks, each with its first character.
+        firsts: how many codes there are in front of each chunk.
+    """
+
+    chunks: Sequence[tuple[int, str]]
+    firsts: Sequence[int]
+
+    def characters(self, first: int, last: int) -> tuple[int, int]:
+        """Return the characters of the words whose codes are in a range."""
+        return self._word(first)[0], self._word(last - 1)[1]
+
+    def _word(self, index: int) -> tuple[int, int]:
+        number = bisect_right(self.firsts, index) - 1
+        offset, chunk = self.chunks[number]
+        word = words_in(chunk)[index - self.firsts[number]]
+        return offset + word.start, offset + word.end
+
+
+def _codes_of(chunks: AbstractSet[str], known: Mapping[str, str]) -> dict[str, str]:
     """Return the codes of the words in each chunk that has a word of the answer.
 
     Signs beside other words are left out: no stretch of words goes on through them.
     """
+    codes = {chunk: known[chunk] for chunk in chunks & known.keys()}
     pieces = {piece for key in known for piece in _PIECE.findall(key)}
-    codes = {}
-    for chunk in chunks:
-        if chunk.isascii() and chunk not in known:  # nearly all of them
-            if chunk.isalnum():
+    # Nearly all chunks are words that the answer lacks: they have to be passed over fast.
+    for chunk in [each for each in chunks if not each.isalnum() or not each.isascii()]:
+        bare = chunk.strip(_SIGNS)
+        if bare in known:
+            if chunk[:-1] == bare:  # "word," or "word."
+                codes[chunk] = known[bare] + known.get(chunk[-1], _UNKNOWN)
                 continue
-            bare = chunk.strip(punctuation)
-            if bare not in known and bare and pieces.isdisjoint(_PIECE.findall(bare)):
+        elif bare.isascii():
+            if bare.isalnum() or (bare and pieces.isdisjoint(_PIECE.findall(bare))):
                 continue
+        elif bare.isalnum() and max(bare) < _FIRST_UNSPACED and is_normalized("NFKC", bare):
+            continue
         codes[chunk] = "".join([known.get(key, _UNKNOWN) for key in keys_in(chunk)])
     return codes
+
+
+def _windows(codes: str, length: int) -> set[str]:
+    """Return the substrings of a length."""
+    return {codes[i : i + length] for i in range(len(codes) - length + 1)}
 
 
 def _bits(key: str, count: int, num_words: int) -> float:
@@ -217,4 +263,4 @@ def _bits(key: str, count: int, num_words: int) -> float:
 def _size(key: str) -> float:
     if not is_word(key):
         return 0.0
-    return 0.5 if is_unspaced(key[0]) else 1.0
+    return _UNSPACED_SIZE if is_unspaced(key[0]) else 1.0

@@ -70,6 +70,7 @@ _HYPHENS = str.maketrans("\u2010\u2011", "--")
 _COMPOUND = re.compile(r"(?<![\w-])[^\W\d_]+(?:[-\u2010\u2011][^\W\d_]+)+")
 _LONGEST_PART = 40  # characters of a word in front of a line-end hyphen, or behind it
 _LETTERS_BEFORE, _LETTERS_AFTER = re.compile(r"[^\W\d_]*\Z"), re.compile(r"[^\W\d_]*")
+_CHUNK = re.compile(r"\S+")
 _EMPHASIS = re.compile(r"\*+|_+|`+|~~|\n[ \t]*\n")
 _MOST_OPEN = 8  # marks of emphasis that wait for their other half
 # The same sign in other characters.
@@ -98,7 +99,7 @@ def words_of(text: str, compounds: Container[str] = ()) -> list[Word]:
         compounds: words such as ``price-determining`` whose hyphen stays at a line end; of other
             words that are broken there the parts are joined.
     """
-    return _words_in(_readable(text, compounds))
+    return words_in(_readable(text, compounds))
 
 
 def chunks_of(text: str, compounds: Container[str] = ()) -> list[str]:
@@ -110,14 +111,20 @@ def chunks_of(text: str, compounds: Container[str] = ()) -> list[str]:
     return _readable(text, compounds).split()
 
 
+def located_chunks(text: str, compounds: Container[str] = ()) -> list[tuple[int, str]]:
+    """Return :func:`chunks_of` a text, each with its first character."""
+    return [(chunk.start(), chunk[0]) for chunk in _CHUNK.finditer(_readable(text, compounds))]
+
+
 def keys_in(chunk: str) -> list[str]:
     """Return the keys of the words in a stretch without white space."""
     if chunk.isascii():
         return [_IN_ASCII.get(key, key) for key in _WORD.findall(chunk)]
-    return [word.key for word in _words_in(chunk)]
+    return [word.key for word in words_in(chunk)]
 
 
-def _words_in(readable: str) -> list[Word]:
+def words_in(readable: str) -> list[Word]:
+    """Return the words of a text that has neither broken words nor emphasis, such as a chunk."""
     shape = readable if readable.isascii() else readable.translate(_SHAPES)
     words = []
     for match in _WORD.finditer(shape):
@@ -129,7 +136,7 @@ def _words_in(readable: str) -> list[Word]:
 
 def is_word(key: str) -> bool:
     """Return whether a key has a letter or digit: whether it is not a sign."""
-    return any(char.isalnum() for char in key)
+    return key.isalnum() or any(map(str.isalnum, key))
 
 
 def compounds_of(text: str) -> set[str]:

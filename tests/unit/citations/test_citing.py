@@ -171,6 +171,14 @@ def test_bad_input_is_named(arguments: dict[str, object], message: str) -> None:
         cite(**{"text": "an answer", **arguments})  # type: ignore[arg-type]
 
 
+def test_typographic_signs_behind_words_do_not_end_a_stretch() -> None:
+    answer = cite(
+        "He calls the gas 'light' gas and 'so' on, as ever.",
+        ["He calls the gas ‘light’ gas and ‘so’ on, as ever."],
+    )
+    assert [(c.answer_start, c.answer_end) for c in answer.citations] == [(0, 50)]
+
+
 @pytest.mark.parametrize("text", ["", " ", "\n", "!", "word", "a" * 10_000])
 @pytest.mark.parametrize("passages", [[], [""], [" \n"], ["word"]])
 def test_nothing_to_cite(text: str, passages: list[str]) -> None:
