@@ -8,6 +8,8 @@ llm.invoke("Who discovered helium?", config={"callbacks": [cited]})
 cited.citations
 """
 
+from typing import Any
+
 from nest_engine.errors import MissingDependencyError
 
 try:
@@ -19,6 +21,7 @@ except ModuleNotFoundError as error:
 
 from nest_integrations.langchain.callbacks import CitationCallback
 from nest_integrations.langchain.chat import ChatNest
+from nest_integrations.langchain.citing import CiteSources
 from nest_integrations.langchain.documents import to_document, to_passage
 from nest_integrations.langchain.llm import NestLLM
 from nest_integrations.langchain.retrievers import (
@@ -30,6 +33,7 @@ from nest_integrations.langchain.retrievers import (
 __all__ = [
     "ChatNest",
     "CitationCallback",
+    "CiteSources",
     "LangChainRetriever",
     "NestLLM",
     "NestRetriever",
@@ -37,3 +41,12 @@ __all__ = [
     "to_document",
     "to_passage",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the middleware when it is asked for: it needs the package ``langchain``."""
+    if name == "CiteMiddleware":
+        from nest_integrations.langchain.middleware import CiteMiddleware
+
+        return CiteMiddleware
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,13 +8,13 @@ from typing import Any, cast
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.content import Citation
 
-from nest_engine import NestChunk, NestOutput
+from nest_engine import CitedAnswer, NestChunk, NestOutput
 from nest_engine.citations import formats
 
 PROVIDER = "nest"
 
 
-def citations_of(answer: NestOutput | NestChunk) -> list[Citation]:
+def citations_of(answer: NestOutput | NestChunk | CitedAnswer) -> list[Citation]:
     """Return citations as LangChain's standard ones.
 
     ``extras`` holds ``source_start`` and ``source_end``, offsets into the document that was

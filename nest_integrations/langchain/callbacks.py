@@ -17,9 +17,11 @@ from langchain_core.outputs import (
     LLMResult,
 )
 
+from nest_integrations.langchain.events import CITED_EVENT
+
 
 class CitationCallback(BaseCallbackHandler):
-    """Collects the citations of NEST models: sync or async, single, batched or streamed.
+    """Collects citations of NEST models and of ``CiteSources``: one by one, batched or streamed.
 
         cited = CitationCallback()
         chain.invoke(question, config={"callbacks": [cited]})
@@ -57,6 +59,12 @@ class CitationCallback(BaseCallbackHandler):
                 self.runs.setdefault(run_id, []).extend(info["citations"])
                 if info.get("degraded"):
                     self.degraded[run_id] = info["degraded"]
+
+    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Collect the citations of an answer that ``CiteSources`` has cited."""
+        if name == CITED_EVENT:
+            with self._lock:
+                self.runs.setdefault(run_id, []).extend(data["citations"])
 
 
 def _infos(response: LLMResult) -> Iterator[dict[str, Any]]:

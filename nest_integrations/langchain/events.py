@@ -16,6 +16,7 @@ from langchain_core.messages.content import Citation
 from nest_integrations.langchain.search import nested_config
 
 CITATION_EVENT = "nest_citation"
+CITED_EVENT = "nest_cited"  # all citations of an answer that another model has given
 
 
 def fire_citations(

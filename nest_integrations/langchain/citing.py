@@ -1,0 +1,455 @@
+"""Citations behind any chat model: :class:`CiteSources`, a runnable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForChainRun,
+    CallbackManagerForChainRun,
+    adispatch_custom_event,
+    dispatch_custom_event,
+)
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.content import Citation
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import patch_config
+
+from nest_engine import CitationStream, CitedAnswer, Citer, InputError, Passage
+from nest_engine.citing import MIN_WORDS
+from nest_integrations.langchain.answers import PROVIDER, citations_of
+from nest_integrations.langchain.documents import as_passages
+from nest_integrations.langchain.events import CITATION_EVENT, CITED_EVENT
+from nest_integrations.langchain.retrievers import as_retriever
+
+_ANSWER_KEYS = ("answer", "output", "message", "result")
+_DOCUMENT_KEYS = ("context", "documents", "source_documents")
+_QUESTION_KEYS = ("question", "input", "query")
+
+
+class CiteSources(Runnable[Any, Any]):
+    """Cite what a chat model has written, whichever model it is.
+
+    It stands behind a model, ``prompt | model | CiteSources(documents)``, or behind a chain whose
+    output also has the documents, where it replaces the answer::
+
+        chain = (
+            RunnablePassthrough.assign(context=itemgetter("question") | retriever)
+            | RunnablePassthrough.assign(answer=prompt | model)
+            | CiteSources()
+        )
+        message = chain.invoke({"question": "Who discovered helium?"})["answer"]
+
+    The message that comes out has the same text. Its ``content_blocks`` carry LangChain's standard
+    citations, which are also in ``response_metadata["citations"]``;
+    ``response_metadata["sentences"]`` tells which sentences are quoted whole, which are spliced
+    from pieces, and which are the model's own. In a stream each citation comes as soon as nothing
+    that follows can change it. Callbacks: :class:`CitationCallback` collects the citations, and
+    each is a ``nest_citation`` event.
+
+    Args:
+        documents: what may be quoted, best first: documents or passages. A chain's own come first.
+        retriever: a vector store or retriever that finds them otherwise, by the chain's question
+            or, where nobody knows it, by the answer.
+        min_words: fewest words of a quotation.
+        answer_key: where a chain's output has the answer; by default ``answer``, ``output``,
+            ``message`` or ``result``.
+        documents_key: where it has the documents; by default ``context``, ``documents`` or
+            ``source_documents``.
+        question_key: where it has the question; by default ``question``, ``input`` or ``query``.
+
+    Raises:
+        InputError: if an argument is not valid.
+        ConfigError: if the retriever cannot search.
+    """
+
+    def __init__(
+        self,
+        documents: Iterable[Document | Passage] | None = None,
+        *,
+        retriever: Any = None,
+        min_words: int = MIN_WORDS,
+        answer_key: str | None = None,
+        documents_key: str | None = None,
+        question_key: str | None = None,
+    ) -> None:
+        self._documents = None if documents is None else as_passages(documents)
+        self._retriever = None if retriever is None else as_retriever(retriever)
+        self._min_words = min_words
+        self._keys = _Keys(
+            _ANSWER_KEYS if answer_key is None else (answer_key,),
+            _DOCUMENT_KEYS if documents_key is None else (documents_key,),
+            _QUESTION_KEYS if question_key is None else (question_key,),
+        )
+        Citer([], min_words=min_words)  # refuses what is not a number of words
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Cite an answer.
+
+        Args:
+            input: a message, a text, or a mapping that has one beside its documents.
+            config: as for every runnable.
+            kwargs: none.
+
+        Returns:
+            the message, or the mapping with it.
+
+        Raises:
+            InputError: if there is no answer, or nobody knows the documents.
+        """
+        return self._call_with_config(self._cite, input, config)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Cite an answer; see :meth:`invoke`."""
+        return await self._acall_with_config(self._acite, input, config)
+
+    def stream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Any]:
+        """Cite an answer that is complete; see :meth:`transform`."""
+        yield from self.transform(iter([input]), config)
+
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """Cite an answer that is complete; see :meth:`atransform`."""
+
+        async def one() -> AsyncIterator[Any]:
+            yield input
+
+        async for chunk in self.atransform(one(), config):
+            yield chunk
+
+    def transform(
+        self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Any]:
+        """Cite an answer while it is being written."""
+        yield from self._transform_stream_with_config(input, self._cite_stream, config)
+
+    async def atransform(
+        self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """Cite an answer while it is being written."""
+        async for chunk in self._atransform_stream_with_config(input, self._acite_stream, config):
+            yield chunk
+
+    def cite_message(
+        self, message: AIMessage, passages: Sequence[Passage], question: str | None = None
+    ) -> AIMessage:
+        """Return a message with its citations, for code that has no chain.
+
+        Args:
+            message: the answer; one without text, such as a call of tools, stays as it is.
+            passages: what it may quote, best first.
+            question: what was asked.
+        """
+        if not message.text:
+            return message
+        cited = Citer(passages, min_words=self._min_words).cite(
+            str(message.text), question=question
+        )
+        content = message.content
+        if not isinstance(content, str):
+            content = _annotated(content, citations_of(cited))
+        info = _provider(content) | {"citations": citations_of(cited), **_verdicts(cited)}
+        return message.model_copy(
+            update={"content": content, "response_metadata": message.response_metadata | info}
+        )
+
+    def _cite(
+        self, input: Any, run_manager: CallbackManagerForChainRun, config: RunnableConfig
+    ) -> Any:
+        asked = _Asked.read(input, self._keys)
+        passages = self._known(asked)
+        if passages is None:
+            child = patch_config(config, callbacks=run_manager.get_child())
+            passages = as_passages(self._search().invoke(asked.query, child))
+        message = self.cite_message(asked.message, passages, asked.question)
+        _fire(message.response_metadata.get("citations", ()), config, run_manager)
+        return asked.answered(message)
+
+    async def _acite(
+        self, input: Any, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
+    ) -> Any:
+        asked = _Asked.read(input, self._keys)
+        passages = self._known(asked)
+        if passages is None:
+            child = patch_config(config, callbacks=run_manager.get_child())
+            passages = as_passages(await self._search().ainvoke(asked.query, child))
+        message = self.cite_message(asked.message, passages, asked.question)
+        await _afire(message.response_metadata.get("citations", ()), config, run_manager)
+        return asked.answered(message)
+
+    def _cite_stream(
+        self,
+        input: Iterator[Any],
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+    ) -> Iterator[Any]:
+        answer = _StreamedAnswer(self._keys, self._min_words, self._documents)
+        child = patch_config(config, callbacks=run_manager.get_child())
+        for chunk in input:
+            if answer.needs_documents(chunk, is_last=False) and self._retriever:
+                answer.use(as_passages(self._retriever.invoke(answer.query, child)))
+            yield from answer.push(chunk)
+        if answer.needs_documents(None, is_last=True):
+            answer.use(as_passages(self._search().invoke(answer.query, child)))
+        yield from answer.close()
+        _fire(answer.citations, config, run_manager)
+
+    async def _acite_stream(
+        self,
+        input: AsyncIterator[Any],
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+    ) -> AsyncIterator[Any]:
+        answer = _StreamedAnswer(self._keys, self._min_words, self._documents)
+        child = patch_config(config, callbacks=run_manager.get_child())
+        async for chunk in input:
+            if answer.needs_documents(chunk, is_last=False) and self._retriever:
+                answer.use(as_passages(await self._retriever.ainvoke(answer.query, child)))
+            for said in answer.push(chunk):
+                yield said
+        if answer.needs_documents(None, is_last=True):
+            answer.use(as_passages(await self._search().ainvoke(answer.query, child)))
+        for said in answer.close():
+            yield said
+        await _afire(answer.citations, config, run_manager)
+
+    def _known(self, asked: _Asked) -> Sequence[Passage] | None:
+        return self._documents if asked.passages is None else asked.passages
+
+    def _search(self) -> Runnable[str, list[Document]]:
+        if self._retriever is None:
+            raise InputError(
+                f"there are no documents to cite: give CiteSources documents or a retriever=, or "
+                f"put them into the chain's output under {' or '.join(self._keys.documents)}"
+            )
+        return self._retriever
+
+
+class _Keys(NamedTuple):
+    """Where a chain's output has what."""
+
+    answer: Sequence[str]
+    documents: Sequence[str]
+    question: Sequence[str]
+
+
+class _Asked(NamedTuple):
+    """An answer, and what a chain tells about it."""
+
+    message: AIMessage
+    passages: Sequence[Passage] | None
+    question: str | None
+    output: Mapping[str, Any] | None  # of the chain
+    key: str
+
+    @classmethod
+    def read(cls, given: Any, keys: _Keys) -> _Asked:
+        if not isinstance(given, Mapping):
+            return cls(_as_message(given), None, None, None, "")
+        key = _first(given, keys.answer)
+        if key is None:
+            raise InputError(
+                f"the chain's output has no answer: {', '.join(map(str, given))}; put it under "
+                f"{' or '.join(keys.answer)}, or name its key with answer_key="
+            )
+        return cls(_as_message(given[key]), *_context(given, keys), given, key)
+
+    @property
+    def query(self) -> str:
+        return self.question or str(self.message.text)
+
+    def answered(self, message: AIMessage) -> Any:
+        return message if self.output is None else {**self.output, self.key: message}
+
+
+class _StreamedAnswer:
+    """An answer that is being written: its chunks, and citations as they become final."""
+
+    def __init__(self, keys: _Keys, min_words: int, documents: Sequence[Passage] | None) -> None:
+        self._keys = keys
+        self._min_words = min_words
+        self._documents = documents
+        self._question: str | None = None
+        self._key: str | None = None  # of the answer in the chain's output
+        self._text = ""
+        self._stream: CitationStream | None = None
+        self._blocks: list[Any] | None = None  # of the last chunk, if its content is a list
+        self.citations: list[Citation] = []
+
+    @property
+    def query(self) -> str:
+        return self._question or self._text
+
+    def needs_documents(self, chunk: Any, *, is_last: bool) -> bool:
+        """Return whether it is time to search: no documents, and the query is known."""
+        if isinstance(chunk, Mapping):
+            passages, question = _context(chunk, self._keys)
+            self._documents = self._documents if passages is None else passages
+            self._question = question or self._question
+        if self._documents is not None or self._stream is not None:
+            return False
+        return is_last or bool(self._question and _first(chunk, self._keys.answer))
+
+    def use(self, passages: Sequence[Passage]) -> None:
+        self._documents = passages
+
+    def push(self, chunk: Any) -> Iterator[Any]:
+        """Yield a chunk with the citations that it has made final."""
+        if not isinstance(chunk, Mapping):
+            yield self._cited(chunk)
+            return
+        key = _first(chunk, self._keys.answer)
+        rest = {name: value for name, value in chunk.items() if name != key}
+        if rest:
+            yield rest
+        if key is not None:
+            self._key = key
+            yield {key: self._cited(chunk[key])}
+
+    def close(self) -> Iterator[Any]:
+        """Yield the remaining citations."""
+        if not self._text:
+            return
+        stream = self._opened()
+        fresh = self._fresh([*stream.push(self._text[len(stream.text) :]), *stream.close()])
+        said = AIMessageChunk(
+            content="" if self._blocks is None else _closing_blocks(self._blocks, fresh),
+            response_metadata={**self._info(fresh), **_verdicts(stream.answer)},
+        )
+        yield said if self._key is None else {self._key: said}
+
+    def _cited(self, given: Any) -> AIMessageChunk:
+        chunk = _as_chunk(given)
+        text = str(chunk.text)
+        self._text += text
+        fresh: list[Citation] = []
+        if self._documents is not None:
+            stream = self._opened()  # perhaps after some text has come
+            fresh = self._fresh(stream.push(self._text[len(stream.text) :]))
+        content = chunk.content
+        if not isinstance(content, str):
+            content = self._blocks = _annotated(content, fresh)
+        return chunk.model_copy(
+            update={
+                "content": content,
+                "response_metadata": chunk.response_metadata | self._info(fresh),
+            }
+        )
+
+    def _opened(self) -> CitationStream:
+        if self._stream is None:
+            citer = Citer(self._documents or (), min_words=self._min_words)
+            self._stream = citer.stream(question=self._question)
+        return self._stream
+
+    def _fresh(self, citations: Sequence[Any]) -> list[Citation]:
+        fresh = citations_of(CitedAnswer("", tuple(citations)))
+        self.citations += fresh
+        return fresh
+
+    def _info(self, fresh: list[Citation]) -> dict[str, Any]:
+        info = _provider("" if self._blocks is None else self._blocks)
+        return info | ({"citations": fresh} if fresh else {})
+
+
+def _as_message(given: Any) -> AIMessage:
+    if isinstance(given, AIMessage):
+        return given
+    if isinstance(given, str):
+        return AIMessage(given)
+    if isinstance(given, BaseMessage):
+        return AIMessage(given.content)
+    raise InputError(f"the answer must be a message or a text, got {type(given).__name__}")
+
+
+def _as_chunk(given: Any) -> AIMessageChunk:
+    if isinstance(given, AIMessageChunk):
+        return given
+    message = _as_message(given)
+    kept = message.model_dump(exclude={"type", "content", "tool_calls", "invalid_tool_calls"})
+    calls = [
+        tool_call_chunk(
+            name=call["name"], args=json.dumps(call["args"]), id=call["id"], index=number
+        )
+        for number, call in enumerate(message.tool_calls)
+    ]
+    return AIMessageChunk(content=message.content, tool_call_chunks=calls, **kept)
+
+
+def _context(given: Mapping[str, Any], keys: _Keys) -> tuple[Sequence[Passage] | None, str | None]:
+    """Return the documents and the question in a chain's output."""
+    documents = next(
+        (
+            given[key]
+            for key in keys.documents
+            if isinstance(given.get(key), (list, tuple))
+            and all(isinstance(item, (Document, Passage)) for item in given[key])
+        ),
+        None,
+    )
+    question = next((given[key] for key in keys.question if isinstance(given.get(key), str)), None)
+    return None if documents is None else as_passages(documents), question
+
+
+def _first(given: Any, keys: Sequence[str]) -> str | None:
+    if not isinstance(given, Mapping):
+        return None
+    return next((key for key in keys if key in given), None)
+
+
+def _annotated(content: Sequence[Any], citations: Sequence[Citation]) -> list[Any]:
+    """Return content blocks with the citations at the text that they are about.
+
+    Their offsets count in the whole text, as everywhere here; nearly all messages have one block of
+    text.
+    """
+    blocks = [dict(block) if isinstance(block, Mapping) else block for block in content]
+    for block in blocks:
+        if isinstance(block, dict) and block.get("type") == "text" and citations:
+            block["annotations"] = [*(block.get("annotations") or ()), *citations]
+            break
+    return blocks
+
+
+def _closing_blocks(blocks: Sequence[Any], citations: Sequence[Citation]) -> list[Any]:
+    """Return a block of text without text that adds citations to the block before it."""
+    index = next((b["index"] for b in blocks if isinstance(b, dict) and "index" in b), None)
+    block: dict[str, Any] = {"type": "text", "text": "", "annotations": list(citations)}
+    return [block | ({} if index is None else {"index": index})] if citations else []
+
+
+def _provider(content: object) -> dict[str, Any]:
+    """Return the provider whose reading of a message knows its citations.
+
+    Blocks carry their citations themselves.
+    """
+    return {"model_provider": PROVIDER} if isinstance(content, str) else {}
+
+
+def _verdicts(cited: CitedAnswer) -> dict[str, Any]:
+    return {"sentences": [sentence.to_dict() for sentence in cited.sentences]}
+
+
+def _fire(
+    citations: Sequence[Citation], config: RunnableConfig, run: CallbackManagerForChainRun
+) -> None:
+    child = patch_config(config, callbacks=run.get_child())
+    for citation in citations:
+        dispatch_custom_event(CITATION_EVENT, citation, config=child)
+    dispatch_custom_event(CITED_EVENT, {"citations": list(citations)}, config=child)
+
+
+async def _afire(
+    citations: Sequence[Citation], config: RunnableConfig, run: AsyncCallbackManagerForChainRun
+) -> None:
+    child = patch_config(config, callbacks=run.get_child())
+    for citation in citations:
+        await adispatch_custom_event(CITATION_EVENT, citation, config=child)
+    await adispatch_custom_event(CITED_EVENT, {"citations": list(citations)}, config=child)
