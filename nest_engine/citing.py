@@ -17,6 +17,7 @@ stand.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -173,7 +174,7 @@ class CitationStream:
     def __init__(self, citer: Citer, question: str | None = None) -> None:
         self._citer = citer
         self._question = question
-        self._searched = 0  # characters of the text when it was searched last
+        self._searched = 0  # characters behind which a sentence may end
         self._settled = 0  # characters that nothing can change any more
         self.text = ""
         self.citations: list[Citation] = []
@@ -189,10 +190,11 @@ class CitationStream:
         """
         require_text("text", text)
         self.text += text
-        # Searching costs milliseconds: not for every word, but where a sentence may have ended.
-        if not any(map(_may_end_sentence, self.text[self._searched :])):
+        # Searching costs milliseconds: not at every word, but where a sentence may have ended.
+        ends = list(_SENTENCE_MAY_HAVE_ENDED.finditer(self.text, self._searched))
+        if not ends:
             return []
-        self._searched = len(self.text)
+        self._searched = ends[-1].end() - 1
         search = self._citer._search(self.text, self._question)
         return self._release(search.citations, search.settled)
 
@@ -352,12 +354,10 @@ class _Search:
         )
 
 
+# A sign or a line end, and a word that is complete.
+_SENTENCE_MAY_HAVE_ENDED = re.compile(r"(?:[^\w\s,'’-]|\n)\s*\S{1,80}\s|[。！？]\S")
 _NEVER_FIRST = frozenset(",.;:!?)]}%…-*/|>")
 _NEVER_LAST = frozenset("([{¿¡-*/|<#")
-
-
-def _may_end_sentence(char: str) -> bool:
-    return char == "\n" or not (char.isalnum() or char.isspace() or char in ",-'’")
 
 
 def _as_passage(given: Passage | str) -> Passage:

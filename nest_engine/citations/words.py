@@ -66,6 +66,7 @@ _WORD = re.compile(
 _LINE_END_HYPHEN = re.compile(
     r"(?<=[^\W\d_])[-\u2010\u00ad][ \t]{0,80}\r?\n[ \t]{0,80}(?=[^\W\d_])"
 )
+_BREAKING = ("-", "\u2010", _SOFT_HYPHEN)
 _HYPHENS = str.maketrans("\u2010\u2011", "--")
 _COMPOUND = re.compile(r"(?<![\w-])[^\W\d_]+(?:[-\u2010\u2011][^\W\d_]+)+")
 _LONGEST_PART = 40  # characters of a word in front of a line-end hyphen, or behind it
@@ -253,8 +254,10 @@ def _emphasis(text: str) -> tuple[list[tuple[int, int]], list[int]]:
 def settled_length(text: str) -> int:
     """Return how many characters have words that stay the same, whatever follows the text."""
     bare = text.rstrip()
-    last_chunk = max(bare.rfind(space) for space in " \n\t") + 1
-    return min([last_chunk, *_emphasis(text)[1]])
+    settled = len(bare)
+    if bare == text or bare.endswith(_BREAKING):  # the last chunk may go on
+        settled = max(bare.rfind(space) for space in " \n\t") + 1
+    return min([settled, *_emphasis(text)[1]])
 
 
 def is_inside_word(text: str, index: int) -> bool:

@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
         raise  # installed but broken: its own error tells more
     raise MissingDependencyError("llama-index-core", "llama-index") from error
 
+from nest_integrations.llama_index.citing import CitingQueryEngine, cite_response
 from nest_integrations.llama_index.events import CitationCollector, NestCitationEvent
 from nest_integrations.llama_index.llm import NestLLM
 from nest_integrations.llama_index.nodes import NodeCitation, passage_of
@@ -32,6 +33,7 @@ from nest_integrations.llama_index.synthesizer import NestSynthesizer
 
 __all__ = [
     "CitationCollector",
+    "CitingQueryEngine",
     "NestAsyncStreamingResponse",
     "NestChatResponse",
     "NestCitationEvent",
@@ -43,5 +45,6 @@ __all__ = [
     "NestSynthesizer",
     "NodeCitation",
     "NodeRetriever",
+    "cite_response",
     "passage_of",
 ]

@@ -13,7 +13,7 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags, instr
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 from pydantic import InstanceOf
 
-from nest_engine import NestOutput
+from nest_engine import CitedAnswer, NestOutput
 from nest_engine.citations.formats import json_ready
 from nest_integrations.llama_index.nodes import NodeCitation
 
@@ -28,7 +28,7 @@ class NestCitationEvent(BaseEvent):
             passages.
     """
 
-    output: InstanceOf[NestOutput]
+    output: InstanceOf[NestOutput] | InstanceOf[CitedAnswer]
 
     @property
     def text(self) -> str:
@@ -46,7 +46,7 @@ class NestCitationEvent(BaseEvent):
         return "NestCitationEvent"
 
     @field_serializer("output")
-    def _plain_output(self, output: NestOutput) -> dict[str, Any]:
+    def _plain_output(self, output: NestOutput | CitedAnswer) -> dict[str, Any]:
         return plain(output)
 
 
@@ -63,7 +63,7 @@ class CitationCollector(BaseEventHandler):
     _id: str = PrivateAttr(default_factory=lambda: str(uuid4()))
 
     @property
-    def outputs(self) -> list[NestOutput]:
+    def outputs(self) -> list[NestOutput | CitedAnswer]:
         """The answers, in the order in which they finished."""
         return [event.output for event in self.events]
 
@@ -98,7 +98,7 @@ class CitationCollector(BaseEventHandler):
         root.event_handlers = [handler for handler in root.event_handlers if handler is not self]
 
 
-def plain(output: NestOutput) -> dict[str, Any]:
+def plain(output: NestOutput | CitedAnswer) -> dict[str, Any]:
     """Return an answer in JSON's types, without its passages."""
     answer = output.to_dict()
     del answer["passages"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llama_index.core.schema import (
     BaseNode,
@@ -16,8 +16,9 @@ from llama_index.core.schema import (
     TextNode,
 )
 
-from nest_engine import Citation, InputError, NestOutput, Passage
+from nest_engine import Citation, CitedAnswer, InputError, NestOutput, Passage
 
+Output = TypeVar("Output", NestOutput, CitedAnswer)
 Quotable = Passage | NodeWithScore | BaseNode
 """What callers may give to be quoted."""
 
@@ -117,7 +118,7 @@ def passages_of(
     return tuple(passage for passage in passages if passage.text.strip())
 
 
-def cite_nodes(output: NestOutput) -> NestOutput:
+def cite_nodes(output: Output) -> Output:
     """Return an answer with its citations as citations of nodes."""
     return replace(
         output, citations=tuple(node_citation(citation) for citation in output.citations)

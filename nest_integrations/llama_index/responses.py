@@ -8,12 +8,15 @@ from html import escape
 from typing import Any
 
 from llama_index.core.base.llms.types import (
+    ChatMessage,
     ChatResponse,
     CitationBlock,
     CompletionResponse,
+    MessageRole,
     TextBlock,
 )
 from llama_index.core.base.response.schema import (
+    RESPONSE_TYPE,
     AsyncStreamingResponse,
     Response,
     StreamingResponse,
@@ -22,7 +25,7 @@ from llama_index.core.bridge.pydantic import Field, field_serializer
 from llama_index.core.utils import truncate_text
 from pydantic import InstanceOf
 
-from nest_engine import NestOutput
+from nest_engine import CitedAnswer, NestOutput
 from nest_engine.citations.formats import json_ready, split_answer, title_of
 from nest_engine.citations.rendering import to_html_fragment
 from nest_integrations.llama_index.nodes import NodeCitation
@@ -66,11 +69,12 @@ class NestResponse(Response):
 
     Args:
         citations: quotations, in the order of the answer; offsets count in ``response``.
-        output: the model's answer with its statistics; None when there was nothing to answer from.
+        output: the model's answer with its statistics, or, behind another model, with its citations
+            alone; None when there was nothing to answer from.
     """
 
     citations: list[NodeCitation] = field(default_factory=list)
-    output: NestOutput | None = None
+    output: NestOutput | CitedAnswer | None = None
 
     @property
     def numbered_text(self) -> str:
@@ -104,6 +108,11 @@ class NestResponse(Response):
             for node_id in dict.fromkeys(citation.node_id for citation in self.citations)
         ]
 
+    def as_message(self) -> ChatMessage:
+        """Return the answer as a chat message: a block of text, and one for each citation."""
+        blocks = [TextBlock(text=self.response or ""), *map(citation_block, self.citations)]
+        return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
+
     def _repr_html_(self) -> str:
         return to_html_fragment(self.output) if self.output else f"<p>{escape(str(self))}</p>"
 
@@ -113,7 +122,7 @@ class NestStreamingResponse(StreamingResponse):
     """A streamed answer; ``citations`` and ``output`` are filled when the stream ends."""
 
     citations: list[NodeCitation] = field(default_factory=list)
-    output: NestOutput | None = None
+    output: NestOutput | CitedAnswer | None = None
 
     def get_response(self) -> NestResponse:
         """Return the whole answer."""
@@ -132,11 +141,31 @@ class NestAsyncStreamingResponse(AsyncStreamingResponse):
     """
 
     citations: list[NodeCitation] = field(default_factory=list)
-    output: NestOutput | None = None
+    output: NestOutput | CitedAnswer | None = None
 
     async def get_response(self) -> NestResponse:
         """Return the whole answer."""
         return _cited(await super().get_response(), self)
+
+
+AnyNestResponse = NestResponse | NestStreamingResponse | NestAsyncStreamingResponse
+
+
+def as_nest_response(response: RESPONSE_TYPE) -> RESPONSE_TYPE:
+    """Return a response with room for citations."""
+    if isinstance(response, AnyNestResponse):
+        return response
+    if isinstance(response, Response):
+        return NestResponse(response.response, response.source_nodes, response.metadata)
+    if isinstance(response, StreamingResponse):
+        return NestStreamingResponse(
+            response.response_gen, response.source_nodes, response.metadata
+        )
+    if isinstance(response, AsyncStreamingResponse):
+        return NestAsyncStreamingResponse(
+            response.response_gen, response.source_nodes, response.metadata
+        )
+    return response
 
 
 def citation_block(citation: NodeCitation) -> CitationBlock:

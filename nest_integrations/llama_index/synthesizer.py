@@ -8,9 +8,6 @@ from typing import Any
 
 from llama_index.core.base.response.schema import (
     RESPONSE_TYPE,
-    AsyncStreamingResponse,
-    Response,
-    StreamingResponse,
 )
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.indices.prompt_helper import ChatPromptHelper, PromptHelper
@@ -31,9 +28,11 @@ from nest_integrations.llama_index.answer import AnswerLog
 from nest_integrations.llama_index.llm import NestLLM
 from nest_integrations.llama_index.nodes import passages_of
 from nest_integrations.llama_index.responses import (
+    AnyNestResponse,
     NestAsyncStreamingResponse,
     NestResponse,
     NestStreamingResponse,
+    as_nest_response,
 )
 
 RESPONSE_MODES = (
@@ -134,7 +133,7 @@ class NestSynthesizer(BaseSynthesizer):
         response = self._synthesis(query, nodes).synthesize(
             query, nodes, additional_source_nodes, **response_kwargs
         )
-        return _as_nest_response(response)
+        return as_nest_response(response)
 
     async def asynthesize(
         self,
@@ -148,7 +147,7 @@ class NestSynthesizer(BaseSynthesizer):
         response = await synthesis.asynthesize(
             query, nodes, additional_source_nodes, **response_kwargs
         )
-        return _as_nest_response(response)
+        return as_nest_response(response)
 
     def get_response(
         self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any
@@ -247,7 +246,7 @@ class _Synthesis(BaseSynthesizer):
     def _prepare_response_output(
         self, response_str: RESPONSE_TEXT_TYPE | None, source_nodes: list[NodeWithScore]
     ) -> RESPONSE_TYPE:
-        response = _as_nest_response(super()._prepare_response_output(response_str, source_nodes))
+        response = as_nest_response(super()._prepare_response_output(response_str, source_nodes))
         if isinstance(response, NestResponse):
             self._cite(response, response.response or "")
         elif isinstance(response, NestStreamingResponse):
@@ -274,7 +273,7 @@ class _Synthesis(BaseSynthesizer):
                 yield token
         self._cite(response, text)
 
-    def _cite(self, response: _NestResponse, text: str) -> None:
+    def _cite(self, response: AnyNestResponse, text: str) -> None:
         """Give a response the citations of the answer it consists of."""
         for output in reversed(self._log.answers):
             if output.text == text:
@@ -286,23 +285,3 @@ class _Synthesis(BaseSynthesizer):
         """Raise what ``Refine`` swallows, such as a prompt that is too long."""
         if self._log.errors:
             raise self._log.errors[0]
-
-
-_NestResponse = NestResponse | NestStreamingResponse | NestAsyncStreamingResponse
-
-
-def _as_nest_response(response: RESPONSE_TYPE) -> RESPONSE_TYPE:
-    """Return a response with room for citations."""
-    if isinstance(response, _NestResponse):
-        return response
-    if isinstance(response, Response):
-        return NestResponse(response.response, response.source_nodes, response.metadata)
-    if isinstance(response, StreamingResponse):
-        return NestStreamingResponse(
-            response.response_gen, response.source_nodes, response.metadata
-        )
-    if isinstance(response, AsyncStreamingResponse):
-        return NestAsyncStreamingResponse(
-            response.response_gen, response.source_nodes, response.metadata
-        )
-    return response

@@ -26,6 +26,7 @@ from tests.integrations.llama_index.support import scripted_llm
 
 NAMES = {
     "CitationCollector",
+    "CitingQueryEngine",
     "NestAsyncStreamingResponse",
     "NestChatResponse",
     "NestCitationEvent",
@@ -37,6 +38,7 @@ NAMES = {
     "NestSynthesizer",
     "NodeCitation",
     "NodeRetriever",
+    "cite_response",
     "passage_of",
 }
 
