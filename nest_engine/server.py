@@ -1,6 +1,6 @@
 """The API server under its documented name: see :mod:`nest_engine.serving.server`."""
 
-from nest_engine.serving.server import Limits, create_app, serve
+from nest_engine.serving.server import Limits, create_app, create_proxy, serve
 from nest_engine.serving.web.listening import listen
 
-__all__ = ["Limits", "create_app", "listen", "serve"]
+__all__ = ["Limits", "create_app", "create_proxy", "listen", "serve"]

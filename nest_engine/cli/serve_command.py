@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -13,6 +15,7 @@ from nest_engine.cli.options import (
     EmbedderOption,
     Load,
     Model,
+    Search,
     SearchOption,
     Settings,
     Tuned,
@@ -60,6 +63,22 @@ def serve(
             help="Asked of every client; needed for other hosts.",
         ),
     ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            "--upstream",
+            help="Cite the answers of another server of OpenAI's API instead of loading a model: "
+            "its address, such as http://localhost:11434/v1.",
+        ),
+    ] = None,
+    upstream_key: Annotated[
+        str | None,
+        typer.Option(
+            "--upstream-key",
+            envvar="NEST_UPSTREAM_KEY",
+            help="Its API key. Default: the client's.",
+        ),
+    ] = None,
     max_running: Annotated[
         int, typer.Option("--max-running", min=1, help="Most answers decoded together.")
     ] = 8,
@@ -79,6 +98,9 @@ def serve(
             f"--host out"
         )
     loading.require_docs(docs or [])
+    if upstream is not None:
+        _serve_upstream(upstream, docs or [], search, embedder, host, port, api_key, upstream_key)
+        return
     settings = parse_settings(pairs)
     defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
     loading.follow_first_process(model, load)
@@ -101,3 +123,37 @@ def serve(
             serve_app(app, listening)
         finally:
             scheduler.close(drain=False)
+
+
+def _serve_upstream(
+    upstream: str,
+    docs: Sequence[Path],
+    search: Search | None,
+    embedder: str | None,
+    host: str,
+    port: int,
+    api_key: str | None,
+    upstream_key: str | None,
+) -> None:
+    """Serve a proxy that cites what another server answers."""
+    from nest_engine.serving.server import create_proxy
+    from nest_engine.serving.server import serve as serve_app
+    from nest_engine.serving.web.listening import listen, url_of
+
+    with listen(host, port) as listening:
+        retriever = loading.open_retriever(docs, search, embedder) if docs else None
+        app = create_proxy(
+            upstream,
+            retriever=retriever,
+            upstream_key=upstream_key or None,
+            host=host,
+            api_key=api_key or None,
+        )
+        count = len(retriever.passages) if retriever else 0
+        about = f"in front of {urlsplit(upstream).netloc.rpartition('@')[2]}, {count:,} passages"
+        if not docs:
+            remark("note", "no --docs: answers are cited by the passages that requests bring")
+        remark(
+            "ready", f"{url_of(listening, host)}v1 ({about}; Ctrl-C ends it)", style="bold green"
+        )
+        serve_app(app, listening)

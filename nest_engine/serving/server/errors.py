@@ -32,6 +32,10 @@ class UnknownModelError(InputError):
     """A request names a model that this server does not have."""
 
 
+class UpstreamError(NestError):
+    """The server behind this one cannot be reached, or breaks off."""
+
+
 # The first match counts, so subclasses come before their base classes.
 _STATUSES: tuple[tuple[type[Exception], int, str | None], ...] = (
     (ContextOverflowError, 400, "context_length_exceeded"),
@@ -43,6 +47,7 @@ _STATUSES: tuple[tuple[type[Exception], int, str | None], ...] = (
     (QueueFullError, 503, "queue_full"),
     (SchedulerClosedError, 503, "closed"),
     (DecodingError, 500, "decoding_failed"),
+    (UpstreamError, 502, "upstream_failed"),
 )
 
 

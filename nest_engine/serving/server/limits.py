@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nest_engine.errors import InputError
@@ -34,20 +35,32 @@ class Limits:
         Raises:
             InputError: if the request exceeds a limit; the message names both numbers.
         """
-        passages = asked.options.passages or ()
-        longest = max((len(passage.text) + len(passage.title) for passage in passages), default=0)
-        to_find = asked.options.settings().get("num_passages", 0)
+        self.check_passages(
+            [len(passage.text) + len(passage.title) for passage in asked.options.passages or ()],
+            asked.options.settings().get("num_passages", 0),
+        )
         _check(
             "the messages have",
             sum(len(text) for _, text in asked.conversation()),
             "characters",
             self.prompt_chars,
         )
-        _check("nest.passages has", len(passages), "passages", self.passages)
-        _check("nest.num_passages asks for", to_find, "passages", self.passages)
-        _check("a passage has", longest, "characters", self.passage_chars)
         _check("n asks for", asked.num_choices(), "answers", self.choices)
         _check("the request asks for", asked.most_tokens() or 0, "tokens", self.new_tokens)
+
+    def check_passages(self, lengths: Sequence[int], to_find: int) -> None:
+        """Check the passages of a request.
+
+        Args:
+            lengths: characters of each passage that it brings.
+            to_find: how many it asks for.
+
+        Raises:
+            InputError: if they exceed a limit; the message names both numbers.
+        """
+        _check("nest.passages has", len(lengths), "passages", self.passages)
+        _check("nest.num_passages asks for", to_find, "passages", self.passages)
+        _check("a passage has", max(lengths, default=0), "characters", self.passage_chars)
 
 
 def _check(what: str, number: int, unit: str, most: int) -> None:

@@ -23,11 +23,13 @@ _OPENAI_NAMES = {"max_new_tokens", "temperature", "top_p", "seed", "stop"}
 _SHARED_NAMES = {"chat_template_kwargs"}
 
 
-class _Sent(BaseModel):
+class Sent(BaseModel):
+    """What a client sends: unknown fields are refused."""
+
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class SentPassage(_Sent):
+class SentPassage(Sent):
     """A stretch of source text that may be quoted; see ``nest_engine.Passage``."""
 
     text: str
@@ -39,7 +41,7 @@ class SentPassage(_Sent):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
-class _NestOptions(_Sent):
+class _NestOptions(Sent):
     """What may be quoted, and the settings of ``nest_engine.NestConfig`` unknown to OpenAI."""
 
     passages: list[SentPassage] | None = Field(
@@ -78,7 +80,7 @@ NestOptions = create_model(
 )
 
 
-class TextPart(_Sent):
+class TextPart(Sent):
     """A part of a message; text is all that the model reads."""
 
     type: Literal["text", "input_text", "output_text"]
@@ -88,7 +90,7 @@ class TextPart(_Sent):
     logprobs: list[Any] | None = None
 
 
-class SentMessage(_Sent):
+class SentMessage(Sent):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -113,7 +115,7 @@ class SentMessage(_Sent):
         return Message(self.role, text)
 
 
-class _Asked(_Sent):
+class _Asked(Sent):
     """What both APIs share."""
 
     model: str
@@ -185,14 +187,14 @@ class _Asked(_Sent):
         return self.options.query or next(filter(None, said), None)
 
 
-class StreamOptions(_Sent):
+class StreamOptions(Sent):
     """What else a stream carries."""
 
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
 
 
-class TextFormat(_Sent):
+class TextFormat(Sent):
     """How the answer is written: as text."""
 
     type: Literal["text"]
@@ -247,7 +249,7 @@ class ChatRequest(_Asked):
         return self.n or 1
 
 
-class TextOptions(_Sent):
+class TextOptions(Sent):
     """How the answer is written: as text."""
 
     format: TextFormat | None = None

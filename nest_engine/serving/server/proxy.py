@@ -1,0 +1,448 @@
+"""Exact citations in front of any other server of OpenAI's API.
+
+A request goes to the upstream server as it came, but for its ``nest`` object; what comes back is
+passed on as it came, with citations added where the answer has words of passages. Everything that
+is no chat completion passes through.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import httpx
+from pydantic import Field
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from nest_engine.citations.formats import json_ready
+from nest_engine.citing import MIN_WORDS, CitationStream, CitedAnswer, Citer
+from nest_engine.errors import InputError
+from nest_engine.interfaces import PassageRetriever
+from nest_engine.records import Citation, Passage
+from nest_engine.serving.server.access import RequireKey, path_below
+from nest_engine.serving.server.errors import (
+    HANDLERS,
+    UpstreamError,
+    error_body,
+    error_response,
+)
+from nest_engine.serving.server.events import event
+from nest_engine.serving.server.limits import Limits
+from nest_engine.serving.server.replies import chat_annotation
+from nest_engine.serving.server.requests import Sent, SentPassage
+from nest_engine.serving.web.guard import Guard
+from nest_engine.serving.web.reading import json_body, whole_body
+from nest_engine.serving.web.streaming import unless_disconnected
+
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+# What concerns one connection, or what this server has to say itself.
+_HOP_BY_HOP = frozenset(
+    (
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "date",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "server",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+_SECONDS_TO_CONNECT = 10.0
+_DATA = b"data:"
+_EVENT_END = re.compile(rb"(\r?\n\r?\n)")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class ProxyOptions(Sent):
+    """The ``nest`` object of a request that goes upstream.
+
+    Without it, an answer is cited by what the server finds in its own documents.
+    """
+
+    passages: list[SentPassage] | None = Field(
+        default=None, description="What may be quoted. Without it, the server searches."
+    )
+    query: str | None = Field(
+        default=None, description="What to search for. Default: the last user message."
+    )
+    num_passages: int = Field(default=40, ge=1, description="How many passages to search for.")
+    min_words: int = Field(default=MIN_WORDS, ge=1, description="Fewest words of a quotation.")
+    method: Literal["lm", "ra"] = Field(
+        default="lm",
+        description="ra: write the passages in front of the last user message. lm: leave the "
+        "messages as they are.",
+    )
+    prompt_passages: int = Field(
+        default=3, ge=1, description="How many of them to write into the prompt, with ra."
+    )
+
+
+def create_proxy(
+    upstream: str,
+    *,
+    retriever: PassageRetriever | None = None,
+    upstream_key: str | None = None,
+    limits: Limits | None = None,
+    host: str = "127.0.0.1",
+    api_key: str | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Starlette:
+    """Return the ASGI application of a proxy that adds citations.
+
+    Args:
+        upstream: base address of another server of OpenAI's API, such as
+            ``http://localhost:11434/v1``.
+        retriever: finds what may be quoted where a request brings no passages.
+        upstream_key: sent upstream. Without it, the client's own is, unless that is this server's.
+        limits: what one request may bring at most.
+        host: the name or address that the server listens at.
+        api_key: required of clients; None requires none.
+        transport: reaches the upstream server; for tests.
+
+    Raises:
+        InputError: if the address is not one of HTTP.
+    """
+    address = httpx.URL(upstream.rstrip("/") + "/")
+    if address.scheme not in ("http", "https") or not address.host:
+        raise InputError(
+            f"{upstream!r} is not the address of a server; give one such as "
+            f"http://localhost:11434/v1"
+        )
+    timeout = httpx.Timeout(None, connect=_SECONDS_TO_CONNECT)
+    client = httpx.AsyncClient(
+        base_url=address, timeout=timeout, transport=transport, follow_redirects=False
+    )
+    proxy = _Proxy(client, retriever, upstream_key, limits or Limits(), takes_key=api_key is None)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with client:
+            yield
+
+    guard = Middleware(Guard, host=host, headers=_HEADERS, refuse=error_response)
+    access = guard if api_key is None else Middleware(RequireKey, key=api_key)
+    return Starlette(
+        routes=[
+            Route("/health", proxy.health),
+            Route("/v1/chat/completions", proxy.chat, methods=["POST"]),
+            Route("/v1/{path:path}", proxy.other, methods=_METHODS),
+        ],
+        middleware=[access],
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+    )
+
+
+class _Proxy:
+    """The routes."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        retriever: PassageRetriever | None,
+        upstream_key: str | None,
+        limits: Limits,
+        *,
+        takes_key: bool,
+    ) -> None:
+        self._client = client
+        self._retriever = retriever
+        self._upstream_key = upstream_key
+        self._limits = limits
+        self._takes_key = takes_key  # whether a client's key is for the upstream server
+
+    async def health(self, _: Request) -> Response:
+        """Tell that this server answers; whether the other one does shows in its own routes."""
+        return JSONResponse({"status": "ok"})
+
+    async def other(self, request: Request) -> Response:
+        """Pass a request through."""
+        body = await whole_body(request, self._limits.body_bytes)
+        return self._passed_on(await self._send(request, body))
+
+    async def chat(self, request: Request) -> Response:
+        """Pass a request for a chat completion through, and cite the answers."""
+        body = await json_body(request, self._limits.body_bytes)
+        asked = _parsed(body)
+        is_changed = "nest" in asked
+        options = ProxyOptions.model_validate(asked.pop("nest", None) or {})
+        citer, question = await self._citer(asked, options)
+        if options.method == "ra":
+            _place(asked, citer.passages[: options.prompt_passages])
+        if is_changed:
+            body = json.dumps(asked).encode()
+        reply = await unless_disconnected(request, self._send(request, body))
+        if reply.is_error or not citer.passages:
+            return self._passed_on(reply)
+        if reply.headers.get("content-type", "").startswith("text/event-stream"):
+            stream = _cited_stream(reply, citer, question)
+            return StreamingResponse(stream, reply.status_code, _kept(reply.headers))
+        content = await unless_disconnected(request, _read(reply))
+        cited = await run_in_threadpool(_cited, content, citer, question)
+        return Response(cited, reply.status_code, _kept(reply.headers))
+
+    async def _citer(
+        self, asked: Mapping[str, Any], options: ProxyOptions
+    ) -> tuple[Citer, str | None]:
+        """Return what cites the answers, and what was asked."""
+        question = options.query or _last_question(asked)
+        given = options.passages
+        self._limits.check_passages(
+            [] if given is None else [len(p.text) + len(p.title) for p in given],
+            options.num_passages if "num_passages" in options.model_fields_set else 0,
+        )
+        passages: Sequence[Passage] = ()
+        if given is not None:
+            passages = [Passage(**passage.model_dump()) for passage in given]
+        elif self._retriever is not None and question:
+            [passages] = await run_in_threadpool(
+                self._retriever.retrieve, [question], options.num_passages
+            )
+        citer = await run_in_threadpool(Citer, passages, min_words=options.min_words)
+        return citer, question
+
+    async def _send(self, request: Request, body: bytes) -> httpx.Response:
+        """Send a request upstream; its reply has not been read."""
+        headers = _kept(request.headers)
+        headers.pop("authorization", None)
+        if self._upstream_key is not None:
+            headers["authorization"] = f"Bearer {self._upstream_key}"
+        elif self._takes_key and "authorization" in request.headers:
+            headers["authorization"] = request.headers["authorization"]
+        path = path_below(request.scope).removeprefix("/v1/")
+        if ".." in path.split("/"):
+            raise InputError(f"the path {path[:100]!r} leads out of the upstream server's API")
+        sent = self._client.build_request(
+            request.method,
+            path,
+            params=request.url.query or None,
+            headers=headers,
+            content=body,
+        )
+        try:
+            return await self._client.send(sent, stream=True)
+        except httpx.HTTPError as error:
+            raise UpstreamError(f"the upstream server: {type(error).__name__} {error}") from error
+
+    def _passed_on(self, reply: httpx.Response) -> Response:
+        """Return a reply as it came."""
+        return StreamingResponse(_pieces(reply), reply.status_code, _kept(reply.headers))
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the request is not JSON: {error}") from error
+    if not isinstance(asked, dict):
+        raise InputError(f"the request must be a JSON object, got {type(asked).__name__}")
+    return asked
+
+
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP}
+
+
+def _user_turns(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    turns = asked.get("messages")
+    turns = turns if isinstance(turns, list) else []
+    return [turn for turn in turns if isinstance(turn, dict) and turn.get("role") == "user"]
+
+
+def _text_of(content: object) -> str:
+    """Return the text of a message, whose content may come in parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def _last_question(asked: Mapping[str, Any]) -> str | None:
+    questions = [_text_of(turn.get("content")) for turn in _user_turns(asked)]
+    return questions[-1] or None if questions else None
+
+
+def _place(asked: dict[str, Any], passages: Sequence[Passage]) -> None:
+    """Write passages in front of the last user message, whatever its other parts are."""
+    turns = _user_turns(asked)
+    if not turns or not passages:
+        return
+    written = "\n\n".join(
+        f"{passage.title}\n{passage.text}" if passage.title else passage.text
+        for passage in passages
+    )
+    turn, content = turns[-1], turns[-1].get("content")
+    if isinstance(content, str):
+        turn["content"] = f"{written}\n\n{content}"
+    elif isinstance(content, list):
+        turn["content"] = [{"type": "text", "text": f"{written}\n\n"}, *content]
+
+
+def _cited(content: bytes, citer: Citer, question: str | None) -> bytes:
+    """Return a whole reply with citations; one that is no chat completion as it came."""
+    try:
+        reply = json.loads(content)
+    except (ValueError, RecursionError):
+        return content
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    found = False
+    for choice in choices if isinstance(choices, list) else ():
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(message, dict):
+            continue
+        text = message.get("content")
+        if isinstance(text, str) and text:
+            cited = citer.cite(_citable(text), question=question)
+            message["annotations"] = [
+                *(message.get("annotations") or ()),
+                *map(chat_annotation, cited.citations),
+            ]
+            choice["nest"] = _remarks(cited)
+            found = True
+    return json.dumps(reply).encode() if found else content
+
+
+async def _cited_stream(
+    reply: httpx.Response, citer: Citer, question: str | None
+) -> AsyncIterator[bytes]:
+    """Pass events on as they come; behind an event stand the citations that it has made final."""
+    answers: dict[int, _StreamedChoice] = {}
+    try:
+        async for came in _events(reply):
+            data = b"\n".join(
+                line.removeprefix(_DATA).strip()
+                for line in came.splitlines()
+                if line.startswith(_DATA)
+            )
+            before, after = "", ""
+            if data == b"[DONE]":
+                before = "".join(answer.close(number) for number, answer in answers.items())
+            choices, frame = _choices(data)
+            for choice in choices:
+                number = choice.get("index", 0)
+                if number not in answers:
+                    answers[number] = _StreamedChoice(citer.stream(question=question))
+                first, then = answers[number].read(choice, frame)
+                before, after = before + first, after + then
+            yield before.encode() + came + after.encode()
+    except httpx.HTTPError as error:
+        yield event(error_body(502, f"the upstream server: {error}")).encode()
+    finally:
+        await reply.aclose()
+
+
+async def _events(reply: httpx.Response) -> AsyncIterator[bytes]:
+    """Yield each event as it came, with the empty line behind it."""
+    waiting = b""
+    async for piece in reply.aiter_bytes():
+        waiting += piece
+        *complete, waiting = _EVENT_END.split(waiting)
+        for text, end in zip(complete[::2], complete[1::2], strict=True):
+            yield text + end
+    if waiting:
+        yield waiting
+
+
+def _choices(data: bytes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the choices of an event, and the event without them."""
+    try:
+        frame = json.loads(data)
+    except (ValueError, RecursionError):
+        return [], {}
+    choices = frame.pop("choices", None) if isinstance(frame, dict) else None
+    if not isinstance(choices, list):
+        return [], {}
+    frame.pop("usage", None)
+    return [choice for choice in choices if isinstance(choice, dict)], frame
+
+
+class _StreamedChoice:
+    """One of the answers in a stream."""
+
+    def __init__(self, stream: CitationStream) -> None:
+        self._stream = stream
+        self._num_cited = 0
+        self._frame: dict[str, Any] = {}
+        self._is_over = False
+
+    def read(self, choice: Mapping[str, Any], frame: dict[str, Any]) -> tuple[str, str]:
+        """Return what goes in front of an event, and what behind it."""
+        self._frame = frame
+        delta = choice.get("delta")
+        text = delta.get("content") if isinstance(delta, dict) else None
+        text = text if isinstance(text, str) else ""
+        citations = self._stream.push(_citable(text))
+        if choice.get("finish_reason") is None:
+            return "", self._event(choice, citations)
+        # The last event of an answer: some clients read no further.
+        self._is_over = True
+        closing = self._event(choice, [*citations, *self._stream.close()], is_last=True)
+        return ("", closing) if text else (closing, "")
+
+    def close(self, number: int) -> str:
+        """Return what is missing of an answer that has no end."""
+        choice = {"index": number}
+        return "" if self._is_over else self._event(choice, self._stream.close(), is_last=True)
+
+    def _event(
+        self, choice: Mapping[str, Any], citations: Sequence[Citation], *, is_last: bool = False
+    ) -> str:
+        if not citations and not (is_last and self._stream.text):
+            return ""
+        annotations = [
+            {"index": number} | chat_annotation(citation)
+            for number, citation in enumerate(citations, self._num_cited)
+        ]
+        self._num_cited += len(citations)
+        added = {
+            "index": choice.get("index", 0),
+            "delta": {"annotations": annotations} if annotations else {},
+            "finish_reason": None,
+        }
+        if is_last:
+            added["nest"] = _remarks(self._stream.answer)
+        return event(self._frame | {"choices": [added]})
+
+
+def _citable(text: str) -> str:
+    """Return a text of the same length without lone surrogates, which only JSON can carry."""
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _remarks(cited: CitedAnswer) -> dict[str, Any]:
+    return {"sentences": json_ready([sentence.to_dict() for sentence in cited.sentences])}
+
+
+async def _read(reply: httpx.Response) -> bytes:
+    try:
+        return await reply.aread()
+    except httpx.HTTPError as error:
+        raise UpstreamError(f"the upstream server: {error}") from error
+    finally:
+        await reply.aclose()
+
+
+async def _pieces(reply: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for piece in reply.aiter_bytes():
+            yield piece
+    finally:
+        await reply.aclose()
