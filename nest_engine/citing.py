@@ -41,6 +41,7 @@ MIN_WORDS = 4
 # the founders of the"), by about this many bits.
 _PHRASE_BITS = 26.0
 _LEAST_WORDS = 500  # however few passages there are
+_LONGEST_QUESTION = 60  # words
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def cite(
         passages: what it may quote, best-ranked first; plain texts will do.
         min_words: fewest words of a quotation; a character of a script without spaces is half a
             word.
-        question: what was asked. A stretch that the question holds proves nothing.
+        question: what was asked. A stretch that the question holds proves nothing. A text of more
+            than 60 words is taken for a prompt, which may hold the passages, and disregarded.
 
     Returns:
         the text with its citations.
@@ -243,7 +245,8 @@ class _Search:
         self._min_words = min_words
         self._comparison = Comparison(text, prepared)
         self._stretches = self._comparison.stretches(min_words)
-        self._question = question
+        is_question = question is not None and len(question.split()) <= _LONGEST_QUESTION
+        self._question = question if is_question else None
         self._least_bits = _PHRASE_BITS + math.log2(self._comparison.num_words + _LEAST_WORDS)
 
     @cached_property

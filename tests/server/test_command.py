@@ -52,6 +52,21 @@ def test_others_may_only_ask_with_a_key(monkeypatch: pytest.MonkeyPatch, served:
     assert len(served) == 2
 
 
+def test_in_front_of_another_server_no_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, served: list[Any], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loading, "load_engine", lambda *_, **__: pytest.fail("loaded a model"))
+    (tmp_path / "a.txt").write_text("Helium is a gas.")
+    address = "http://user:secret@127.0.0.1:11434/v1"
+    result = nest_serve("--upstream", address, "--docs", tmp_path, "--port", 0)
+    assert (result.exit_code, len(served)) == (0, 1)
+    assert "in front of 127.0.0.1:11434, 1 passages" in result.stderr
+    assert "secret" not in result.stderr
+    result = nest_serve("--upstream", "here", "--port", 0)
+    assert (result.exit_code, len(served)) == (1, 1)
+    assert "'here' is not the address of a server" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

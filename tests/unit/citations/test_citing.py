@@ -104,6 +104,11 @@ def test_the_question_proves_nothing() -> None:
     ).citations
 
 
+def test_a_prompt_that_holds_the_passages_is_no_question() -> None:
+    prompt = f"Answer from these texts.\n\n{HELIUM.text}\n\n{ARGON.text}\n\n" + "Which? " * 30
+    assert cite("It is the second lightest element.", [HELIUM], question=prompt).citations
+
+
 def test_all_places_are_named_best_ranked_first() -> None:
     copy = Passage("So it goes: It is the second lightest element.", id="copy")
     (citation,) = cite("It is the second lightest element.", [copy, HELIUM]).citations
