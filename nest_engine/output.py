@@ -94,11 +94,21 @@ class NestOutput:
         return to_html_fragment(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a plain dict: text, citations, finish reason, usage, stats, passages, notices.
+        """Return a plain dict: what was answered and quoted, and what it cost.
 
-        And the model's reasoning, if there is any.
+        It has text, citations, sentences, finish reason, usage, stats, passages, notices, and the
+        model's reasoning, if there is any.
         """
-        shown = ("text", "citations", "finish_reason", "usage", "stats", "passages", "notices")
+        shown = (
+            "text",
+            "citations",
+            "sentences",
+            "finish_reason",
+            "usage",
+            "stats",
+            "passages",
+            "notices",
+        )
         reasoning = {"reasoning": self.reasoning} if self.reasoning else {}
         return {name: plain(getattr(self, name)) for name in shown} | reasoning
 

@@ -90,9 +90,8 @@ def test_an_answer_shows_what_was_copied_from_where(page: Page) -> None:
         "seen in 1868, in the light of the Sun,",
         "gas neon glows red",
     ]
-    assert page.locator("#answer").text_content() == SAID.replace("Sun,", "Sun,1").replace(
-        "glows red", "glows red2"
-    )
+    shown = SAID.replace("Sun,", "Sun,1").replace("glows red", "glows red2") + "‡"
+    assert page.locator("#answer").text_content() == shown
     fill, other = (
         mark.evaluate("mark => getComputedStyle(mark).backgroundColor") for mark in marks.all()
     )
@@ -103,6 +102,16 @@ def test_an_answer_shows_what_was_copied_from_where(page: Page) -> None:
     statistics = page.locator("#statistics").inner_text()
     assert "spans verified\n2/2" in statistics
     assert page.locator("#phases li").count() == 6
+
+
+def test_a_sentence_of_several_places_says_so(page: Page) -> None:
+    """Its citations prove phrases, not the sentence."""
+    ask(page)
+    note = "put together from several places: the citations prove phrases, not the sentence"
+    sign = page.locator("#answer .splice")
+    assert sign.all_text_contents() == ["‡"]
+    assert sign.get_attribute("title") == note
+    expect(page.locator("#notices")).to_contain_text(f"‡ {note}")
 
 
 def test_a_click_shows_the_passage_with_the_span_in_its_context(page: Page) -> None:

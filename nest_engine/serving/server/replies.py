@@ -44,12 +44,14 @@ class Annotation(UrlCitation):
 class Remarks(BaseModel):
     """What an answer cost and what a caller should know.
 
-    ``stats`` holds the fields of ``nest_engine.DecodeStats``.
+    ``stats`` holds the fields of ``nest_engine.DecodeStats``, ``sentences`` what the citations
+    prove of each sentence, as ``nest_engine.records.AnswerSentence`` has it.
     """
 
     method: str
     stats: dict[str, Any]
     notices: list[str]
+    sentences: list[dict[str, Any]]
 
 
 class ChatMessage(BaseModel):
@@ -261,6 +263,7 @@ def remarks(output: NestOutput, method: str) -> dict[str, Any]:
         "method": method,
         "stats": json_ready(output.stats.to_dict()),
         "notices": list(output.notices),
+        "sentences": json_ready([sentence.to_dict() for sentence in output.sentences]),
     }
 
 

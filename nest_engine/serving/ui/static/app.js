@@ -129,12 +129,15 @@ let running = null; // AbortController of the answer that is being streamed
 let answer = null; // the whole answer, once it is complete
 let written; // the answer as it stands on the page
 
+const SPLICED = "put together from several places: the citations prove phrases, not the sentence";
+
 /** The answer's text and marks. Citations arrive in order and are final, so what is drawn stays. */
 class Written {
   constructor() {
     this.characters = []; // offsets count code points
     this.reasoned = "";
     this.settled = 0; // characters drawn before the tail
+    this.pieces = []; // { start, end, node, quoted }: what is drawn before the tail
     this.tail = document.createTextNode("");
     this.sources = new Map(); // passage id -> { number, citations }
     $("answer").replaceChildren(this.tail);
@@ -164,8 +167,31 @@ class Written {
     const mark = clickable("mark", citation, source.number);
     mark.append(this.text(citation.answer_start, citation.answer_end));
     const number = element("sup", { "aria-hidden": "true" }, String(source.number));
-    this.tail.before(this.text(this.settled, citation.answer_start), mark, number);
+    const between = document.createTextNode(this.text(this.settled, citation.answer_start));
+    this.tail.before(between, mark, number);
+    this.pieces.push(
+      { start: this.settled, end: citation.answer_start, node: between, quoted: false },
+      { start: citation.answer_start, end: citation.answer_end, node: number, quoted: true },
+    );
     this.settled = citation.answer_end;
+  }
+
+  /** Mark where sentences end that are put together from several places. */
+  markSplices(sentences) {
+    this.pieces.push({ start: this.settled, end: this.characters.length, node: this.tail, quoted: false });
+    for (const { end, kind } of sentences) {
+      const index = this.pieces.findIndex((piece) => piece.start < end && end <= piece.end);
+      if (kind !== "spliced" || index < 0) continue;
+      const piece = this.pieces[index];
+      const sign = element("sup", { class: "splice", title: SPLICED }, "‡");
+      piece.node.after(sign);
+      if (piece.quoted) continue;
+      const rest = document.createTextNode(this.text(end, piece.end));
+      sign.after(rest);
+      this.pieces.splice(index + 1, 0, { start: end, end: piece.end, node: rest, quoted: false });
+      piece.node.data = this.text(piece.start, end);
+      piece.end = end;
+    }
   }
 
   source(citation) {
@@ -277,7 +303,10 @@ function finish(complete) {
   answer = complete;
   $("export").disabled = false;
   $("show-trace").disabled = false;
-  $("notices").replaceChildren(...answer.notices.map((notice) => element("p", { class: "notice" }, printable(notice))));
+  written.markSplices(answer.sentences);
+  const notices = answer.notices.map(printable);
+  if (answer.sentences.some(({ kind }) => kind === "spliced")) notices.unshift(`‡ ${SPLICED}`);
+  $("notices").replaceChildren(...notices.map((notice) => element("p", { class: "notice" }, notice)));
   showStatistics();
   drawTrace();
   showTrace();
