@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from pathlib import Path
@@ -33,7 +34,14 @@ from nest_engine.citations.sentences import sentences_of
 from nest_engine.citations.verdicts import judge_sentences
 from nest_engine.citations.words import settled_length
 from nest_engine.errors import InputError
-from nest_engine.records import AnswerSentence, Citation, Passage, SourcePlace, plain
+from nest_engine.records import (
+    AnswerSentence,
+    Citation,
+    Passage,
+    Provenance,
+    SourcePlace,
+    plain,
+)
 
 MIN_WORDS = 4
 # A stretch counts if it is so much rarer than what shows up by chance somewhere in the passages:
@@ -206,6 +214,11 @@ class CitationStream:
         return self._release(search.citations, len(self.text))
 
     @property
+    def has_passages(self) -> bool:
+        """Whether anything can be quoted."""
+        return bool(self._citer.passages)
+
+    @property
     def answer(self) -> CitedAnswer:
         """The text so far, with the citations that are final."""
         return CitedAnswer(self.text, tuple(self.citations), self._citer.passages)
@@ -219,6 +232,44 @@ class CitationStream:
         self._settled = max(self._settled, settled)
         self.citations += final
         return final
+
+
+class TextAttributor:
+    """Cite an answer by its words alone, whatever its tokens were copied from.
+
+    For methods that leave every word to the model: it types most of what it quotes.
+
+    Args:
+        passages: what the answer may quote, best-ranked first.
+        question: as for :func:`cite`.
+    """
+
+    def __init__(self, passages: Iterable[Passage], question: str | None) -> None:
+        self._stream = CitationStream(Citer(passages), question)
+
+    def settle(
+        self,
+        text: str,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        provenance: Sequence[Provenance | None],
+        *,
+        is_final: bool,
+    ) -> list[Citation]:
+        """Return the citations that have become final; as for ``Attributor``."""
+        if not self._stream.has_passages:
+            return []
+        citations = self._stream.push(text[len(self._stream.text) :])
+        if is_final:
+            citations += self._stream.close()
+        return [
+            replace(
+                citation,
+                token_start=bisect_right(ends, citation.answer_start),
+                token_end=bisect_left(starts, citation.answer_end),
+            )
+            for citation in citations
+        ]
 
 
 class _Search:

@@ -217,6 +217,11 @@ class NestConfig:
         return self.method not in ("lm", "ra")
 
     @property
+    def mixes(self) -> bool:
+        """Whether the method changes the model's distribution."""
+        return self.method in ("knn-lm", "nest", "ra-nest")
+
+    @property
     def passages_to_find(self) -> int:
         """How many passages to ask the first-stage search for; 0 if the method uses none."""
         if self.method == "lm":

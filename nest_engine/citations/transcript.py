@@ -5,9 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from nest_engine.citations.attribution import Attributor
 from nest_engine.citations.detokenizer import Detokenizer
 from nest_engine.citations.reasoning import Reasoning, held_back
 from nest_engine.records import Citation, Provenance, TracedToken
@@ -25,6 +24,22 @@ class Release:
     reasoning: str = ""
 
 
+class Settles(Protocol):
+    """Cites an answer as it becomes final: see ``Attributor``."""
+
+    def settle(
+        self,
+        text: str,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        provenance: Sequence[Provenance | None],
+        *,
+        is_final: bool,
+    ) -> list[Citation]:
+        """Return the citations that have become final."""
+        ...
+
+
 class Transcript:
     """Follow one answer from tokens to text.
 
@@ -39,7 +54,7 @@ class Transcript:
         self,
         sequence: SequenceState,
         decode: Callable[[Sequence[int]], str],
-        attributor: Attributor,
+        attributor: Settles,
         *,
         reasons: bool = False,
     ) -> None:

@@ -52,6 +52,7 @@ class Request:
         is_stopped: ends the answer at a token.
         read_ahead: keys that were computed before the prompt is read, by title and text of their
             passages.
+        query: the question, when the caller named it.
     """
 
     config: NestConfig
@@ -66,6 +67,7 @@ class Request:
     process_logits: LogitsProcessor | None = None
     is_stopped: StoppingCriterion | None = None
     read_ahead: Mapping[tuple[str, str], PassageKeys] = field(default_factory=dict)
+    query: str | None = None
 
     @property
     def may_copy(self) -> bool:
@@ -234,6 +236,7 @@ def _prepare(
         untrusted,
         notices,
         Stopwatch(stopwatch),
+        query=query,
     )
 
 

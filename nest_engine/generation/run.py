@@ -11,6 +11,7 @@ from nest_engine._stopwatch import Stopwatch
 from nest_engine.citations.attribution import Attributor
 from nest_engine.citations.reasoning import OPENING
 from nest_engine.citations.transcript import Transcript
+from nest_engine.citing import TextAttributor
 from nest_engine.config import NestConfig
 from nest_engine.datastore.key_cache import KeyCache
 from nest_engine.datastore.token_index import TokenIndex
@@ -239,14 +240,20 @@ class Run:
             process_logits=request.process_logits,
             reasoning_id=lm.tokenizer.reasoning_id,
         )
-        attributor = Attributor(datastore.sources(), min_tokens=config.min_citation_tokens)
         transcript = Transcript(
             sequence,
             lm.tokenizer.decode,
-            attributor,
+            _attributor(datastore, request),
             reasons=request.prompt.rstrip().endswith(OPENING),
         )
         return Decoding(request, datastore, sequence, transcript)
+
+
+def _attributor(datastore: Datastore, request: Request) -> Attributor | TextAttributor:
+    """Return what cites an answer: by provenance, or by its words where the model chose them."""
+    if request.config.mixes:
+        return Attributor(datastore.sources(), min_tokens=request.config.min_citation_tokens)
+    return TextAttributor(datastore.passages, request.query)
 
 
 def _policies(

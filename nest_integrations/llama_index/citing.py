@@ -93,7 +93,8 @@ def cite_response(
     """Return a response with its citations: what it has word for word from its source nodes.
 
     Args:
-        response: of a query engine or synthesizer; a structured one stays as it is.
+        response: of a query engine or synthesizer; a structured one stays as it is, and one that
+            has its citations already.
         question: what was asked; words that stand in it prove nothing in an answer.
         min_words: fewest words of a quotation.
 
@@ -103,6 +104,8 @@ def cite_response(
     Raises:
         InputError: if ``min_words`` is not valid.
     """
+    if isinstance(response, AnyNestResponse):
+        return response
     cited = as_nest_response(response)
     citer = Citer(passages_of(cited.source_nodes), min_words=min_words)
     stream = citer.stream(question=question)

@@ -18,6 +18,7 @@ def test_public_names():
     assert langchain.__all__ == [
         "ChatNest",
         "CitationCallback",
+        "CiteSources",
         "LangChainRetriever",
         "NestLLM",
         "NestRetriever",
@@ -26,6 +27,7 @@ def test_public_names():
         "to_passage",
     ]
     assert all(getattr(langchain, name).__doc__ for name in langchain.__all__)
+    assert langchain.CiteMiddleware.__doc__  # not for *: it needs the package langchain
 
 
 def test_every_setting_of_the_engine_is_a_field():

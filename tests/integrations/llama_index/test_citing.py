@@ -140,6 +140,11 @@ def test_nothing_to_cite(nodes: Sequence[NodeWithScore]) -> None:
     assert cite_response(Response(None, source_nodes=NODES)).citations == []
 
 
+def test_what_is_cited_already_stays_as_it_is() -> None:
+    response = CitingQueryEngine(engine()).query("Who?")
+    assert [c.node_id for c in response.citations] == ["he", "ar"]
+
+
 def test_retrieving_and_synthesizing_work_through_it() -> None:
     from llama_index.core.schema import QueryBundle
 

@@ -168,7 +168,8 @@ def test_responses_are_json_safe(endpoint):
     last = ENDPOINTS[endpoint](
         scripted_llm(HELIUM), "? ", passages=[node(HELIUM, metadata={"year": 1868})]
     )[-1]
-    assert set(last.raw) == {"text", "citations", "finish_reason", "usage", "stats", "notices"}
+    fields = {"text", "citations", "sentences", "finish_reason", "usage", "stats", "notices"}
+    assert set(last.raw) == fields
     assert json.loads(json.dumps(last.raw)) == last.raw
     assert json.loads(json.dumps(last.additional_kwargs))["citations"][0]["cited_text"] == HELIUM
     dumped = json.loads(last.model_dump_json())

@@ -198,6 +198,22 @@ def test_an_answer_is_json_ready() -> None:
     assert shown["quotations"][0]["verdict"] == "verbatim"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "It is the second lightest element [1].",
+        "It is the second lightest element.[1]",
+        "1. It is the second lightest element.",
+        "- It is the **second** lightest element.[^2]",
+        "It is the second lightest element【4†source】.",
+        "Helium was first detected in 1868 [1] as an unknown, yellow spectral line in the Sun's "
+        "light [1, 2].",
+    ],
+)
+def test_references_are_no_words_of_a_sentence(said: str) -> None:
+    assert [sentence.kind for sentence in cite(said, [HELIUM]).sentences] == ["quoted"]
+
+
 def test_importing_it_needs_neither_torch_nor_transformers() -> None:
     code = (
         "import sys; from nest_engine import cite; cite('a b c d e', ['a b c d e']); "
