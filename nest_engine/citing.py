@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from nest_engine._validation import require_text
+from nest_engine.citations.attribution import Attributor
 from nest_engine.citations.comparison import Comparison, Passages
 from nest_engine.citations.quotations import Quotation, judge_quotations
 from nest_engine.citations.rendering import to_html, to_html_fragment, to_markdown
@@ -179,13 +180,18 @@ class CitationStream:
     Args:
         citer: knows the passages.
         question: as for :func:`cite`.
+
+    Attributes:
+        text: what has been written.
+        citations: those that are final.
+        settled: characters whose citations are final.
     """
 
     def __init__(self, citer: Citer, question: str | None = None) -> None:
         self._citer = citer
         self._question = question
         self._searched = 0  # characters behind which a sentence may end
-        self._settled = 0  # characters that nothing can change any more
+        self.settled = 0  # characters that nothing can change any more
         self.text = ""
         self.citations: list[Citation] = []
 
@@ -227,25 +233,31 @@ class CitationStream:
         final = [
             citation
             for citation in citations
-            if self._settled <= citation.answer_start and citation.answer_end <= settled
+            if self.settled <= citation.answer_start and citation.answer_end <= settled
         ]
-        self._settled = max(self._settled, settled)
+        self.settled = max(self.settled, settled)
         self.citations += final
         return final
 
 
 class TextAttributor:
-    """Cite an answer by its words alone, whatever its tokens were copied from.
+    """Cite an answer by its words, whatever its tokens were copied from.
 
-    For methods that leave every word to the model: it types most of what it quotes.
+    For methods that leave every word to the model: it types most of what it quotes. What was copied
+    nevertheless is cited as well, however short or common it is.
 
     Args:
         passages: what the answer may quote, best-ranked first.
         question: as for :func:`cite`.
+        copied: cites what was copied.
     """
 
-    def __init__(self, passages: Iterable[Passage], question: str | None) -> None:
+    def __init__(
+        self, passages: Iterable[Passage], question: str | None, copied: Attributor
+    ) -> None:
         self._stream = CitationStream(Citer(passages), question)
+        self._copied = copied
+        self._waiting: list[Citation] = []  # copies that may turn out to be part of more
 
     def settle(
         self,
@@ -256,20 +268,35 @@ class TextAttributor:
         *,
         is_final: bool,
     ) -> list[Citation]:
-        """Return the citations that have become final; as for ``Attributor``."""
+        """Return the citations that have become final; as :meth:`Attributor.settle`."""
         if not self._stream.has_passages:
             return []
-        citations = self._stream.push(text[len(self._stream.text) :])
+        found = self._stream.push(text[len(self._stream.text) :])
         if is_final:
-            citations += self._stream.close()
-        return [
-            replace(
-                citation,
-                token_start=bisect_right(ends, citation.answer_start),
-                token_end=bisect_left(starts, citation.answer_end),
-            )
-            for citation in citations
-        ]
+            found += self._stream.close()
+        self._waiting += self._copied.settle(text, starts, ends, provenance, is_final=is_final)
+        known = [each for each in self._waiting if each.answer_end <= self._stream.settled]
+        self._waiting = self._waiting[len(known) :]
+        return sorted(
+            [
+                *(_with_tokens(citation, starts, ends) for citation in found),
+                *(copy for copy in known if not any(_overlap(copy, other) for other in found)),
+            ],
+            key=lambda citation: citation.answer_start,
+        )
+
+
+def _overlap(one: Citation, other: Citation) -> bool:
+    return one.answer_start < other.answer_end and other.answer_start < one.answer_end
+
+
+def _with_tokens(citation: Citation, starts: Sequence[int], ends: Sequence[int]) -> Citation:
+    """Return a citation with the tokens of the answer that it covers."""
+    return replace(
+        citation,
+        token_start=bisect_right(ends, citation.answer_start),
+        token_end=bisect_left(starts, citation.answer_end),
+    )
 
 
 class _Search:

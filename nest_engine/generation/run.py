@@ -251,9 +251,10 @@ class Run:
 
 def _attributor(datastore: Datastore, request: Request) -> Attributor | TextAttributor:
     """Return what cites an answer: by provenance, or by its words where the model chose them."""
+    copied = Attributor(datastore.sources(), min_tokens=request.config.min_citation_tokens)
     if request.config.mixes:
-        return Attributor(datastore.sources(), min_tokens=request.config.min_citation_tokens)
-    return TextAttributor(datastore.passages, request.query)
+        return copied
+    return TextAttributor(datastore.passages, request.query, copied)
 
 
 def _policies(
