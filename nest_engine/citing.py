@@ -28,7 +28,7 @@ from typing import Any
 
 from nest_engine._validation import require_text
 from nest_engine.citations.attribution import Attributor
-from nest_engine.citations.comparison import Comparison, Passages
+from nest_engine.citations.comparison import Comparison, Passages, num_words
 from nest_engine.citations.quotations import Quotation, judge_quotations
 from nest_engine.citations.rendering import to_html, to_html_fragment, to_markdown
 from nest_engine.citations.sentences import sentences_of
@@ -70,7 +70,7 @@ class CitedAnswer:
     @cached_property
     def sentences(self) -> tuple[AnswerSentence, ...]:
         """Its sentences: each quoted whole, spliced from pieces, or the model's own."""
-        return judge_sentences(self.text, self.citations)
+        return judge_sentences(self.text, self.citations, self.passages)
 
     @cached_property
     def quotations(self) -> tuple[Quotation, ...]:
@@ -191,6 +191,7 @@ class CitationStream:
         self._citer = citer
         self._question = question
         self._searched = 0  # characters behind which a sentence may end
+        self._begin = 0  # of the first sentence that is not settled
         self.settled = 0  # characters that nothing can change any more
         self.text = ""
         self.citations: list[Citation] = []
@@ -209,15 +210,34 @@ class CitationStream:
         # Searching costs milliseconds: not at every word, but where a sentence may have ended.
         ends = list(_SENTENCE_MAY_HAVE_ENDED.finditer(self.text, self._searched))
         if not ends:
+            if not _MAY_END_SENTENCE.search(self.text, self._searched):
+                self._searched = len(self.text)
             return []
         self._searched = ends[-1].end() - 1
-        search = self._citer._search(self.text, self._question)
-        return self._release(search.citations, search.settled)
+        citations, settled = self._search()
+        return self._release(citations, settled)
 
     def close(self) -> list[Citation]:
         """Return the remaining citations: the text is complete."""
-        search = self._citer._search(self.text, self._question)
-        return self._release(search.citations, len(self.text))
+        citations, _ = self._search()
+        return self._release(citations, len(self.text))
+
+    def _search(self) -> tuple[list[Citation], int]:
+        """Return the citations of what is not settled, and how much is settled then."""
+        begin = self._begin
+        search = self._citer._search(self.text[begin:], self._question)
+        settled = begin + search.settled
+        starts = [begin + sentence.start for sentence in sentences_of(self.text[begin:])]
+        self._begin = max((start for start in starts if start <= settled), default=begin)
+        citations = [
+            replace(
+                citation,
+                answer_start=begin + citation.answer_start,
+                answer_end=begin + citation.answer_end,
+            )
+            for citation in search.citations
+        ]
+        return citations, settled
 
     @property
     def has_passages(self) -> bool:
@@ -323,7 +343,7 @@ class _Search:
         self._min_words = min_words
         self._comparison = Comparison(text, prepared)
         self._stretches = self._comparison.stretches(min_words)
-        is_question = question is not None and len(question.split()) <= _LONGEST_QUESTION
+        is_question = question is not None and num_words(question) <= _LONGEST_QUESTION
         self._question = question if is_question else None
         self._least_bits = _PHRASE_BITS + math.log2(self._comparison.num_words + _LEAST_WORDS)
 
@@ -348,28 +368,24 @@ class _Search:
         for first, last in reversed(self._stretches):
             if last > settled or last >= num_fixed:
                 settled = min(settled, first)
-        return words[settled].start
+        return words[settled].start if settled < len(words) else words[-1].end
 
     def _chosen(self) -> list[tuple[int, int]]:
         """Return stretches that do not overlap; the most telling ones are complete."""
         bits = self._comparison.bits
         waiting = [(-bits(*stretch), *stretch) for stretch in self._stretches]
         heapify(waiting)
-        is_taken = [False] * len(self._comparison.words)
+        free = _Free(len(self._comparison.words))
         chosen = []
         while waiting:
             _, *given = heappop(waiting)
-            first, last = self._tidied(*given)
-            while first < last and is_taken[first]:
-                first += 1
-            while first < last and is_taken[last - 1]:
-                last -= 1
+            first, last = free.within(*self._tidied(*free.within(*given)))
             if not self._is_telling(first, last):
                 continue
             if [first, last] != given:  # less is left of it: others may come first now
                 heappush(waiting, (-bits(first, last), first, last))
                 continue
-            is_taken[first:last] = [True] * (last - first)
+            free.take(first, last)
             chosen.append((first, last))
         return chosen
 
@@ -385,15 +401,14 @@ class _Search:
 
         That a sentence begins with the word after the quoted one is a coincidence.
         """
-        comparison, sentence = self._comparison, self._sentences
+        comparison, (sentence, begins) = self._comparison, self._sentences
         while first < last and sentence[first] != sentence[last - 1]:
-            end = next(i for i in range(first, last) if sentence[i] != sentence[first])
-            begin = next(i for i in range(last, first, -1) if sentence[i - 1] != sentence[last - 1])
-            is_whole = first == 0 or sentence[first - 1] != sentence[first]
+            end, begin = begins[sentence[first] + 1], begins[sentence[last - 1]]
+            is_whole = first == begins[sentence[first]]
             if not is_whole and comparison.size(first, end) < self._min_words:
                 first = end
                 continue
-            is_whole = last == len(sentence) or sentence[last] != sentence[last - 1]
+            is_whole = last == begins[sentence[last - 1] + 1]
             if not is_whole and comparison.size(begin, last) < self._min_words:
                 last = begin
                 continue
@@ -406,15 +421,16 @@ class _Search:
         return first, last
 
     @cached_property
-    def _sentences(self) -> list[int]:
-        """The number of the sentence of each word."""
-        numbers, number = [], 0
+    def _sentences(self) -> tuple[list[int], list[int]]:
+        """The number of the sentence of each word, and the first word of each sentence."""
+        numbers: list[int] = []
+        begins = [0]
         sentences = sentences_of(self._text)
-        for word in self._comparison.words:
-            while number < len(sentences) - 1 and word.start >= sentences[number].end:
-                number += 1
-            numbers.append(number)
-        return numbers
+        for index, word in enumerate(self._comparison.words):
+            while len(begins) < len(sentences) and word.start >= sentences[len(begins) - 1].end:
+                begins.append(index)
+            numbers.append(len(begins) - 1)
+        return numbers, [*begins, len(numbers)]
 
     def _citation(self, first: int, last: int) -> Citation:
         place, *others = self._comparison.places(first, last)
@@ -435,10 +451,45 @@ class _Search:
         )
 
 
+class _Free:
+    """Which words are not taken yet; what is taken is passed over at once."""
+
+    def __init__(self, num_words: int) -> None:
+        self._next = list(range(num_words + 1))  # where to look on for a word that is free
+        self._last = list(range(num_words + 1))  # likewise backwards, one past the word
+
+    def within(self, first: int, last: int) -> tuple[int, int]:
+        """Return a range without what is taken at its ends."""
+        first = min(_followed(self._next, first), last)
+        return first, max(_followed(self._last, last), first)
+
+    def take(self, first: int, last: int) -> None:
+        for index in range(first, last):
+            self._next[index] = last
+            self._last[index + 1] = first
+
+
+def _followed(links: list[int], index: int) -> int:
+    """Follow links to their end, and shorten them."""
+    end = index
+    while links[end] != end:
+        end = links[end]
+    while links[index] != end:
+        links[index], index = end, links[index]
+    return end
+
+
 # A sign or a line end, and a word that is complete.
-_SENTENCE_MAY_HAVE_ENDED = re.compile(r"(?:[^\w\s,'’-]|\n)\s*\S{1,80}\s|[。！？]\S")
+_SENTENCE_MAY_HAVE_ENDED = re.compile(r"(?:[^\w\s,'’-]|\n)\s{0,8}\S{1,80}\s|[。！？]\S")
+_MAY_END_SENTENCE = re.compile(r"[^\w\s,'’-]|\n")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NEVER_FIRST = frozenset(",.;:!?)]}%…-*/|>")
 _NEVER_LAST = frozenset("([{¿¡-*/|<#")
+
+
+def citable(text: str) -> str:
+    """Return a text of the same length without lone surrogates, which only JSON can carry."""
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _as_passage(given: Passage | str) -> Passage:

@@ -37,6 +37,8 @@ _UNKNOWN = "\0"  # a word that the answer lacks
 _BETWEEN = "\0\0"  # passages
 _PIECE = re.compile(r"\w+(?:'\w+)*")
 _SIGNS = punctuation + "“”‘’„«»–—…"
+_NUMBER_SIGNS = ("-", "+", ".", "–", "—")
+_LETTER_APOSTROPHE = "\N{MODIFIER LETTER APOSTROPHE}"  # a letter whose key is a sign
 _FIRST_UNSPACED = "\N{THAI CHARACTER KO KAI}"  # scripts without spaces come behind all others
 
 # How rare words are before anything is counted, in bits: the longer, the rarer, in all languages
@@ -228,17 +230,26 @@ def _codes_of(chunks: AbstractSet[str], known: Mapping[str, str]) -> dict[str, s
     # Nearly all chunks are words that the answer lacks: they have to be passed over fast.
     for chunk in [each for each in chunks if not each.isalnum() or not each.isascii()]:
         bare = chunk.strip(_SIGNS)
+        has_sign = bare[:1].isdecimal() and chunk[: chunk.index(bare)].endswith(_NUMBER_SIGNS)
         if bare in known:
-            if chunk[:-1] == bare:  # "word," or "word."
+            if chunk[-1] in ",.;:" and chunk[:-1] == bare:
                 codes[chunk] = known[bare] + known.get(chunk[-1], _UNKNOWN)
                 continue
+        elif has_sign:
+            pass
         elif bare.isascii():
             if bare.isalnum() or (bare and pieces.isdisjoint(_PIECE.findall(bare))):
                 continue
-        elif bare.isalnum() and max(bare) < _FIRST_UNSPACED and is_normalized("NFKC", bare):
+        elif bare.isalnum() and _is_plain(bare):
             continue
         codes[chunk] = "".join([known.get(key, _UNKNOWN) for key in keys_in(chunk)])
     return codes
+
+
+def _is_plain(word: str) -> bool:
+    """Return whether the key of a word is the word itself."""
+    is_spaced = max(word) < _FIRST_UNSPACED
+    return is_spaced and _LETTER_APOSTROPHE not in word and is_normalized("NFKC", word)
 
 
 def _windows(codes: str, length: int) -> set[str]:
@@ -258,6 +269,11 @@ def _bits(key: str, count: int, num_words: int) -> float:
         prior = _BITS_BY_LENGTH[min(len(key), len(_BITS_BY_LENGTH) - 1)]
     expected = count + _PRIOR_WORDS * 2.0**-prior
     return -math.log2(expected / (num_words + _PRIOR_WORDS))
+
+
+def num_words(text: str) -> float:
+    """Return the words in a text, counted as in :meth:`Comparison.size`."""
+    return sum(_size(word.key) for word in words_of(text))
 
 
 def _size(key: str) -> float:

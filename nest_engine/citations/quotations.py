@@ -6,36 +6,39 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import pairwise
+from functools import cached_property
+from itertools import islice, pairwise
 from typing import Literal, NamedTuple
 
 from nest_engine.citations.comparison import Comparison, Passages
+from nest_engine.citations.verdicts import REFERENCE
 from nest_engine.citations.words import Word, is_word, words_of
 from nest_engine.records import Passage, Record, SourcePlace
 
 Verdict = Literal["verbatim", "elsewhere", "spliced", "altered", "absent"]
 
-# Straight double quotes open and close alike; straight single ones are mostly apostrophes.
-_MARKS = {
-    "\u201c": "\u201d",
-    "\u201e": "\u201c\u201d",
-    "\u201d": "\u201d",
-    "\u00ab": "\u00bb",
-    "\u00bb": "\u00ab",
-    "\u2039": "\u203a",
-    "\u300c": "\u300d",
-    "\u300e": "\u300f",
-    '"': '"',
-}
+_PARAGRAPH = re.compile(r"\S(?:[^\n]|\n(?![ \t]*\n))*")
+# Straight double quotes open and close alike: they open in front of a word, and close behind one.
+# Straight single ones are mostly apostrophes. Typographic single ones may be apostrophes within.
 _QUOTED = re.compile(
-    "|".join(f"{opening}([^{opening}{closing}]+)[{closing}]" for opening, closing in _MARKS.items())
-    + r"|(?m:^[ ]{0,3}>[ ]?(.+(?:\n[ ]{0,3}>.*)*))"  # Markdown's block quotations
+    r"“([^“”]+)”|„([^„“”]+)[“”]|”([^”]+)”|«([^«»]+)»|»([^«»]+)«|‹([^‹›]+)›|「([^「」]+)」|『([^『』]+)』"
+    r"|(?<![\w‘])‘((?:[^‘’]|’(?=\w))+)’(?!\w)|‚([^‚‘]+)‘"
+    r'|(?<![\w"])"(?=\S)([^"]+)(?<=\S)"(?!\w)'
+    r"|(?m:^[ \t]*>[ ]?(.+(?:\n[ \t]*>.*)*))"  # Markdown's block quotations
 )
-_REFERENCE = re.compile(r"[^\n\[(]{0,80}?[\[(]([^\])\n]{1,200})[\])]")
-_OMISSION = re.compile(r"\s*(?:\[\s*(?:\.\.\.|…)\s*\]|\(\s*(?:\.\.\.|…)\s*\)|\.\.\.|…)\s*")
-_NEVER_OUTER = frozenset(",.;:!?…'\"")  # quotation marks may close behind the sentence's own signs
+_QUOTE_MARK = re.compile(r"(?m)^[ \t]*>")
+_ATTRIBUTION = re.compile(r"\n[\s>]*[—–-]{1,2}[ \t]*[^\n]{1,100}\Z")
+# The source of a quotation, in brackets behind it, in the same sentence: [2], [Helium], (Helium).
+_REFERENCE = re.compile(
+    r"[.,;:]?[^\n\[(.!?“”„«»\"]{0,60}?[.,;:]?\s?(?:\[\^?([^\]\n]{1,200})\]|\(([^)\n]{1,200})\))"
+)
+_NEVER_OUTER = frozenset(
+    ",.;:!?…'\"[]()"
+)  # quotation marks may close behind the sentence's own signs
 _LEAST_WORDS = 3  # of a part that was really copied
 _LONGEST_OMISSION = 4  # words: what a quotation dropped, not a leap to another place
+_SLACK = 200  # characters of a source on either side of what may have been altered
+_MOST_SEEDS = 3
 _LEAST_SHARE = 0.5  # of a quotation's words that a place must have
 
 
@@ -112,15 +115,29 @@ def _found(
     quotations: str | Iterable[str | tuple[str, str]], passages: Sequence[Passage]
 ) -> Iterator[_Found]:
     if isinstance(quotations, str):
-        for match in _QUOTED.finditer(quotations):
-            text, start, end = match[match.lastindex or 0], *match.span(match.lastindex or 0)
-            reference = _REFERENCE.match(quotations, match.end())
-            yield _Found(text, start, end, _named(reference[1], passages) if reference else None)
+        for paragraph in _PARAGRAPH.finditer(quotations):
+            for match in _QUOTED.finditer(quotations, *paragraph.span()):
+                text, (start, end) = match[match.lastindex or 0], match.span(match.lastindex or 0)
+                yield _Found(text, start, end, _named_behind(quotations, match, passages))
         return
     for given in quotations:
         text, source = (given, None) if isinstance(given, str) else given
         named = None if source is None else _named(source, passages)
         yield _Found(text, 0, len(text), named)
+
+
+def _named_behind(text: str, quotation: re.Match[str], passages: Sequence[Passage]) -> int | None:
+    """Return the passage that is named behind a quotation, or at its end."""
+    own = [*REFERENCE.finditer(quotation[0])]
+    if own:
+        return _named(own[-1][0].strip("[]^"), passages)
+    reference = _REFERENCE.match(text, quotation.end())
+    if reference is None:
+        return None
+    in_brackets, in_parentheses = reference.groups()
+    if in_parentheses is not None and in_parentheses.isdecimal():
+        return None  # a year, or anything else
+    return _named(in_brackets or in_parentheses, passages)
 
 
 def _named(reference: str, passages: Sequence[Passage]) -> int | None:
@@ -130,6 +147,16 @@ def _named(reference: str, passages: Sequence[Passage]) -> int | None:
             return number
     number = int(reference) if reference.isdecimal() and len(reference) < 9 else 0
     return number - 1 if 0 < number <= len(passages) else None
+
+
+def _bare(text: str) -> str:
+    """Return a quotation of the same length without what is not quoted.
+
+    That are the marks of block quotations, who is quoted, and references.
+    """
+    for pattern in (_QUOTE_MARK, _ATTRIBUTION, REFERENCE):
+        text = pattern.sub(lambda match: " " * len(match[0]), text)
+    return text
 
 
 class _Part(NamedTuple):
@@ -147,7 +174,11 @@ class _Judge:
     def __init__(self, found: _Found, passages: Sequence[Passage], prepared: Passages) -> None:
         self._found = found
         self._passages = passages
-        self._comparison = Comparison(found.text.replace("\n>", "\n "), prepared)
+        self._comparison = Comparison(_bare(found.text), prepared)
+
+    @cached_property
+    def _stretches(self) -> list[tuple[int, int]]:
+        return self._comparison.stretches()
 
     def quotation(self) -> Quotation:
         words = self._comparison.words
@@ -178,12 +209,11 @@ class _Judge:
         Where words are left out on purpose (``...``), there may be a part of any length.
         """
         words, parts, position = self._comparison.words, [], first
-        stretches = self._comparison.stretches()
         while position < last:
             if words[position].key in _SEAMS:
                 position += 1
                 continue
-            ends = [end for begin, end in stretches if begin <= position < end]
+            ends = [end for begin, end in self._stretches if begin <= position < end]
             end = min(max(ends, default=position), last)
             size = self._comparison.size(position, end)
             after = words[end].key if end < len(words) else "…"
@@ -230,15 +260,20 @@ class _Judge:
 
     def _candidates(self, first: int, last: int) -> Iterator[tuple[int, Sequence[Word]]]:
         """Yield the stretches of sources around what the quotation shares with them."""
-        stretches = self._comparison.stretches()
-        longest = sorted(stretches, key=lambda stretch: stretch[0] - stretch[1])
-        for begin, end in longest[:3]:
-            for place in self._comparison.places(begin, end):
-                theirs = words_of(self._passages[place.passage].text)
-                at = next(i for i, word in enumerate(theirs) if word.start >= place.start)
-                slack = _LONGEST_OMISSION + 1
-                window = theirs[max(0, at - (begin - first) - slack) : at + (last - begin) + slack]
-                yield place.passage, window
+        longest = sorted(self._stretches, key=lambda stretch: stretch[0] - stretch[1])
+        slack = len(self._found.text) + _SLACK
+        for begin, end in longest[:_MOST_SEEDS]:
+            for place in islice(self._comparison.places(begin, end), _MOST_SEEDS):
+                text = self._passages[place.passage].text
+                offset = max(0, place.start - slack)
+                theirs = [
+                    Word(key, offset + start, offset + stop)
+                    for key, start, stop in words_of(text[offset : place.end + slack])
+                ]
+                at = next(i for i, word in enumerate(theirs) if word.end > place.start)
+                first_word = max(0, at - (begin - first) - _LONGEST_OMISSION - 1)
+                last_word = at + (last - begin) + _LONGEST_OMISSION + 1
+                yield place.passage, theirs[first_word:last_word]
 
     def _differences(
         self, theirs: Sequence[Word], ours: Sequence[Word], text: str

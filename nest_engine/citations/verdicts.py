@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from nest_engine.citations.sentences import sentences_of
-from nest_engine.records import AnswerSentence, Citation, SentenceKind
+from nest_engine.citations.words import words_of
+from nest_engine.records import AnswerSentence, Citation, Passage, SentenceKind
 
-# What answers have beside their words: references such as [1], [^2], [1, 3] or 【4†source】, and
-# the numbers of a list.
-_NO_WORDS = re.compile(
-    r"\[\^?\d{1,3}(?:\s?[,–-]\s?\d{1,3})*\]|【[^】\n]{1,40}】|(?m:^[ \t]*\d{1,3}[.)](?=\s))"
-)
-_LONGEST_SEAM = (
-    2  # characters of a source between two citations of one stretch: a full stop, a space
-)
+# What answers have beside their words: references such as [1], [^2], [1, 3] or 【4†source】.
+REFERENCE = re.compile(r"\[\^?\d{1,3}(?:\s?[,–-]\s?\d{1,3})*\]|【\d[^】\n]{0,40}】")
+_LIST_NUMBER = re.compile(r"(?m:^[ \t]*(\d{1,3})[.)](?=\s))")
+_LONGEST_SEAM = 8  # characters of a source between two citations of one stretch
 
 
-def judge_sentences(text: str, citations: Sequence[Citation]) -> tuple[AnswerSentence, ...]:
+def judge_sentences(
+    text: str, citations: Sequence[Citation], passages: Sequence[Passage] = ()
+) -> tuple[AnswerSentence, ...]:
     """Return the sentences of an answer, each with what its citations prove.
 
     Only letters and digits count: a source's sentence stays itself in other quotation marks, and
@@ -27,19 +26,21 @@ def judge_sentences(text: str, citations: Sequence[Citation]) -> tuple[AnswerSen
     Args:
         text: the answer.
         citations: its citations.
+        passages: what they quote. Where these are given, two citations with nothing but a reference
+            between them may be one stretch.
 
     Returns:
         the sentences that have a letter or digit, in order.
     """
     counts = [char.isalnum() for char in text]
-    for match in _NO_WORDS.finditer(text):
+    for match in _without_words(text):
         counts[match.start() : match.end()] = [False] * len(match[0])
     # The number of the stretch that each character was quoted from.
     stretches: list[int | None] = [None] * len(text)
     before = None
     for number, citation in enumerate(citations):
         start, end = citation.answer_start, citation.answer_end
-        goes_on = before is not None and _goes_on(before, citation, counts)
+        goes_on = before is not None and _goes_on(text, before, citation, passages)
         stretch = stretches[before.answer_start] if before and goes_on else number
         stretches[start:end] = [stretch] * (end - start)
         before = citation
@@ -54,11 +55,32 @@ def judge_sentences(text: str, citations: Sequence[Citation]) -> tuple[AnswerSen
     return tuple(judged)
 
 
-def _goes_on(before: Citation, after: Citation, counts: Sequence[bool]) -> bool:
-    """Return whether a citation goes on with the stretch of the one before it."""
-    seam = after.source_start - before.source_end
-    return (
-        before.passage_id == after.passage_id
-        and 0 <= seam <= _LONGEST_SEAM
-        and not any(counts[before.answer_end : after.answer_start])
+def _without_words(text: str) -> Iterator[re.Match[str]]:
+    """Yield the references in a text, and the numbers of its lists."""
+    yield from REFERENCE.finditer(text)
+    number = 1
+    for match in _LIST_NUMBER.finditer(text):
+        if int(match[1]) in (1, number):
+            number = int(match[1]) + 1
+            yield match
+
+
+def _goes_on(text: str, before: Citation, after: Citation, passages: Sequence[Passage]) -> bool:
+    """Return whether a citation goes on with the stretch of the one before it.
+
+    Answer and source have the same signs in between, references apart.
+    """
+    start, end = before.source_end, after.source_start
+    if before.passage_id != after.passage_id or not 0 <= end - start <= _LONGEST_SEAM:
+        return False
+    said = REFERENCE.sub(" ", text[before.answer_end : after.answer_start])
+    return any(
+        _keys(passage.text[start:end]) == _keys(said)
+        for passage in passages
+        if passage.id == before.passage_id
+        and passage.text[before.source_start : start] == before.cited_text
     )
+
+
+def _keys(text: str) -> list[str]:
+    return [word.key for word in words_of(text)]

@@ -55,7 +55,7 @@ _SAME_LETTERS = (*_WIDTHS, "<compat>", "<initial>", "<medial>", "<final>", "<iso
 
 _LETTERS = r"[^\W_]+[\x01\x03]*"
 _WORD = re.compile(
-    r"(?:(?<![^\s(\[])[-+](?=[.,]?\d))?(?:(?<!\w)\.(?=\d))?"  # the sign or point before a number
+    r"(?:(?<![^\s(\[{=<>≤≥≈:,/*^])[-+](?=[.,]?\d))?(?:(?<!\w)\.(?=\d))?"  # before a number
     rf"{_LETTERS}(?:(?:['_]+|(?<=\d)[.,:/](?=\d)|(?<=[\x01\x03])){_LETTERS})*"
     r"|\x02\x01*"
     r"|[\U0001f1e6-\U0001f1ff]{2}"
@@ -241,12 +241,12 @@ def _emphasis(text: str) -> tuple[list[tuple[int, int]], list[int]]:
         if mark[0][0] == "\n":  # another paragraph
             opened.clear()
         elif mark[0] in (other[0] for other in opened) and not (
-            before.isspace() or after.isalnum()
+            before.isspace() or _is_in_word(after)
         ):
             while (other := opened.pop())[0] != mark[0]:
                 pass
             pairs += other.span(), mark.span()
-        elif after and not (after.isspace() or before.isalnum()):
+        elif after and not (after.isspace() or _is_in_word(before)):
             opened = [*opened[1 - _MOST_OPEN :], mark]
     return pairs, [mark.start() for mark in opened]
 
@@ -258,6 +258,11 @@ def settled_length(text: str) -> int:
     if bare == text or bare.endswith(_BREAKING):  # the last chunk may go on
         settled = max(bare.rfind(space) for space in " \n\t") + 1
     return min([settled, *_emphasis(text)[1]])
+
+
+def _is_in_word(char: str) -> bool:
+    """Return whether emphasis beside a character would split a word; an empty one does not."""
+    return char.isalnum() and not is_unspaced(char)
 
 
 def is_inside_word(text: str, index: int) -> bool:

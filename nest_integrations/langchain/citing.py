@@ -20,7 +20,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import patch_config
 
 from nest_engine import CitationStream, CitedAnswer, Citer, InputError, Passage
-from nest_engine.citing import MIN_WORDS
+from nest_engine.citing import MIN_WORDS, citable
 from nest_integrations.langchain.answers import PROVIDER, citations_of
 from nest_integrations.langchain.documents import as_passages
 from nest_integrations.langchain.events import CITATION_EVENT, CITED_EVENT
@@ -327,8 +327,7 @@ class _StreamedAnswer:
 
     def _cited(self, given: Any) -> AIMessageChunk:
         chunk = _as_chunk(given)
-        text = str(chunk.text)
-        self._text += text
+        self._text += citable(str(chunk.text))
         fresh: list[Citation] = []
         if self._documents is not None:
             stream = self._opened()  # perhaps after some text has come
@@ -410,7 +409,14 @@ def _annotated(content: Sequence[Any], citations: Sequence[Citation]) -> list[An
     Their offsets count in the whole text, as everywhere here; nearly all messages have one block of
     text.
     """
-    blocks = [dict(block) if isinstance(block, Mapping) else block for block in content]
+    blocks = [
+        dict(block)
+        if isinstance(block, Mapping)
+        else {"type": "text", "text": block}
+        if isinstance(block, str)
+        else block
+        for block in content
+    ]
     for block in blocks:
         if isinstance(block, dict) and block.get("type") == "text" and citations:
             block["annotations"] = [*(block.get("annotations") or ()), *citations]

@@ -14,7 +14,7 @@ from llama_index.core.types import TokenAsyncGen, TokenGen
 from llama_index_instrumentation import get_dispatcher
 
 from nest_engine import CitationStream, Citer
-from nest_engine.citing import MIN_WORDS
+from nest_engine.citing import MIN_WORDS, citable
 from nest_integrations.llama_index.events import NestCitationEvent
 from nest_integrations.llama_index.nodes import cite_nodes, node_citation, passages_of
 from nest_integrations.llama_index.responses import (
@@ -138,7 +138,7 @@ async def _async_citing(
 
 
 def _push(response: AnyNestResponse, stream: CitationStream, text: str) -> None:
-    response.citations += map(node_citation, stream.push(text))
+    response.citations += map(node_citation, stream.push(citable(text)))
 
 
 def _close(response: AnyNestResponse, stream: CitationStream) -> None:

@@ -271,6 +271,52 @@ def test_other_routes_pass_through(address: str, upstream: Upstream) -> None:
     assert httpx.get(f"{address}/v1/%2e%2e/admin").status_code == 400
 
 
+def test_a_path_never_leads_to_another_server(upstream: Upstream) -> None:
+    asked: list[httpx.URL] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url)
+        headers = [("set-cookie", "a=1"), ("set-cookie", "b=2")]
+        return httpx.Response(200, headers=headers)
+
+    proxy = create_proxy(
+        "http://other:81/v1", upstream_key="sk", transport=httpx.MockTransport(answer)
+    )
+    with running(proxy, api_server) as address:
+        host = httpx.URL(address)
+        for path in (
+            b"/v1/http://evil:9/steal",
+            b"/v1//evil/steal",
+            b"/v1/models/a%3Fb?c=%26",
+            b"/v1/\\evil",
+        ):
+            reply = httpx.get(host.copy_with(raw_path=path))
+            assert reply.status_code == 200
+    assert [(url.host, url.port) for url in asked] == [("other", 81)] * 4
+    assert all(url.path.startswith("/v1/") for url in asked)
+    assert asked[2].raw_path == b"/v1/models/a%3Fb?c=%26"
+    assert reply.headers.get_list("set-cookie") == ["a=1", "b=2"]
+
+
+def test_odd_replies_pass_through(address: str, upstream: Upstream) -> None:
+    message = {"role": "assistant", "content": ARGON.text, "annotations": 5}
+    reply = {"choices": [{"index": [0], "message": message, "finish_reason": "stop"}]}
+    upstream.reply = lambda _: Response(json.dumps(reply).encode())
+    came = httpx.post(f"{address}/v1/chat/completions", json=ASKED).json()["choices"][0]["message"]
+    assert came["content"] == ARGON.text
+    assert len(came["annotations"]) == 1
+
+
+def test_a_stream_without_an_end_is_cited(address: str, upstream: Upstream) -> None:
+    chunk = {"choices": [{"index": [0], "delta": {"content": ARGON.text}}]}
+    data = b"data: " + json.dumps(chunk).encode() + b"\n\n"
+    upstream.reply = lambda _: Response(data, media_type="text/event-stream")
+    asked = {**ASKED, "stream": True}
+    came = httpx.post(f"{address}/v1/chat/completions", json=asked).content
+    assert came.startswith(data)
+    assert b"annotations" in came
+
+
 def test_errors_and_retry_after_come_through(address: str, upstream: Upstream) -> None:
     error = {"error": {"message": "slow down", "type": "rate_limit_error", "code": "429"}}
     upstream.reply = lambda _: JSONResponse(error, 429, {"Retry-After": "17"})

@@ -122,7 +122,7 @@ def lay_out(output: CitedText, context_chars: int) -> tuple[list[Piece], list[So
     """Return the answer in pieces and its numbered sources: what every format shows."""
     pieces: list[Piece] = []
     sources: dict[str, Source] = {}
-    sentences = judge_sentences(output.text, output.citations)
+    sentences = judge_sentences(output.text, output.citations, output.passages)
     splices = [sentence.end for sentence in sentences if sentence.kind == "spliced"]
     position = 0
     for text, citation in split_answer(output):
@@ -150,7 +150,7 @@ def summary_line(output: CitedText) -> str:
     """Return one line on an answer: what it cost, or how many of its sentences are quoted."""
     if (decoded := as_decoded(output)) is not None:
         return statistics_line(decoded)
-    sentences = judge_sentences(output.text, output.citations)
+    sentences = judge_sentences(output.text, output.citations, output.passages)
     return _counted("sentences", [sentence.kind for sentence in sentences])
 
 

@@ -11,7 +11,8 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import Field
@@ -23,7 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from nest_engine.citations.formats import json_ready
-from nest_engine.citing import MIN_WORDS, CitationStream, CitedAnswer, Citer
+from nest_engine.citing import MIN_WORDS, CitationStream, CitedAnswer, Citer, citable
 from nest_engine.errors import InputError
 from nest_engine.interfaces import PassageRetriever
 from nest_engine.records import Citation, Passage
@@ -64,9 +65,10 @@ _HOP_BY_HOP = frozenset(
     )
 )
 _SECONDS_TO_CONNECT = 10.0
+Sending = TypeVar("Sending", bound=Response)
+
 _DATA = b"data:"
 _EVENT_END = re.compile(rb"(\r?\n\r?\n)")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -126,10 +128,10 @@ def create_proxy(
             f"http://localhost:11434/v1"
         )
     timeout = httpx.Timeout(None, connect=_SECONDS_TO_CONNECT)
-    client = httpx.AsyncClient(
-        base_url=address, timeout=timeout, transport=transport, follow_redirects=False
+    client = httpx.AsyncClient(timeout=timeout, transport=transport, follow_redirects=False)
+    proxy = _Proxy(
+        client, address, retriever, upstream_key, limits or Limits(), takes_key=api_key is None
     )
-    proxy = _Proxy(client, retriever, upstream_key, limits or Limits(), takes_key=api_key is None)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -156,6 +158,7 @@ class _Proxy:
     def __init__(
         self,
         client: httpx.AsyncClient,
+        address: httpx.URL,
         retriever: PassageRetriever | None,
         upstream_key: str | None,
         limits: Limits,
@@ -163,6 +166,7 @@ class _Proxy:
         takes_key: bool,
     ) -> None:
         self._client = client
+        self._address = address
         self._retriever = retriever
         self._upstream_key = upstream_key
         self._limits = limits
@@ -193,10 +197,10 @@ class _Proxy:
             return self._passed_on(reply)
         if reply.headers.get("content-type", "").startswith("text/event-stream"):
             stream = _cited_stream(reply, citer, question)
-            return StreamingResponse(stream, reply.status_code, _kept(reply.headers))
+            return _with_headers(StreamingResponse(stream, reply.status_code), reply)
         content = await unless_disconnected(request, _read(reply))
         cited = await run_in_threadpool(_cited, content, citer, question)
-        return Response(cited, reply.status_code, _kept(reply.headers))
+        return _with_headers(Response(cited, reply.status_code), reply)
 
     async def _citer(
         self, asked: Mapping[str, Any], options: ProxyOptions
@@ -226,13 +230,15 @@ class _Proxy:
             headers["authorization"] = f"Bearer {self._upstream_key}"
         elif self._takes_key and "authorization" in request.headers:
             headers["authorization"] = request.headers["authorization"]
-        path = path_below(request.scope).removeprefix("/v1/")
+        path = path_below(request.scope)
         if ".." in path.split("/"):
             raise InputError(f"the path {path[:100]!r} leads out of the upstream server's API")
+        # As it came, and below the upstream server's address whatever it looks like.
+        query = request.scope.get("query_string", b"")
+        target = self._address.raw_path + quote(path.removeprefix("/v1/")).encode()
         sent = self._client.build_request(
             request.method,
-            path,
-            params=request.url.query or None,
+            self._address.copy_with(raw_path=target + (b"?" + query if query else b"")),
             headers=headers,
             content=body,
         )
@@ -243,7 +249,7 @@ class _Proxy:
 
     def _passed_on(self, reply: httpx.Response) -> Response:
         """Return a reply as it came."""
-        return StreamingResponse(_pieces(reply), reply.status_code, _kept(reply.headers))
+        return _with_headers(StreamingResponse(_pieces(reply), reply.status_code), reply)
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
@@ -254,6 +260,14 @@ def _parsed(body: bytes) -> dict[str, Any]:
     if not isinstance(asked, dict):
         raise InputError(f"the request must be a JSON object, got {type(asked).__name__}")
     return asked
+
+
+def _with_headers(response: Sending, reply: httpx.Response) -> Sending:
+    """Give a response the headers of a reply, those that come several times as well."""
+    for name, value in reply.headers.multi_items():
+        if name.lower() not in _HOP_BY_HOP:
+            response.headers.append(name, value)
+    return response
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
@@ -310,9 +324,10 @@ def _cited(content: bytes, citer: Citer, question: str | None) -> bytes:
             continue
         text = message.get("content")
         if isinstance(text, str) and text:
-            cited = citer.cite(_citable(text), question=question)
+            cited = citer.cite(citable(text), question=question)
+            theirs = message.get("annotations")
             message["annotations"] = [
-                *(message.get("annotations") or ()),
+                *(theirs if isinstance(theirs, list) else ()),
                 *map(chat_annotation, cited.citations),
             ]
             choice["nest"] = _remarks(cited)
@@ -337,12 +352,13 @@ async def _cited_stream(
                 before = "".join(answer.close(number) for number, answer in answers.items())
             choices, frame = _choices(data)
             for choice in choices:
-                number = choice.get("index", 0)
+                number = _index(choice)
                 if number not in answers:
                     answers[number] = _StreamedChoice(citer.stream(question=question))
                 first, then = answers[number].read(choice, frame)
                 before, after = before + first, after + then
             yield before.encode() + came + after.encode()
+        yield "".join(answer.close(number) for number, answer in answers.items()).encode()
     except httpx.HTTPError as error:
         yield event(error_body(502, f"the upstream server: {error}")).encode()
     finally:
@@ -374,6 +390,11 @@ def _choices(data: bytes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return [choice for choice in choices if isinstance(choice, dict)], frame
 
 
+def _index(choice: Mapping[str, Any]) -> int:
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
+
+
 class _StreamedChoice:
     """One of the answers in a stream."""
 
@@ -389,7 +410,7 @@ class _StreamedChoice:
         delta = choice.get("delta")
         text = delta.get("content") if isinstance(delta, dict) else None
         text = text if isinstance(text, str) else ""
-        citations = self._stream.push(_citable(text))
+        citations = self._stream.push(citable(text))
         if choice.get("finish_reason") is None:
             return "", self._event(choice, citations)
         # The last event of an answer: some clients read no further.
@@ -399,8 +420,10 @@ class _StreamedChoice:
 
     def close(self, number: int) -> str:
         """Return what is missing of an answer that has no end."""
-        choice = {"index": number}
-        return "" if self._is_over else self._event(choice, self._stream.close(), is_last=True)
+        if self._is_over:
+            return ""
+        self._is_over = True
+        return self._event({"index": number}, self._stream.close(), is_last=True)
 
     def _event(
         self, choice: Mapping[str, Any], citations: Sequence[Citation], *, is_last: bool = False
@@ -413,18 +436,13 @@ class _StreamedChoice:
         ]
         self._num_cited += len(citations)
         added = {
-            "index": choice.get("index", 0),
+            "index": _index(choice),
             "delta": {"annotations": annotations} if annotations else {},
             "finish_reason": None,
         }
         if is_last:
             added["nest"] = _remarks(self._stream.answer)
         return event(self._frame | {"choices": [added]})
-
-
-def _citable(text: str) -> str:
-    """Return a text of the same length without lone surrogates, which only JSON can carry."""
-    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _remarks(cited: CitedAnswer) -> dict[str, Any]:

@@ -182,6 +182,18 @@ def test_blocks_keep_their_blocks() -> None:
     assert "annotations" not in str(given.content)
 
 
+def test_blocks_may_be_plain_texts() -> None:
+    message = CiteSources(DOCUMENTS).invoke(AIMessage([ANSWER]))
+    require_cited(message)
+
+
+def test_half_a_surrogate_pair_is_no_error() -> None:
+    text = f"\ud83d {ANSWER}"
+    message = CiteSources(DOCUMENTS).invoke(AIMessage(text))
+    assert message.content == text
+    assert len(message.response_metadata["citations"]) == 2
+
+
 def test_streamed_blocks() -> None:
     pieces = [ANSWER[i : i + 9] for i in range(0, len(ANSWER), 9)]
     chunks = [AIMessageChunk([{"type": "text", "text": each, "index": 0}]) for each in pieces]

@@ -214,6 +214,83 @@ def test_references_are_no_words_of_a_sentence(said: str) -> None:
     assert [sentence.kind for sentence in cite(said, [HELIUM]).sentences] == ["quoted"]
 
 
+@pytest.mark.parametrize(
+    ("said", "source"),
+    [
+        (
+            "氦气在常温常压下绝对会与任何其他元素发生化学反应。",
+            "氦气在常温常压下绝对不会与任何其他元素发生化学反应。",
+        ),
+        (
+            "Give the drug only to adult patients whose temperature is <39 degrees at admission.",
+            "Give the drug only to adult patients whose temperature is >39 degrees at admission.",
+        ),
+        (
+            "The new hospital in Lisbon was built for about €500 million by a private consortium.",
+            "The new hospital in Lisbon was built for about $500 million by a private consortium.",
+        ),
+        (
+            "The average global temperature anomaly rose by 5 during the nineteenth century.",
+            "The average global temperature anomaly rose by 5% during the nineteenth century.",
+        ),
+        (
+            "According to the famous textbook the negative root x=5 is the solution given below.",
+            "According to the famous textbook the negative root x=-5 is the solution given below.",
+        ),
+    ],
+)
+def test_a_sentence_with_another_sign_is_not_quoted(said: str, source: str) -> None:
+    assert [sentence.kind for sentence in cite(said, [source]).sentences] == ["spliced"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "On Tuesday morning the temperature in Oslo fell to -5, breaking several local records.",
+        "On Tuesday morning the prices in Oslo rose by +5%; that was far more than expected.",
+        "They donʼt believe that helium reacts with oxygen under pressure.",
+        "The result— surprising to everybody in the laboratory —was published in 1905.",
+        "So x=-5 and y=.5) were the solutions that the students of the course had found.",
+    ],
+)
+def test_the_same_text_is_one_quotation(text: str) -> None:
+    (citation,) = cite(text, [text]).citations
+    assert (citation.answer_start, citation.answer_end) == (0, len(text))
+
+
+def test_emphasis_where_words_have_no_spaces() -> None:
+    answer = cite(
+        "氦气是**一种无色无味**的惰性气体，它在**太阳光谱中首次被发现**并且命名。",
+        ["氦气是一种无色无味的惰性气体，它在太阳光谱中首次被发现并且命名。"],
+    )
+    assert [sentence.kind for sentence in answer.sentences] == ["quoted"]
+    assert len(answer.citations) == 1
+
+
+def test_a_prompt_without_spaces_is_no_question_either() -> None:
+    text = "氦气是一种无色无味的惰性气体，它在太阳光谱中首次被发现并且命名。"
+    prompt = f"资料：{text}" + "请只根据上面的资料回答下面的问题，并逐字引用资料中的原文。" * 4
+    assert cite(text, [text], question=prompt).citations
+
+
+@pytest.mark.parametrize("invisible", ["\u200b", "\ufeff", "\u00ad", "\ufe0f"])
+def test_invisible_characters_behind_a_sentence(invisible: str) -> None:
+    stream = Citer(["Helium is a gas that is very light."]).stream()
+    for piece in ("Helium is a gas that is very light! ", invisible, " ", "So. It is "):
+        stream.push(piece)
+    stream.close()
+    assert len(stream.citations) == 1
+
+
+def test_repetitive_texts_take_linear_time() -> None:
+    assert cite("a b " * 25_000, ["b a " * 12_500]) is not None  # quadratic: many seconds
+    stream = Citer(["helium is a gas that is light"]).stream()
+    for _ in range(20_000):
+        stream.push("abc ")
+    stream.push("\n" * 100_000)
+    stream.close()
+
+
 def test_importing_it_needs_neither_torch_nor_transformers() -> None:
     code = (
         "import sys; from nest_engine import cite; cite('a b c d e', ['a b c d e']); "

@@ -47,6 +47,19 @@ PASSAGES = [HELIUM, ARGON]
         ('"Helium was first detected … in the Sun\'s light"', "spliced"),
         ('"Helium was first detected [...] in the Sun\'s light"', "spliced"),
         ('"The moon is made of green cheese"', "absent"),
+        # As people and models write.
+        ("   > Argon is the third-most\n   > abundant gas in the Earth's atmosphere.", "verbatim"),
+        ("> Argon is the third-most abundant gas. [2]".replace("gas.", "gas"), "verbatim"),
+        ("> It is the second lightest element.\n>\n> — Wikipedia", "verbatim"),
+        ('"It is the second lightest element [1]."', "verbatim"),
+        ('"It is the second lightest element [2]."', "elsewhere"),
+        ('"It is the second lightest element". Argon is another gas [2].', "verbatim"),
+        ('"It is the second lightest element" holds for both (2).', "verbatim"),
+        ('"[...] It is the second lightest element"', "verbatim"),
+        ('"It is the second lightest element [...]"', "verbatim"),
+        ("‘Helium was first detected in 1870’", "altered"),
+        ("‘in the Sun’s light’", "verbatim"),
+        ("‚yellow spectral line‘", "verbatim"),
         ('"cheese"', "absent"),
     ],
 )
@@ -91,6 +104,38 @@ def test_quotations_by_themselves_may_name_their_source() -> None:
 @pytest.mark.parametrize("text", ["", "no quotation", '""', '"!"', '"', "“ ”", ">", "> \n"])
 def test_nothing_to_judge(text: str) -> None:
     assert judge_quotations(text, PASSAGES) == ()
+
+
+def test_an_odd_mark_spoils_nothing_behind_it() -> None:
+    text = 'A 5" lens.\n\nAn open "quotation.\n\nIt says "yellow spectral line" and "blue-green".'
+    judged = judge_quotations(text, PASSAGES)
+    assert [quotation.text for quotation in judged] == ["yellow spectral line", "blue-green"]
+
+
+def test_each_quotation_has_its_own_source() -> None:
+    text = 'It says "yellow spectral line" and "blue-green in tubes" [2].'
+    first, second = judge_quotations(text, PASSAGES)
+    assert (first.named, second.named) == (None, "argon")
+
+
+@pytest.mark.parametrize(
+    ("quotation", "source"),
+    [
+        ("“the coal workers' union demanded”", "the coal workers’ union demanded shorter shifts."),
+        ("“a result - surprising to all”", "a result— surprising to all"),
+        ("「**ヘリウム**は無色である」", "ヘリウムは無色である。"),
+    ],
+)
+def test_other_characters_are_seen_through(quotation: str, source: str) -> None:
+    for judged in judge_quotations(quotation, [Passage(source)]):
+        assert judged.verdict == "verbatim"
+
+
+def test_a_long_document_takes_linear_time() -> None:
+    document = "The gas of the Sun is a mix of the lightest elements. " * 4000
+    text = "> The river Danube flows through ten countries of central Europe toward the sea."
+    (quotation,) = judge_quotations(text, [Passage(document)])  # a quadratic scan: an hour
+    assert quotation.verdict == "absent"
 
 
 def test_no_sources() -> None:
