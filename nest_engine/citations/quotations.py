@@ -30,11 +30,11 @@ _QUOTE_MARK = re.compile(r"(?m)^[ \t]*>")
 _ATTRIBUTION = re.compile(r"\n[\s>]*[—–-]{1,2}[ \t]*[^\n]{1,100}\Z")
 # The source of a quotation, in brackets behind it, in the same sentence: [2], [Helium], (Helium).
 _REFERENCE = re.compile(
-    r"[.,;:]?[^\n\[(.!?“”„«»\"]{0,60}?[.,;:]?\s?(?:\[\^?([^\]\n]{1,200})\]|\(([^)\n]{1,200})\))"
+    r"(?:[.,;:]?\s?|[^\n\[(.!?“”„«»\"]{1,60}?)"
+    r"(?:\[\^?([^\]\n]{1,200})\]|\(([^)\n]{1,200})\))"
 )
-_NEVER_OUTER = frozenset(
-    ",.;:!?…'\"[]()"
-)  # quotation marks may close behind the sentence's own signs
+# Quotation marks may close behind the sentence's own signs, or behind what marks an omission.
+_NEVER_OUTER = frozenset(",.;:!?…'\"[]()")
 _LEAST_WORDS = 3  # of a part that was really copied
 _LONGEST_OMISSION = 4  # words: what a quotation dropped, not a leap to another place
 _SLACK = 200  # characters of a source on either side of what may have been altered

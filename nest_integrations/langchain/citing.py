@@ -150,7 +150,7 @@ class CiteSources(Runnable[Any, Any]):
         if not message.text:
             return message
         cited = Citer(passages, min_words=self._min_words).cite(
-            str(message.text), question=question
+            citable(str(message.text)), question=question
         )
         content = message.content
         if not isinstance(content, str):
@@ -409,7 +409,7 @@ def _annotated(content: Sequence[Any], citations: Sequence[Citation]) -> list[An
     Their offsets count in the whole text, as everywhere here; nearly all messages have one block of
     text.
     """
-    blocks = [
+    blocks: list[Any] = [
         dict(block)
         if isinstance(block, Mapping)
         else {"type": "text", "text": block}
