@@ -87,7 +87,7 @@ def test_an_answer_shows_what_was_copied_from_where(page: Page) -> None:
 
     marks = page.locator("#answer mark")
     assert marks.all_text_contents() == [
-        "seen in 1868, in the light of the Sun,",
+        "was seen in 1868, in the light of the Sun,",
         "gas neon glows red",
     ]
     shown = SAID.replace("Sun,", "Sun,1").replace("glows red", "glows red2") + "‡"
@@ -122,7 +122,7 @@ def test_a_click_shows_the_passage_with_the_span_in_its_context(page: Page) -> N
 
     expect(panel).to_be_visible()
     assert page.locator("#passage-text").text_content() == HELIUM.text
-    quoted = "seen in 1868, in the light of the Sun,"
+    quoted = "was seen in 1868, in the light of the Sun,"
     assert page.locator("#passage-text mark").text_content() == quoted
     start = 100 + HELIUM.text.index(quoted)
     expect(panel).to_contain_text(
