@@ -31,7 +31,7 @@ from nest_engine.citations.attribution import Attributor
 from nest_engine.citations.comparison import Comparison, Passages, num_words
 from nest_engine.citations.quotations import Quotation, judge_quotations
 from nest_engine.citations.rendering import to_html, to_html_fragment, to_markdown
-from nest_engine.citations.sentences import sentences_of
+from nest_engine.citations.sentences import Sentence, sentences_of
 from nest_engine.citations.verdicts import judge_sentences
 from nest_engine.citations.words import settled_length
 from nest_engine.errors import InputError
@@ -227,7 +227,7 @@ class CitationStream:
         begin = self._begin
         search = self._citer._search(self.text[begin:], self._question)
         settled = begin + search.settled
-        starts = [begin + sentence.start for sentence in sentences_of(self.text[begin:])]
+        starts = [begin + sentence.start for sentence in search.sentences]
         self._begin = max((start for start in starts if start <= settled), default=begin)
         citations = [
             replace(
@@ -344,13 +344,18 @@ class _Search:
         self._comparison = Comparison(text, prepared)
         self._stretches = self._comparison.stretches(min_words)
         is_question = question is not None and num_words(question) <= _LONGEST_QUESTION
-        self._question = question if is_question else None
+        self._question = self._comparison.encoded(question) if question and is_question else ""
         self._least_bits = _PHRASE_BITS + math.log2(self._comparison.num_words + _LEAST_WORDS)
 
     @cached_property
     def citations(self) -> list[Citation]:
         """The quotations, in the order of the text."""
         return [self._citation(first, last) for first, last in sorted(self._chosen())]
+
+    @cached_property
+    def sentences(self) -> list[Sentence]:
+        """The sentences of the text."""
+        return sentences_of(self._text)
 
     @property
     def settled(self) -> int:
@@ -359,7 +364,7 @@ class _Search:
         Up to the beginning of the last sentence, or of the stretches that reach into it, or that
         the next word may go on with.
         """
-        words, sentences = self._comparison.words, sentences_of(self._text)
+        words, sentences = self._comparison.words, self.sentences
         if not words or not sentences:
             return 0
         length = settled_length(self._text)
@@ -394,7 +399,7 @@ class _Search:
             return False
         if self._comparison.bits(first, last) < self._least_bits:
             return False
-        return not (self._question and self._comparison.is_in(first, last, self._question))
+        return not self._comparison.is_in(first, last, self._question)
 
     def _tidied(self, first: int, last: int) -> tuple[int, int]:
         """Cut what a stretch has of other sentences, if that is too short, and signs at its ends.
@@ -425,7 +430,7 @@ class _Search:
         """The number of the sentence of each word, and the first word of each sentence."""
         numbers: list[int] = []
         begins = [0]
-        sentences = sentences_of(self._text)
+        sentences = self.sentences
         for index, word in enumerate(self._comparison.words):
             while len(begins) < len(sentences) and word.start >= sentences[len(begins) - 1].end:
                 begins.append(index)

@@ -351,6 +351,11 @@ class CitedText(Protocol):
         """What could be quoted."""
         ...
 
+    @property
+    def sentences(self) -> Sequence[AnswerSentence]:
+        """Its sentences, and what the citations prove of each."""
+        ...
+
 
 class DecodedText(CitedText, Protocol):
     """A cited text that says how it was decoded."""

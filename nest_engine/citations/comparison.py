@@ -21,7 +21,6 @@ from unicodedata import is_normalized
 
 from nest_engine.citations.suffix_automaton import SuffixAutomaton, longest_stretches
 from nest_engine.citations.words import (
-    Word,
     broken_words,
     chunks_of,
     compounds_of,
@@ -150,9 +149,14 @@ class Comparison:
             index = found - self._offsets[number]
             yield Place(number, *self._maps[number].characters(index, index + len(stretch)))
 
-    def is_in(self, first: int, last: int, text: str) -> bool:
+    def encoded(self, text: str) -> str:
+        """Return another text for :meth:`is_in`: a character for each word."""
+        words = words_of(text, self._compounds)
+        return "".join([self._codes.get(word.key, _UNKNOWN) for word in words])
+
+    def is_in(self, first: int, last: int, encoded: str) -> bool:
         """Return whether a stretch of the answer also stands in another text."""
-        return self._answer[first:last] in self._encoded(words_of(text, self._compounds))
+        return self._answer[first:last] in encoded
 
     def bits(self, first: int, last: int) -> float:
         """Return how much a stretch of the answer tells, by how rare its words are, in bits."""
@@ -174,9 +178,6 @@ class Comparison:
         chunks = located_chunks(self._passages.texts[number], self._compounds)
         codes = [self._chunk_codes.get(chunk, _UNKNOWN) for _, chunk in chunks]
         return _Map(chunks, list(accumulate(map(len, codes), initial=0)))
-
-    def _encoded(self, words: Sequence[Word]) -> str:
-        return "".join([self._codes.get(word.key, _UNKNOWN) for word in words])
 
     @cached_property
     def _size_of(self) -> dict[str, float]:

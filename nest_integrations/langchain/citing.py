@@ -21,6 +21,7 @@ from langchain_core.runnables.config import patch_config
 
 from nest_engine import CitationStream, CitedAnswer, Citer, InputError, Passage
 from nest_engine.citing import MIN_WORDS, citable
+from nest_engine.records import plain
 from nest_integrations.langchain.answers import PROVIDER, citations_of
 from nest_integrations.langchain.documents import as_passages
 from nest_integrations.langchain.events import CITATION_EVENT, CITED_EVENT
@@ -440,7 +441,7 @@ def _provider(content: object) -> dict[str, Any]:
 
 
 def _verdicts(cited: CitedAnswer) -> dict[str, Any]:
-    return {"sentences": [sentence.to_dict() for sentence in cited.sentences]}
+    return {"sentences": plain(cited.sentences)}
 
 
 def _fire(

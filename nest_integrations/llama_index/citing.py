@@ -13,7 +13,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.types import TokenAsyncGen, TokenGen
 from llama_index_instrumentation import get_dispatcher
 
-from nest_engine import CitationStream, Citer
+from nest_engine import CitationStream, CitedAnswer, Citer
 from nest_engine.citing import MIN_WORDS, citable
 from nest_integrations.llama_index.events import NestCitationEvent
 from nest_integrations.llama_index.nodes import cite_nodes, node_citation, passages_of
@@ -110,8 +110,7 @@ def cite_response(
     citer = Citer(passages_of(cited.source_nodes), min_words=min_words)
     stream = citer.stream(question=question)
     if isinstance(cited, NestResponse):
-        _push(cited, stream, cited.response or "")
-        _close(cited, stream)
+        _finish(cited, citer.cite(citable(cited.response or ""), question=question))
     elif isinstance(cited, NestStreamingResponse):
         cited.response_gen = _citing(cited, stream, cited.response_gen)
     elif isinstance(cited, NestAsyncStreamingResponse):
@@ -142,7 +141,12 @@ def _push(response: AnyNestResponse, stream: CitationStream, text: str) -> None:
 
 
 def _close(response: AnyNestResponse, stream: CitationStream) -> None:
-    response.citations += map(node_citation, stream.close())
-    response.output = output = cite_nodes(stream.answer)
+    stream.close()
+    _finish(response, stream.answer)
+
+
+def _finish(response: AnyNestResponse, answer: CitedAnswer) -> None:
+    response.output = output = cite_nodes(answer)
+    response.citations[:] = map(node_citation, answer.citations)
     event: Any = NestCitationEvent(output=output)
     _dispatcher.event(event)

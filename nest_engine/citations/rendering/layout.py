@@ -16,7 +16,6 @@ from typing import TypeVar, cast
 
 from nest_engine.citations.formats import passage_of, split_answer, title_of
 from nest_engine.citations.quotations import Quotation
-from nest_engine.citations.verdicts import judge_sentences
 from nest_engine.records import Citation, CitedText, DecodedText, TracedToken
 
 Default = TypeVar("Default", int, None)
@@ -122,8 +121,7 @@ def lay_out(output: CitedText, context_chars: int) -> tuple[list[Piece], list[So
     """Return the answer in pieces and its numbered sources: what every format shows."""
     pieces: list[Piece] = []
     sources: dict[str, Source] = {}
-    sentences = judge_sentences(output.text, output.citations, output.passages)
-    splices = [sentence.end for sentence in sentences if sentence.kind == "spliced"]
+    splices = [sentence.end for sentence in output.sentences if sentence.kind == "spliced"]
     position = 0
     for text, citation in split_answer(output):
         start, position = position, position + len(text)
@@ -150,8 +148,7 @@ def summary_line(output: CitedText) -> str:
     """Return one line on an answer: what it cost, or how many of its sentences are quoted."""
     if (decoded := as_decoded(output)) is not None:
         return statistics_line(decoded)
-    sentences = judge_sentences(output.text, output.citations, output.passages)
-    return _counted("sentences", [sentence.kind for sentence in sentences])
+    return _counted("sentences", [sentence.kind for sentence in output.sentences])
 
 
 def quotation_lines(output: CitedText) -> list[str]:

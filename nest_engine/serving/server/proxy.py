@@ -23,11 +23,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from nest_engine.citations.formats import json_ready
 from nest_engine.citing import MIN_WORDS, CitationStream, CitedAnswer, Citer, citable
 from nest_engine.errors import InputError
 from nest_engine.interfaces import PassageRetriever
-from nest_engine.records import Citation, Passage
+from nest_engine.records import Citation, Passage, plain
 from nest_engine.serving.server.access import RequireKey, path_below
 from nest_engine.serving.server.errors import (
     HANDLERS,
@@ -446,7 +445,7 @@ class _StreamedChoice:
 
 
 def _remarks(cited: CitedAnswer) -> dict[str, Any]:
-    return {"sentences": json_ready([sentence.to_dict() for sentence in cited.sentences])}
+    return {"sentences": plain(cited.sentences)}
 
 
 async def _read(reply: httpx.Response) -> bytes:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, WithJsonSchema
 
 from nest_engine.citations.formats import json_ready, to_openai_annotation
 from nest_engine.output import NestOutput
-from nest_engine.records import Citation
+from nest_engine.records import Citation, plain
 
 CitationRecord = Annotated[dict[str, Any], WithJsonSchema(TypeAdapter(Citation).json_schema())]
 """All fields of a ``nest_engine.Citation``; its offsets count Unicode code points."""
@@ -263,7 +263,7 @@ def remarks(output: NestOutput, method: str) -> dict[str, Any]:
         "method": method,
         "stats": json_ready(output.stats.to_dict()),
         "notices": list(output.notices),
-        "sentences": json_ready([sentence.to_dict() for sentence in output.sentences]),
+        "sentences": plain(output.sentences),
     }
 
 
