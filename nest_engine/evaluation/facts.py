@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from nest_engine.evaluation.matching import names, words_of
 from nest_engine.evaluation.metrics import Measures
-from nest_engine.retrieval.term_index import STOP_WORDS, terms_of
+from nest_engine.retrieval.terms import STOP_WORDS, folded_words
 
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -30,14 +30,16 @@ _WORD = re.compile(r"[^\W_]+(?:['’.&-][^\W_]+)*")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:;…\n][\"'”’)\]]*\s*|[\"“‘(\[]\s*)$")
 _INITIAL = re.compile(r"(?:^|[\s.(])[^\W\d_a-z]\.\s*$")  # "J. " ends no sentence
 _PARTICLES = frozenset(
-    terms_of("of the de da di do du del della der den des van von und le la las los y al bin ibn")
+    folded_words(
+        "of the de da di do du del della der den des van von und le la las los y al bin ibn"
+    )
 )
 _HONORIFICS = frozenset(["Dr", "Mr", "Mrs", "Ms", "Prof"])
 # A full stop after these ends no sentence.
 _ABBREVIATED = _HONORIFICS | {"St", "Mt", "Ft", "Jr", "Sr"}
 # Words that begin sentences and name nothing; a name may follow directly ("However Smith").
 _OPENERS = STOP_WORDS | frozenset(
-    terms_of(
+    folded_words(
         "he she we you i one his her its our your my they them after before during since while "
         "although though because however also later early many most some several other another "
         "each every all both either neither such than until upon under over between among through "

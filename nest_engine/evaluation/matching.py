@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nest_engine.retrieval.term_index import terms_of
+from nest_engine.retrieval.terms import folded_words
 
 _ARTICLES = frozenset({"a", "an", "the"})
 
@@ -12,7 +12,7 @@ def words_of(text: str) -> str:
 
     The usual normalisation of answer-level recall (SQuAD, DPR), on the words of the keyword search.
     """
-    return f" {' '.join(word for word in terms_of(text) if word not in _ARTICLES)} "
+    return f" {' '.join(word for word in folded_words(text) if word not in _ARTICLES)} "
 
 
 def names(text_words: str, name: str) -> bool:

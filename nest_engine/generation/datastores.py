@@ -130,7 +130,7 @@ def _name(passage: Passage) -> _Name:
 
 def _numbers_in_prompt(request: Request) -> set[int]:
     """Return which passages are in the prompt, whose keys reading it computes."""
-    is_used = request.may_copy and request.config.method in ("ra-nest", "lossless")
+    is_used = request.config.method in ("ra-nest", "lossless")
     return {each.number for each in request.located} if is_used else set()
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+
+import regex
 
 from nest_engine.citations.sentences import sentences_of
 from nest_engine.errors import InputError
@@ -16,7 +17,7 @@ BACKGROUND = "Background: {passages}\n\n"
 
 # "Question: " and the like, in front of what is asked.
 _COLONS = ":\N{FULLWIDTH COLON}"
-_LABEL = re.compile(rf"^\W{{0,4}}\w+(?: \w+){{0,2}} ?[{_COLONS}]\s*(?=\S)")
+_LABEL = regex.compile(rf"^\W{{0,4}}\w+(?: \w+){{0,2}} ?[{_COLONS}]\s*(?=\S)")
 _QUESTION_MARKS = frozenset(
     "?\N{FULLWIDTH QUESTION MARK}\N{ARABIC QUESTION MARK}\N{GREEK QUESTION MARK}"
     "\N{ARMENIAN QUESTION MARK}\N{ETHIOPIC QUESTION MARK}"

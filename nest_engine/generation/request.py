@@ -44,7 +44,8 @@ class Request:
         passages: what may be quoted.
         located: the passages that are in the prompt.
         sentences: the sentences of each passage, trusted as they answer the question; empty when
-            spans may go beyond them, None if none of them answers it: then nothing is copied.
+            spans may go beyond them, None if none of them seems to answer it: then drafts are only
+            accepted where they are what the model itself writes, as in ``lossless``.
         untrusted: character ranges of the prompt that came from passages.
         notices: what the caller should know; grows while the request is worked on.
         stopwatch: seconds spent on the request.
@@ -71,7 +72,7 @@ class Request:
 
     @property
     def may_copy(self) -> bool:
-        """Whether the passages may be quoted."""
+        """Whether what the passages say may replace what the model itself would write."""
         return self.sentences is not None
 
     def require_room(self, context: int | None) -> None:
@@ -224,7 +225,8 @@ def _prepare(
     sentences_P = quotable_sentences(language_model.tokenizer, passages, question, config, nearness)
     if sentences_P is None:
         notices.append(
-            f"no sentence of the {len(passages)} passages answers the question: nothing was quoted"
+            f"no sentence of the {len(passages)} passages seems to answer the question: the model "
+            "chose every word"
         )
     return Request(
         config,

@@ -252,7 +252,7 @@ class Run:
 def _attributor(datastore: Datastore, request: Request) -> Attributor | TextAttributor:
     """Return what cites an answer: by provenance, or by its words where the model chose them."""
     copied = Attributor(datastore.sources(), min_tokens=request.config.min_citation_tokens)
-    if request.config.mixes:
+    if request.may_copy and request.config.mixes:
         return copied
     return TextAttributor(datastore.passages, request.query, copied)
 
@@ -266,7 +266,7 @@ def _policies(
     interpolation = Interpolation(index, config, request.stopwatch)
     scale = distance_scale(frontier.hidden_D.shape[-1], config.knn_temperature)
     spans = SpanProposal(config.delta, scale)
-    if config.method == "lossless":
+    if config.method == "lossless" or not request.may_copy:
         return LosslessAcceptance(sampler), SuffixProposal(spans, interpolation)
     relaxed = (interpolation, sampler, config.gamma, config.plausibility)
     if not config.by_sentence:

@@ -12,7 +12,7 @@ from typing import Any
 
 from nest_engine.errors import CorruptIndexError, IndexMismatchError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: terms of any language
 _CHUNK = 1 << 20
 
 

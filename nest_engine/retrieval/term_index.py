@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,36 +14,11 @@ from nest_engine.records import Passage
 from nest_engine.retrieval.progress import Progress, ignore
 from nest_engine.retrieval.ranking import Ranking
 from nest_engine.retrieval.search_text import search_text
+from nest_engine.retrieval.terms import query_terms, terms_of
 
 # Of bm25s' variants, only Lucene's gives every term a positive weight, even one that occurs in all
 # passages: a score is above zero exactly if the passage shares a term with the query.
 _METHOD = "lucene"
-
-# Lucene's English stop words and question words, except those that are also names ("The Who",
-# "IT").
-_WORD = re.compile(r"\w+")
-STOP_WORDS = frozenset(
-    _WORD.findall(
-        "a an and are as at be but by did do does for from had has have how in into is its of on "
-        "or that the their "
-        "then there these they this to was were what when where which why will with"
-    )
-)
-
-
-def terms_of(text: str) -> list[str]:
-    """Return the terms of a text: its words, NFKC-normalized and case-folded.
-
-    Nothing is left out: a query may be the name of a band or of a programming language.
-    `query_terms` drops words.
-    """
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-
-
-def query_terms(query: str) -> list[str]:
-    """Return the terms of a query without stop words, unless it has no other terms."""
-    terms = terms_of(query)
-    return [term for term in terms if term not in STOP_WORDS] or terms
 
 
 class TermIndex:

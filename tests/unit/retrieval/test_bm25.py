@@ -7,7 +7,8 @@ import pytest
 from nest_engine import Passage
 from nest_engine.errors import ConfigError, InputError
 from nest_engine.retrieval import BM25Retriever, PassageRetriever
-from nest_engine.retrieval.term_index import TermIndex, query_terms
+from nest_engine.retrieval.term_index import TermIndex
+from nest_engine.retrieval.terms import query_terms
 
 
 def titles(found: list[Passage]) -> list[str]:

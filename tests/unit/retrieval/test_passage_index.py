@@ -117,7 +117,7 @@ class TestRoundTrip:
             "LetterEmbedder()",
             embedder.fingerprint,
         )
-        assert (info.dimension, info.format_version) == (26, 1)
+        assert (info.dimension, info.format_version) == (26, 2)
         assert info.created.endswith("+00:00")
 
     def test_equal_corpora_give_equal_files(self, root: Path, tmp_path: Path, passages, embedder):

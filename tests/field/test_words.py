@@ -1,0 +1,73 @@
+"""Words and languages as people write them: cases from the field, and others of their kinds."""
+
+import pytest
+
+from nest_engine.records import Passage
+from nest_engine.retrieval import BM25Retriever
+
+SHY = "\N{SOFT HYPHEN}"
+
+
+def bm25(texts: list[str], query: str) -> list[str]:
+    """Return the texts that keyword search finds, best first."""
+    found = BM25Retriever([Passage(text) for text in texts]).retrieve([query], 5)[0]
+    return [passage.text for passage in found]
+
+
+@pytest.mark.parametrize(
+    ("texts", "query"),
+    [
+        (["北京烤鸭用果木烤制，皮很脆。", "上海小笼包皮薄汁多。"], "烤鸭"),  # 1
+        (["पानी ठंडा है।", "पैन नीला है।"], "पानी"),  # 3
+        ([f"Die Strom{SHY}ing{SHY}enieure kamen.", "Andere kamen."], "Stromingenieure"),  # 4
+        (["Plants use photo-\nsynthesis daily.", "Other things."], "photosynthesis"),  # 5
+        (["A price-\ndetermining factor.", "Other things."], "price-determining"),
+        (["A price-\ndetermining factor.", "Other things."], "determining"),
+        (["A price-\r\n   determining factor.", "Other things."], "price"),
+        (["İstanbul kalabalık.", "Ankara sakin."], "istanbul"),  # 6
+        (["ISPARTA gül kokar.", "Ankara sakin."], "Isparta"),
+        (["Iğdır doğudadır.", "Ankara sakin."], "IĞDIR"),
+        (["ığdır doğudadır.", "Ankara sakin."], "IĞDIR"),
+        (["Die STRASSE ist nass.", "Der Weg ist trocken."], "Straße"),
+        ([f"Die Strom{SHY}\ningenieure kamen.", "Andere kamen."], "Stromingenieure"),
+        (["Das Kreis‐\nlaufsystem.", "Anderes."], "Kreislaufsystem"),
+        (["The \ufb01lter is clean.", "The pump is clean."], "filter"),
+        (["Curac\u0327ao is an island.", "Aruba is another."], "Curaçao"),
+        (["Curaçao is an island.", "Aruba is another."], "Curacao"),
+        (["Une forêt de chênes.", "Une ville."], "FORET"),
+        (["Η Αθήνα είναι πόλη.", "Ο Βόλος."], "ΑΘΗΝΑ"),
+        (["Ещё один день.", "Другая ночь."], "еще"),
+        (["東京\nタワーは高い。", "富士山は美しい。"], "東京タワー"),
+        (["水は冷たい。", "火は熱い。"], "水の温度"),
+        (["地下水很冷。", "火很热。"], "水"),
+        (["서울은 한국의 수도이다.", "부산은 항구이다."], "서울의 인구"),
+        (["น้ำเดือดที่ร้อยองศา", "ปลาอยู่ในทะเล"], "น้ำ"),
+        (["ປາຢູ່ໃນນ້ຳ", "ໝາ"], "ປາ"),
+        (["مُحَمَّد كاتب.", "علي طبيب."], "محمد"),
+        (["أحمد كاتب.", "علي طبيب."], "احمد"),
+        (["شرب القهوة.", "شرب الشاي."], "قهوة"),
+        (["شرب قهوة.", "شرب شايا."], "القهوة"),
+        (["می\u200cخواهم بروم", "نمی دانم"], "میخواهم"),
+        (["کتاب است", "قلم"], "كتاب"),
+        (["שָׁלוֹם עולם", "להתראות"], "שלום"),
+        (["صـــورة جميلة", "كلام"], "صورة"),
+        (["१९६५ में जन्म", "२००१ में"], "1965"),
+        (["Zero\u200bwidth text.", "Other text."], "zerowidth"),
+        (["Ｆｕｌｌ ｗｉｄｔｈ.", "Half."], "full"),
+        (["क\u093cलम", "किताब"], "क़लम"),
+    ],
+)  # fmt: skip
+def test_keyword_search_finds_exactly_the_first(texts: list[str], query: str) -> None:
+    assert bm25(texts, query) == texts[:1]
+
+
+@pytest.mark.parametrize(
+    ("texts", "query"),
+    [
+        (["東京タワーは三百三十三メートルです。", "富士山は高い。"], "東京タワーの高さ"),  # 2
+        (["Es ist schön.", "Es ist schon Abend."], "schön"),
+        (["Send an e-mail.", "Send a mail."], "email"),
+    ],
+)
+def test_keyword_search_finds_the_first_before_others(texts: list[str], query: str) -> None:
+    assert bm25(texts, query)[0] == texts[0]
