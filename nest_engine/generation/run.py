@@ -225,7 +225,8 @@ class Run:
         lm, config = self._language_model, request.config
         with request.stopwatch.phase("index_building"):
             forbidden = lm.tokenizer.control_ids | self._eos_ids
-            index = datastore.index(forbidden, mask_copied=config.mask_copied)
+            masks = config.mask_copied and request.may_copy
+            index = datastore.index(forbidden, mask_copied=masks)
         acceptance, proposal = _policies(lm.tokenizer, index, prefill.frontier, request)
         sequence = SequenceState(
             request.tokens.token_ids,

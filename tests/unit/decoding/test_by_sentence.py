@@ -54,7 +54,7 @@ def test_where_the_model_wants_to_end_it_ends() -> None:
 def test_what_no_sentence_answers_is_said() -> None:
     output = ask("Hello! How are you?")
     assert output.citations == ()
-    assert "no sentence of the 2 passages answers the question" in output.notices[0]
+    assert "no sentence of the 2 passages seems to answer the question" in output.notices[0]
 
 
 def test_without_a_query_the_prompt_is_what_is_asked() -> None:

@@ -367,7 +367,7 @@ class TestDamage:
     def test_another_format_version(self, root: Path):
         write_manifest(root, read_manifest(root) | {"format_version": 99, "shape": "unknown"})
         with pytest.raises(
-            IndexMismatchError, match="has format version 99, this release reads version 1; rebuild"
+            IndexMismatchError, match="has format version 99, this release reads version 2; rebuild"
         ):
             PassageIndex.open(root)
 
