@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from nest_engine._page_boxes import cited_metadata
 from nest_engine._validation import require_text
 
 if TYPE_CHECKING:
@@ -119,7 +120,9 @@ class Citation(Record):
         token_end: one past the last quoted token.
         score: first-stage relevance of the source.
         license: licence of the source.
-        metadata: ``Passage.metadata`` of the source.
+        metadata: ``Passage.metadata`` of the source; where its page is known, with ``boxes``, the
+            rectangles of the cited words: left, upper, right and lower edge, in points from the top
+            left corner of ``page``, whose width and height are ``page_size``.
         match: ``exact``: the same characters; ``normalized``: the same words, set in other
             characters (typographic quotes, ligatures, white space, emphasis), which happens where
             an answer was cited after it was written.
@@ -170,7 +173,7 @@ class Citation(Record):
             passage_sha256=passage.sha256,
             score=passage.score,
             license=passage.license,
-            metadata=passage.metadata,
+            metadata=cited_metadata(passage.metadata, *source),
             **more,
         )
 

@@ -8,6 +8,36 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 
+class Box(NamedTuple):
+    """A rectangle on a page, in points from its top left corner as it is shown.
+
+    Args:
+        left: its left edge.
+        top: its upper edge.
+        right: its right edge.
+        bottom: its lower edge.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class WordBox(NamedTuple):
+    """Where a word is.
+
+    Args:
+        start: its first character in the text.
+        end: one past the last.
+        box: where it is on the page.
+    """
+
+    start: int
+    end: int
+    box: Box
+
+
 @dataclass(frozen=True)
 class Document:
     """The text of a file, or of one line of a ``.jsonl`` file.
@@ -21,6 +51,9 @@ class Document:
         license: licence of the text.
         metadata: anything else that the source says about itself.
         page_starts: offset of each page in ``text``; empty when there are no pages.
+        page_sizes: width and height of each page as it is shown, in points; empty if unknown.
+        words: where each word is on its page; empty if unknown.
+        quotable: the character ranges that passages may come from; empty if all may.
     """
 
     text: str
@@ -31,6 +64,9 @@ class Document:
     license: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     page_starts: tuple[int, ...] = ()
+    page_sizes: tuple[tuple[float, float], ...] = ()
+    words: tuple[WordBox, ...] = ()
+    quotable: tuple[tuple[int, int], ...] = ()
 
     @property
     def place(self) -> str:

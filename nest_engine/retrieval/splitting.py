@@ -6,6 +6,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from operator import attrgetter
+from typing import Any
 
 from nest_engine._validation import require_count
 from nest_engine.records import Passage
@@ -18,9 +20,9 @@ _BOUNDARIES = tuple(
     re.compile(pattern)
     for pattern in (
         r"\n\s*\n",  # between paragraphs
-        r"[.!?…。！？][\"'”’)\]]*[^\S\n]*\n",  # the end of a sentence that ends a line
+        r"[.!?…。！？।॥؟۔።][\"'”’)\]]*[^\S\n]*\n",  # the end of a sentence that ends a line
         # between sentences, not after an initial
-        r"(?<!\b[A-Z])[.!?…][\"'”’)\]]*\s+(?![a-z\s])|[。！？]",
+        r"(?<!\b[A-Z])[.!?…؟۔።][\"'”’)\]]*\s+(?![a-z\s])|[。！？।॥]\s*",
         r"\n",  # between lines
     )
 )
@@ -66,13 +68,8 @@ def split_document(
         ConfigError: if ``max_tokens`` is not a whole number of at least 2.
     """
     check_max_tokens(max_tokens)
-    bounds = (
-        (*document.page_starts, len(document.text))
-        if document.page_starts
-        else (0, len(document.text))
-    )
-    for page_start, page_end in pairwise(bounds):
-        for start, end in _spans(document.text, page_start, page_end, max_tokens, count_tokens):
+    for first, last in _stretches(document):
+        for start, end in _spans(document.text, first, last, max_tokens, count_tokens):
             yield _passage(document, start, end)
 
 
@@ -82,9 +79,12 @@ def check_max_tokens(max_tokens: int) -> None:
 
 
 def _passage(document: Document, start: int, end: int) -> Passage:
-    place = {"source": document.source, "start_index": start}
+    place: dict[str, Any] = {"source": document.source, "start_index": start}
     if page := document.page_at(start):
         place["page"] = page
+        if document.words:
+            place["page_size"] = [round(length, 1) for length in document.page_sizes[page - 1]]
+            place["word_boxes"] = _word_boxes(document, start, end)
     return Passage(
         text=document.text[start:end],
         title=document.title,
@@ -93,6 +93,26 @@ def _passage(document: Document, start: int, end: int) -> Passage:
         license=document.license,
         metadata={**document.metadata, **place},
     )
+
+
+def _stretches(document: Document) -> Iterator[tuple[int, int]]:
+    """Yield the character ranges that no passage goes beyond: pages, and what may be quoted."""
+    end = len(document.text)
+    pages = list(pairwise((*document.page_starts, end))) if document.page_starts else [(0, end)]
+    for start, stop in document.quotable or [(0, end)]:
+        for first, last in pages:
+            if max(first, start) < min(last, stop):
+                yield max(first, start), min(last, stop)
+
+
+def _word_boxes(document: Document, start: int, end: int) -> list[list[float]]:
+    """Return where the words of a passage are: each as its range in the passage and its box."""
+    first = bisect_left(document.words, start, key=attrgetter("start"))
+    last = bisect_left(document.words, end, key=attrgetter("start"))
+    return [
+        [word.start - start, word.end - start, *(round(edge, 1) for edge in word.box)]
+        for word in document.words[first:last]
+    ]
 
 
 def _spans(

@@ -46,7 +46,7 @@ def test_exported_names():
 
 
 def test_importing_needs_no_optional_library():
-    blocked = ["bm25s", "faiss", "sentence_transformers", "bs4", "pypdf"]
+    blocked = ["bm25s", "faiss", "sentence_transformers", "pypdfium2", "tinycss2", "docx", "pptx"]
     code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import nest_engine.retrieval"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
@@ -65,15 +65,16 @@ def _build_clusters(tmp_path: Path) -> None:
             "sentence-transformers",
             lambda tmp_path: SentenceTransformerEmbedder("model"),
         ),
-        ("bs4", "beautifulsoup4", lambda tmp_path: read_passages(tmp_path / "a.html")),
-        ("pypdf", "pypdf", lambda tmp_path: read_passages(tmp_path / "a.pdf")),
+        ("webencodings", "webencodings", lambda tmp_path: read_passages(tmp_path / "a.html")),
+        ("markdown_it", "markdown-it-py", lambda tmp_path: read_passages(tmp_path / "a.md")),
+        ("pypdfium2", "pypdfium2", lambda tmp_path: read_passages(tmp_path / "a.pdf")),
     ],
 )
 def test_a_missing_library_names_the_install_command(
     monkeypatch, tmp_path: Path, module: str, package: str, use
 ):
-    for suffix in ("html", "pdf"):
-        (tmp_path / f"a.{suffix}").write_text("a")
+    for suffix in ("html", "md", "pdf"):
+        (tmp_path / f"a.{suffix}").write_text('<meta charset="latin1">a')
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(
         MissingDependencyError,

@@ -4,13 +4,15 @@ import io
 import json
 import os
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
+import pypdfium2
 import pytest
-from pypdf import PdfWriter
-from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+from fpdf import FPDF
+from fpdf.enums import EncryptionMethod
 
-from nest_engine import Passage
+from nest_engine import Citation, Passage
 from nest_engine.errors import ConfigError, InputError, MissingDependencyError
 from nest_engine.retrieval import (
     Document,
@@ -20,24 +22,48 @@ from nest_engine.retrieval import (
     read_documents,
     read_passages,
 )
+from nest_engine.retrieval.formats import PARSERS
+from nest_engine.retrieval.formats.pdf import PdfFile
 
 
-def pdf(*pages: str, title: str | None = None) -> bytes:
-    writer = PdfWriter()
-    names = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Helvetica"}
-    font = DictionaryObject({NameObject(key): NameObject(value) for key, value in names.items()})
+def pdf(
+    *pages: str,
+    title: str | None = None,
+    password: str | None = None,
+    method: str = "AES_256",
+    turned: int = 0,
+    columns: Sequence[tuple[str, ...]] = (),
+) -> bytes:
+    """Return a PDF file: a page for each text, or one of rows of columns, drawn row by row."""
+    document = FPDF()
+    document.set_font("helvetica", size=12)
     for text in pages:
-        page = writer.add_blank_page(300, 300)
-        page[NameObject("/Resources")] = DictionaryObject(
-            {NameObject("/Font"): DictionaryObject({NameObject("/F"): font})}
-        )
-        stream = DecodedStreamObject()
-        stream.set_data(f"BT /F 12 Tf 20 200 Td ({text}) Tj ET".encode("latin-1"))
-        page[NameObject("/Contents")] = writer._add_object(stream)
+        document.add_page()
+        for number, line in enumerate(text.split("\n")):
+            if line:
+                document.text(30, 30 + 6 * number, line)
+    if columns:
+        document.add_page()
+    for row, cells in enumerate(columns):
+        for column, cell in enumerate(cells):
+            document.text(20 + 60 * column, 20 + 5 * row, cell)
     if title:
-        writer.add_metadata({"/Title": title})
+        document.set_title(title)
+    if password is not None:
+        document.set_encryption(
+            "owner", password or None, encryption_method=EncryptionMethod[method]
+        )
+    data = bytes(document.output())
+    return turn(data, turned) if turned else data
+
+
+def turn(data: bytes, degrees: int) -> bytes:
+    """Return a PDF file whose first page is shown turned."""
+    document = pypdfium2.PdfDocument(data)
+    page = document[0]
+    page.set_rotation(degrees)
     buffer = io.BytesIO()
-    writer.write(buffer)
+    document.save(buffer)
     return buffer.getvalue()
 
 
@@ -114,7 +140,7 @@ class TestFolder:
         skipped = skips(result.skipped)
         assert skipped.pop("broken.pdf").startswith("damaged or not what its name says: ")
         assert skipped.pop("half.pdf").startswith("damaged or not what its name says: ")
-        known = "known types: .txt, .md, .html, .htm, .pdf, .jsonl"
+        known = f"known types: {', '.join(PARSERS)}"
         assert skipped == {
             "latin.txt": "not valid utf-8: byte 0xe9 at offset 3; convert the file to UTF-8",
             "empty.md": "holds no text",
@@ -218,11 +244,11 @@ class TestFolder:
         assert peak < 3_000_000
 
     def test_a_missing_library_is_an_error_not_a_skip(self, tmp_path: Path, monkeypatch):
-        monkeypatch.setitem(__import__("sys").modules, "pypdf", None)
+        monkeypatch.setitem(__import__("sys").modules, "pypdfium2", None)
         (tmp_path / "a.pdf").write_bytes(b"%PDF")
         with pytest.raises(
             MissingDependencyError,
-            match=r"pypdf is not installed; run: pip install 'nest-engine\[retrieval\]'",
+            match=r"pypdfium2 is not installed; run: pip install 'nest-engine\[retrieval\]'",
         ):
             read_passages(tmp_path)
 
@@ -242,17 +268,23 @@ class TestText:
         assert read_one(tmp_path / "b.txt").text == "a\ufeffb"
 
     def test_other_encodings_are_reported(self, tmp_path: Path):
-        (tmp_path / "a.txt").write_text("Text.", encoding="utf-16")
+        (tmp_path / "a.txt").write_text("Text é.", encoding="latin-1")
         assert skips(list(read_documents(tmp_path))) == {  # type: ignore[arg-type]
-            "a.txt": "not valid utf-8: byte 0xff at offset 0; convert the file to UTF-8"
+            "a.txt": "not valid utf-8: byte 0xe9 at offset 5; convert the file to UTF-8"
         }
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8"])
+    def test_a_byte_order_mark_wins(self, tmp_path: Path, encoding: str):
+        mark = "" if encoding == "utf-16" else "\ufeff"
+        (tmp_path / "a.txt").write_bytes(f"{mark}Tèxt.".encode(encoding))
+        assert read_one(tmp_path / "a.txt").text == "Tèxt."
 
 
 class TestMarkdown:
     @pytest.mark.parametrize(
         ("text", "title"),
         [
-            ("Intro\r\n\r\n##  On `nests` ##\r\nText", "On `nests`"),
+            ("Intro\r\n\r\n##  On `nests` ##\r\nText", "On nests"),
             ("No heading, #hashtag", "notes"),
             ("# C#\n", "C#"),
             ("# " + "long " * 100, "long " * 59 + "long"),
@@ -357,16 +389,14 @@ class TestPdf:
         assert read_one(tmp_path / "paper.pdf").title == "paper"
 
     def test_a_page_that_fails_is_reported_and_the_others_kept(self, tmp_path: Path, monkeypatch):
-        from pypdf import PageObject
+        read = PdfFile.page
 
-        extract = PageObject.extract_text
-
-        def fail_on_two(page: PageObject) -> str:
-            if page.page_number == 1:
+        def fail_on_two(self: PdfFile, index: int) -> object:
+            if index == 1:
                 raise ZeroDivisionError("bad font")
-            return extract(page)
+            return read(self, index)
 
-        monkeypatch.setattr(PageObject, "extract_text", fail_on_two)
+        monkeypatch.setattr(PdfFile, "page", fail_on_two)
         (tmp_path / "paper.pdf").write_bytes(pdf("One.", "Two.", "Three."))
         result = read_passages(tmp_path)
         assert [(p.text, p.metadata["page"]) for p in result.passages] == [
@@ -375,20 +405,79 @@ class TestPdf:
         ]
         assert result.skipped == [Skipped("paper.pdf, page 2", "cannot be read: bad font")]
 
-    def test_surrogates_become_text(self, tmp_path: Path, monkeypatch):
-        from pypdf import PageObject
+    def test_a_file_with_a_password_is_reported(self, tmp_path: Path):
+        (tmp_path / "paper.pdf").write_bytes(pdf("Secret.", password="password"))
+        assert list(read_documents(tmp_path)) == [
+            Skipped("paper.pdf", "needs a password; save it without one")
+        ]
 
-        monkeypatch.setattr(PageObject, "extract_text", lambda page: "\ud83d\ude80 and \ud83d")
-        (tmp_path / "paper.pdf").write_bytes(pdf("x"))
-        assert read_one(tmp_path / "paper.pdf").text == "🚀 and \ufffd"
+    @pytest.mark.parametrize("method", ["RC4", "AES_128", "AES_256"])
+    def test_an_encrypted_file_without_a_password_is_read(self, tmp_path: Path, method: str):
+        (tmp_path / "paper.pdf").write_bytes(pdf("Not secret.", password="", method=method))
+        assert read_one(tmp_path / "paper.pdf").text == "Not secret."
 
-    def test_an_encrypted_file_is_reported(self, tmp_path: Path):
-        writer = PdfWriter(clone_from=io.BytesIO(pdf("Secret.")))
-        writer.encrypt("password", algorithm="RC4-128")
-        writer.write(tmp_path / "paper.pdf")
-        (item,) = read_documents(tmp_path)
-        assert isinstance(item, Skipped)
-        assert "decrypted" in item.reason
+    @pytest.mark.parametrize("turned", [0, 90, 180, 270])
+    def test_boxes_are_where_the_words_are_seen(self, tmp_path: Path, turned: int):
+        (tmp_path / "paper.pdf").write_bytes(pdf("Nests of twigs, mostly.", turned=turned))
+        (passage,) = read_passages(tmp_path / "paper.pdf").passages
+        width, height = passage.metadata["page_size"]
+        assert (width > height) == (turned in (90, 270))
+        words = [passage.text[start:end] for start, end, *_ in passage.metadata["word_boxes"]]
+        assert words == ["Nests", "of", "twigs", ",", "mostly", "."]
+        cited = Citation.of(passage, (9, 14), (0, 5))
+        assert cited.cited_text == "twigs"
+        assert "word_boxes" not in cited.metadata
+        ((left, top, right, bottom),) = cited.metadata["boxes"]
+        with PdfFile((tmp_path / "paper.pdf").open("rb")) as file:
+            picture = file.picture(0, scale=4).convert("L")
+        inside = picture.crop([round(4 * edge) for edge in (left, top, right, bottom)])
+        assert inside.getextrema()[0] < 100
+        # Around it is nothing but the words beside it, along the line.
+        across = (
+            (left, top - 20, right, top) if turned in (0, 180) else (left - 20, top, left, bottom)
+        )
+        assert picture.crop([round(4 * edge) for edge in across]).getextrema()[0] > 200
+
+    def test_boxes_follow_the_lines_of_a_quotation(self, tmp_path: Path):
+        (tmp_path / "paper.pdf").write_bytes(pdf("A nest is made\nof moss and\nof twigs."))
+        (passage,) = read_passages(tmp_path / "paper.pdf").passages
+        assert passage.text == "A nest is made\nof moss and\nof twigs."
+        start = passage.text.index("made")
+        first, second = Citation.of(passage, (start, start + 12), (0, 12)).metadata["boxes"]
+        assert first[3] <= second[1] + 1  # one under the other
+        assert first[0] > second[0]
+
+    def test_columns_that_come_by_turns_are_read_one_after_the_other(self, tmp_path: Path):
+        heading = "A heading across both of the columns of the page"
+        left = ["the left column tells", "about nests and how", "birds build them all"]
+        right = ["the right one of eggs", "which are blue or are", "brown and hatch soon"]
+        (tmp_path / "paper.pdf").write_bytes(
+            pdf(
+                columns=[
+                    ("A heading across both of the columns of the page",),
+                    *zip(left, right, strict=True),
+                ]
+            )
+        )
+        text = read_one(tmp_path / "paper.pdf").text
+        assert text.split("\n") == [
+            "A heading across both of the columns of the page",
+            *left,
+            *right,
+        ]
+
+    def test_rows_of_a_table_stay_rows(self, tmp_path: Path):
+        rows = [("City", "2023"), ("Oslo", "5"), ("Rome", "8"), ("Bern", "1")]
+        (tmp_path / "paper.pdf").write_bytes(pdf(columns=rows))
+        assert read_one(tmp_path / "paper.pdf").text == "City 2023\nOslo 5\nRome 8\nBern 1"
+
+    @pytest.mark.parametrize(
+        ("title", "shown"),
+        [("A paper", "A paper"), ("Microsoft Word - Report", "Report"), ("untitled", "paper")],
+    )
+    def test_titles_that_programs_write_are_none(self, tmp_path: Path, title: str, shown: str):
+        (tmp_path / "paper.pdf").write_bytes(pdf("Text.", title=title))
+        assert read_one(tmp_path / "paper.pdf").title == shown
 
 
 class TestJsonLines:

@@ -1,28 +1,31 @@
-"""Read the documents in a file, by its type; HTML with Beautiful Soup, PDF with pypdf.
+"""Read the documents in a file, by its type.
 
 Each function takes an open file and yields its documents, and what it had to leave out. Text,
-Markdown and JSON lines are decoded as UTF-8 and otherwise unchanged; only a byte order mark at the
-start, which says how to decode, is not part of the text. Bytes that do not decode are an error:
-nothing is replaced.
+Markdown, reStructuredText and JSON lines are decoded and otherwise unchanged; only a byte order
+mark at the start, which says how to decode, is not part of the text. Of other types the text is
+what a reader sees.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
-import logging
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, NoReturn
 
-from nest_engine._optional import require
 from nest_engine.errors import InputError
-from nest_engine.retrieval.document import Document, Skipped
-from nest_engine.retrieval.web_page import declared_encoding, parse_markup, visible_text
+from nest_engine.retrieval.document import Document, Skipped, WordBox
+from nest_engine.retrieval.formats.ebook import read_epub
+from nest_engine.retrieval.formats.encoding import declared_encoding, decode
+from nest_engine.retrieval.formats.markdown import read_markdown
+from nest_engine.retrieval.formats.office import read_docx, read_pptx
+from nest_engine.retrieval.formats.pdf import Page, PdfFile
+from nest_engine.retrieval.formats.restructured_text import title_of
+from nest_engine.retrieval.formats.table import read_table
+from nest_engine.retrieval.formats.web_page import read_page
 
 _MAX_TITLE = 300
 
@@ -54,7 +57,8 @@ class SourceFile:
         fields = {"id": self.source, "uri": str(self.path)} | details
         title = " ".join(title[:_MAX_TITLE].split()) or self.path.stem
         try:
-            json.dumps([text, title, self.source, fields], ensure_ascii=False).encode("utf-8")
+            said = [text, title, self.source, fields["id"], fields["uri"], fields.get("metadata")]
+            json.dumps([*said, fields.get("license")], ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(
                 f"name or content holds a lone surrogate {error.object[error.start]!r}, which is "
@@ -65,44 +69,82 @@ class SourceFile:
 
 def parse_text(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
     """Read plain text."""
-    yield file.document(_decode(stream.read()))
-
-
-_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S[^\r\n]*)", re.MULTILINE)
+    yield file.document(decode(stream.read()))
 
 
 def parse_markdown(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
-    """Read Markdown source, with the first heading as the title."""
-    text = _decode(stream.read())
-    heading = _HEADING.search(text)
-    yield file.document(text, re.sub(r"\s+#+\s*$", "", heading[1][:_MAX_TITLE]) if heading else "")
+    """Read Markdown source; see `nest_engine.retrieval.formats.markdown`."""
+    text = decode(stream.read())
+    title, quotable = read_markdown(text)
+    yield file.document(text, title, quotable=tuple(quotable))
+
+
+def parse_restructured_text(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
+    """Read reStructuredText source, with the title of its first section."""
+    text = decode(stream.read())
+    yield file.document(text, title_of(text))
 
 
 def parse_html(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
-    """Read the visible text of a web page; see `nest_engine.retrieval.web_page`."""
+    """Read the visible text of a web page; see `nest_engine.retrieval.formats.web_page`."""
     data = stream.read()
-    soup = parse_markup(_decode(data, declared_encoding(data) or "utf-8"))
-    yield file.document(visible_text(soup), soup.title.get_text() if soup.title else "")
+    page = read_page(decode(data, declared_encoding(data)))
+    yield file.document(page.text, page.title)
 
 
 def parse_pdf(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipped]:
-    """Read the text of all pages, separated by form feeds; a page that fails is skipped."""
-    # What pypdf would log is in the reasons of skipped files.
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-    reader = require("pypdf", "pypdf").PdfReader(stream)
-    pages: list[str] = []
-    for number, page in enumerate(reader.pages, start=1):
-        try:
-            pages.append(_without_surrogates(page.extract_text()))
-        # pypdf lets any error of a damaged page through; the other pages may be fine.
-        except Exception as error:
-            yield Skipped(f"{file.source}, page {number}", f"cannot be read: {error}")
-            pages.append("")
+    """Read the text of all pages, and where its words are; a page that fails is skipped."""
+    with PdfFile(stream) as pdf:
+        title = pdf.title
+        pages: list[Page] = []
+        for number in range(len(pdf)):
+            try:
+                pages.append(pdf.page(number))
+            # The library lets any error of a damaged page through; the others may be fine.
+            except Exception as error:
+                yield Skipped(f"{file.source}, page {number + 1}", f"cannot be read: {error}")
+                pages.append(Page("", (), 0, 0))
+    text, starts = _in_pages([page.text for page in pages])
+    words = [
+        WordBox(start + word.start, start + word.end, word.box)
+        for page, start in zip(pages, starts, strict=True)
+        for word in page.words
+    ]
+    sizes = tuple((page.width, page.height) for page in pages)
+    yield file.document(text, title, page_starts=starts, page_sizes=sizes, words=tuple(words))
+
+
+def parse_docx(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
+    """Read a Word document."""
+    title, (text,) = read_docx(stream)
+    yield file.document(text, title)
+
+
+def parse_pptx(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
+    """Read a presentation; its pages are its slides."""
+    title, slides = read_pptx(stream)
+    text, starts = _in_pages(slides)
+    yield file.document(text, title, page_starts=starts)
+
+
+def parse_epub(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
+    """Read a book."""
+    title, chapters = read_epub(stream)
+    yield file.document("\n\n".join(filter(None, chapters)), title)
+
+
+def parse_table(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
+    """Read a table: a document for each row, with ``line`` in its metadata."""
+    for line, text in read_table(decode(stream.read())):
+        yield file.document(text, id=f"{file.source}:{line}", metadata={"line": line})
+
+
+def _in_pages(texts: Sequence[str]) -> tuple[str, tuple[int, ...]]:
+    """Return texts separated by form feeds, and where each begins."""
     starts = [0]
-    for text in pages[:-1]:
+    for text in texts[:-1]:
         starts.append(starts[-1] + len(text) + 1)
-    title = _without_surrogates(str((reader.metadata and reader.metadata.title) or ""))
-    yield file.document("\f".join(pages), title, page_starts=tuple(starts))
+    return "\f".join(texts), tuple(starts)
 
 
 def parse_jsonl(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipped]:
@@ -119,7 +161,7 @@ def parse_jsonl(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipp
                 _finish_line(stream, line)
                 raise InputError(_too_large(file.max_bytes))
             if line.strip():
-                yield _document_of(_decode(line), file, number)
+                yield _document_of(decode(line), file, number)
         except InputError as error:
             yield Skipped(f"{file.source}, line {number}", str(error))
 
@@ -129,9 +171,17 @@ PARSERS: Mapping[str, Parse] = MappingProxyType(
     {
         ".txt": parse_text,
         ".md": parse_markdown,
+        ".markdown": parse_markdown,
+        ".rst": parse_restructured_text,
         ".html": parse_html,
         ".htm": parse_html,
+        ".xhtml": parse_html,
         ".pdf": parse_pdf,
+        ".docx": parse_docx,
+        ".pptx": parse_pptx,
+        ".epub": parse_epub,
+        ".csv": parse_table,
+        ".tsv": parse_table,
         ".jsonl": parse_jsonl,
     }
 )
@@ -176,34 +226,6 @@ def _document_of(line: str, file: SourceFile, number: int) -> Document:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
-
-
-# As on the web: Latin-1 means Windows-1252, and UTF-16 declared in readable bytes is not UTF-16. A
-# byte order mark is dropped.
-_MEANT = {"iso8859-1": "cp1252", "ascii": "cp1252"} | dict.fromkeys(
-    ("utf-8", "utf-16", "utf-16-le", "utf-16-be"), "utf-8-sig"
-)
-
-
-def _decode(data: bytes, encoding: str = "utf-8") -> str:
-    """Decode strictly."""
-    try:
-        name = codecs.lookup(encoding).name
-        return data.decode(_MEANT.get(name, name))
-    except LookupError as error:
-        raise InputError(
-            f"unknown character encoding {encoding!r}; convert the file to UTF-8"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"not valid {encoding}: byte 0x{data[error.start]:02x} at offset {error.start}; "
-            f"convert the file to UTF-8"
-        ) from error
-
-
-def _without_surrogates(text: str) -> str:
-    """Join the surrogate pairs that pypdf leaves in extracted text; replace lone surrogates."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _finish_line(stream: BinaryIO, line: bytes) -> None:

@@ -1,0 +1,75 @@
+"""The text of EPUB books: the pages of their spine, each read as a web page."""
+
+from __future__ import annotations
+
+import posixpath
+import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+from nest_engine.errors import InputError
+from nest_engine.retrieval.formats.archive import open_archive
+from nest_engine.retrieval.formats.encoding import declared_encoding, decode
+from nest_engine.retrieval.formats.web_page import read_page
+
+_ENCRYPTION = "META-INF/encryption.xml"
+_FONT_ONLY = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
+
+
+class Book(NamedTuple):
+    """What a book says.
+
+    Args:
+        title: its title; may be empty.
+        chapters: the text of each page of its spine.
+    """
+
+    title: str
+    chapters: list[str]
+
+
+def read_epub(stream: BinaryIO) -> Book:
+    """Return the text of a book in reading order.
+
+    Raises:
+        InputError: if it is damaged, encrypted or unpacks to too much.
+    """
+    archive = open_archive(stream)
+    try:
+        if _is_encrypted(archive):
+            raise InputError("its text is encrypted (DRM); it cannot be read")
+        root = ElementTree.fromstring(archive.read("META-INF/container.xml"))
+        path = next(each.attrib["full-path"] for each in root.iterfind(".//{*}rootfile"))
+        package = ElementTree.fromstring(archive.read(path))
+        title = " ".join((package.findtext(".//{*}metadata/{*}title") or "").split())
+        pages = list(_spine(package, posixpath.dirname(path)))
+        chapters = [_chapter(archive.read(page)) for page in pages]
+    except (KeyError, StopIteration, ElementTree.ParseError, zipfile.BadZipFile) as error:
+        raise InputError(f"damaged or not what its name says: {error}") from error
+    return Book(title, chapters)
+
+
+def _chapter(data: bytes) -> str:
+    return read_page(decode(data, declared_encoding(data))).text
+
+
+def _is_encrypted(archive: zipfile.ZipFile) -> bool:
+    """Return whether more than fonts is encrypted."""
+    if _ENCRYPTION not in archive.namelist():
+        return False
+    root = ElementTree.fromstring(archive.read(_ENCRYPTION))
+    methods = [each.get("Algorithm", "") for each in root.iterfind(".//{*}EncryptionMethod")]
+    return any(method not in _FONT_ONLY for method in methods)
+
+
+def _spine(package: ElementTree.Element, folder: str) -> Iterator[str]:
+    """Yield the archive's paths of the pages in reading order, but for the table of contents."""
+    items = {each.get("id"): each for each in package.iterfind(".//{*}manifest/{*}item")}
+    for reference in package.iterfind(".//{*}spine/{*}itemref"):
+        item = items.get(reference.get("idref"))
+        if item is None or "html" not in item.get("media-type", ""):
+            continue
+        if "nav" not in item.get("properties", "").split():
+            yield posixpath.normpath(posixpath.join(folder, unquote(item.attrib["href"])))

@@ -1,0 +1,57 @@
+"""The rows of CSV files, each as a document: every value beside the name of its column."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from nest_engine.errors import InputError
+
+_DELIMITERS = ",;\t|"
+_LOOKED_AT = 1 << 16  # characters that tell the delimiter
+csv.field_size_limit(1 << 24)
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Args:
+        line: line of the file that it ends on, from 1.
+        text: a line for each value, such as ``Year: 2023``.
+    """
+
+    line: int
+    text: str
+
+
+def read_table(source: str) -> Iterator[Row]:
+    """Yield the rows of a table below its header.
+
+    Raises:
+        InputError: while iterating, at what is no row.
+    """
+    try:
+        dialect = csv.Sniffer().sniff(source[:_LOOKED_AT], _DELIMITERS)
+    except csv.Error:  # one column, say
+        dialect = csv.excel
+    reader = csv.reader(io.StringIO(source, newline=""), dialect)
+    names: Sequence[str] | None = None
+    try:
+        for cells in reader:
+            if not any(map(str.strip, cells)):
+                continue
+            if names is None:
+                names = [name.strip() for name in cells]
+            else:
+                yield Row(reader.line_num, "\n".join(_named(names, cells)))
+    except csv.Error as error:
+        raise InputError(f"line {reader.line_num}: {error}") from error
+
+
+def _named(names: Sequence[str], cells: Sequence[str]) -> Iterator[str]:
+    for number, cell in enumerate(map(str.strip, cells)):
+        name = names[number] if number < len(names) else ""
+        if cell:
+            yield f"{name}: {cell}" if name else cell

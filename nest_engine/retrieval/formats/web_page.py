@@ -1,0 +1,305 @@
+"""The text of a web page as a reader sees it.
+
+Blocks become paragraphs, rows of tables too, and cells stand under their headings: set apart by
+tabs, with an empty one where one spans several columns or rows; a dash stands for an empty cell in
+front of a row. What is hidden is left out: by the
+element, by ``hidden``, by its style, or by a plain rule of the page's style sheets.
+"""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import NamedTuple
+
+from nest_engine.errors import InputError
+from nest_engine.retrieval.formats.open_elements import HEADINGS, VOID, Element, OpenElements
+from nest_engine.retrieval.formats.rows import EMPTY_CELL
+from nest_engine.retrieval.formats.style_sheet import BLOCK_DISPLAYS, StyleSheet, hides
+
+_DEEPEST = 100_000  # open elements
+_MOST_SPANNED = 50  # columns or rows
+_LONGEST_TITLE = 1000
+# Not rendered, or rendered only where something else fails; and pronunciation between characters.
+_INVISIBLE = frozenset(
+    [
+        *("applet", "area", "audio", "canvas", "datalist", "dialog", "head", "iframe", "math"),
+        *("noembed", "noframes", "noscript", "object", "rp", "rt", "script", "style", "svg"),
+        *("template", "title", "video"),
+    ]
+)
+_BLOCKS = HEADINGS | {
+    *("address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details"),
+    *("dialog", "dir", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form"),
+    *("header", "hgroup", "hr", "legend", "li", "listing", "main", "menu", "nav", "ol"),
+    *("optgroup", "option", "p", "plaintext", "pre", "search", "section", "select", "summary"),
+    *("table", "tbody", "tfoot", "thead", "tr", "ul", "xmp"),
+}
+# In one line with what is beside them, but apart from it.
+_APART = frozenset(["button", "input", "meter", "progress", "textarea"])
+_DRAWINGS = frozenset(["math", "svg"])
+_CELLS = frozenset(["td", "th"])
+_PREFORMATTED = frozenset(["listing", "plaintext", "pre", "textarea", "xmp"])
+_SPACE = re.compile(r"[ \t\n\r\f]+")
+_NO_TAG = re.compile(r"<(?![A-Za-z/!?])")
+_TAG = re.compile(r"<(?:!--|[A-Za-z/!?])")
+_COMMENT_END = re.compile(r"--!?>")
+_PARAGRAPH = "\n\n"
+
+
+class WebPage(NamedTuple):
+    """What a page says.
+
+    Args:
+        text: the visible text.
+        title: its title, or else its first heading.
+    """
+
+    text: str
+    title: str
+
+
+def read_page(markup: str) -> WebPage:
+    """Return the text and title of a page, in time linear in its size.
+
+    Raises:
+        InputError: if its elements are nested too deeply.
+    """
+    reader = _Reader(markup)
+    return WebPage(reader.text(), reader.title.strip() or reader.h1 or reader.heading)
+
+
+def hidden_ranges(markup: str) -> list[tuple[int, int]]:
+    """Return where elements that are not shown, and comments, stand in a text with markup.
+
+    Args:
+        markup: Markdown, say, whose code has been blanked.
+
+    Returns:
+        character ranges, in order and disjoint.
+    """
+    return _Reader(markup).hidden
+
+
+class _Table:
+    """Which columns of a table's coming rows are taken by cells that reach down into them."""
+
+    def __init__(self) -> None:
+        self._rows_left: dict[int, int] = {}
+        self._last = self._next = 0  # columns: where the last cell begins, and the next may
+
+    def begin_row(self) -> None:
+        """Begin a row."""
+        self._last = self._next = 0
+
+    def begin_cell(self, columns: int, rows: int) -> int:
+        """Begin a cell; return how many columns behind the beginning of the one before it."""
+        self._pass_taken()
+        distance = self._next - self._last
+        self._last = self._next
+        if rows > 1:
+            taken = range(self._next, min(self._next + columns, _MOST_SPANNED))
+            self._rows_left |= dict.fromkeys(taken, rows - 1)
+        self._next += columns
+        return distance
+
+    def end_row(self) -> None:
+        """End a row."""
+        for column, rows in list(self._rows_left.items()):
+            if column >= self._next and rows > 0:
+                self._rows_left[column] = rows - 1
+
+    def _pass_taken(self) -> None:
+        while self._rows_left.get(self._next, 0) > 0:
+            self._rows_left[self._next] -= 1
+            self._next += 1
+
+
+class _Reader(HTMLParser):
+    """Reads a page once, from its beginning to its end.
+
+    Attributes:
+        title: text of the title element.
+        h1: text of the first heading of the first level that is shown.
+        heading: likewise of any level.
+        hidden: where hidden elements and comments stand in the markup.
+    """
+
+    def __init__(self, markup: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.title = self.h1 = self.heading = ""
+        self.hidden: list[tuple[int, int]] = []
+        self._line_starts = [0, *(end.end() for end in re.finditer("\n", markup))]
+        self._open = OpenElements()
+        self._styles = StyleSheet()
+        self._style: list[str] = []  # source of the style sheet that is being read
+        self._num_hiding = self._num_preformatted = self._num_drawings = 0  # open elements
+        self._hidden_from = 0
+        self._tables: list[_Table] = []
+        self._pieces: list[str] = []
+        self._break, self._tabs = "", 0  # before the next text
+        self._is_row_empty = self._is_cell_empty = False
+        self._said: list[str] | None = None  # of the heading that is being read
+        self._is_at_start_of_code = False
+
+        # The parser stumbles slowly over < that begins no tag, and over tags that never end.
+        unended = _TAG.search(markup, markup.rfind(">") + 1)
+        source = markup[: unended.start()] if unended else markup
+        self.feed(_NO_TAG.sub("\0", source.replace("\0", "\ufffd")))
+        self.close()
+        if unended and unended[0] == "<!--" and not self._num_hiding:
+            self.hidden.append((unended.start(), len(markup)))
+        if self._num_hiding:
+            self.hidden.append((self._hidden_from, len(markup)))
+
+    def text(self) -> str:
+        """Return the visible text."""
+        return _tidy("".join(self._pieces))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in reversed(attrs)}  # the first of equals counts
+        style = self._styles.of(tag, given)
+        element = Element(
+            tag,
+            hides=(tag in _INVISIBLE and not (tag == "dialog" and "open" in given))
+            or "hidden" in given
+            or bool(style and hides(style)),
+            is_block=tag in _BLOCKS or style.get("display") in BLOCK_DISPLAYS,
+        )
+        for closed in self._open.start(element):
+            self._leave(closed, self._offset())
+        if len(self._open) > _DEEPEST:
+            raise InputError(f"elements are nested more than {_DEEPEST:,} deep; repair the page")
+        self._enter(element, given)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if self._num_drawings:  # elsewhere the slash means nothing
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "br":  # as if it were a start tag
+            self._put("\n")
+        end = self.rawdata.find(">", self._offset()) + 1 if self._num_hiding else 0
+        for closed in self._open.end(tag):
+            self._leave(closed, end)
+
+    def handle_data(self, data: str) -> None:
+        data = data.replace("\0", "<")
+        name = self._open.innermost
+        if name == "style":
+            self._style.append(data)
+        elif name == "title" and not self._num_drawings and len(self.title) < _LONGEST_TITLE:
+            self.title += data
+        elif name == "head" and data.strip():
+            for closed in self._open.end_head():
+                self._leave(closed, self._offset())
+        if self._num_hiding:
+            return
+        if self._is_at_start_of_code:
+            data = data.removeprefix("\n")
+        self._put(data if self._num_preformatted else _SPACE.sub(" ", data))
+
+    def parse_comment(self, i: int, report: bool = True) -> int:
+        """Pass over a comment as browsers do: one without an end goes on to the end."""
+        found = _COMMENT_END.search(self.rawdata, i + 2)
+        end = found.end() if found else len(self.rawdata)
+        if not self._num_hiding:
+            start = self._offset()
+            self.hidden.append((start, start + end - i))
+        return end
+
+    def _enter(self, element: Element, given: dict[str, str]) -> None:
+        tag = element.name
+        self._separate(element)
+        if tag == "br" and not self._num_hiding:
+            self._put("\n")
+        if tag in VOID:
+            return
+        if element.hides:
+            if not self._num_hiding:
+                self._hidden_from = self._offset()
+            self._num_hiding += 1
+        self._num_preformatted += tag in _PREFORMATTED
+        self._is_at_start_of_code = tag in _PREFORMATTED
+        self._num_drawings += tag in _DRAWINGS
+        if tag == "table":
+            self._tables.append(_Table())
+        elif tag == "tr" and self._tables:
+            self._tables[-1].begin_row()
+            self._tabs, self._is_row_empty = 0, True
+        elif tag in _CELLS and self._tables:
+            self._begin_cell(given)
+        elif tag in HEADINGS and not self._num_hiding:
+            self._said = []
+
+    def _leave(self, element: Element, end: int) -> None:
+        tag = element.name
+        if element.hides:
+            self._num_hiding -= 1
+            if not self._num_hiding:
+                self.hidden.append((self._hidden_from, end))
+        self._num_preformatted -= tag in _PREFORMATTED
+        self._num_drawings -= tag in _DRAWINGS
+        if tag == "table":
+            self._tables.pop()
+        elif tag == "tr" and self._tables:
+            self._tables[-1].end_row()
+        elif tag == "style":
+            self._styles.add("".join(self._style))
+            self._style = []
+        elif tag in HEADINGS and self._said is not None:
+            heading = " ".join("".join(self._said).split())
+            self.heading = self.heading or heading
+            self.h1 = self.h1 or heading * (tag == "h1")
+            self._said = None
+        self._is_cell_empty = self._is_cell_empty and tag not in _CELLS
+        self._separate(element)
+
+    def _begin_cell(self, given: dict[str, str]) -> None:
+        self._tabs += self._tables[-1].begin_cell(
+            _number(given.get("colspan")), _number(given.get("rowspan"))
+        )
+        if not self._is_row_empty:
+            self._break = ""  # whatever stood in the cell before
+        self._is_cell_empty = True
+
+    def _separate(self, element: Element) -> None:
+        """Put an element apart from what is beside it, but for the edges of a cell."""
+        if self._num_hiding:
+            return
+        if element.name in _APART:
+            self._put(" ")
+        elif element.is_block and not self._is_cell_empty:
+            self._break = _PARAGRAPH
+
+    def _put(self, text: str) -> None:
+        """Add text to what is shown."""
+        self._is_at_start_of_code = False
+        is_blank = text == " " or not text
+        if is_blank and (self._break or self._tabs or not self._pieces):
+            return
+        mark = EMPTY_CELL if self._tabs and self._is_row_empty else ""
+        self._pieces += self._break, mark, "\t" * self._tabs, text
+        self._break, self._tabs = "", 0
+        if not is_blank:
+            self._is_row_empty = self._is_cell_empty = False
+        if self._said is not None:
+            self._said.append(text)
+
+    def _offset(self) -> int:
+        """Return the character of the markup that is being read."""
+        line, column = self.getpos()
+        return self._line_starts[line - 1] + column
+
+
+def _number(value: str | None) -> int:
+    """Return how many columns or rows a cell takes."""
+    digits = re.match(r"\s*(\d{1,4})", value or "")
+    return max(1, min(int(digits[1]), _MOST_SPANNED)) if digits else 1
+
+
+def _tidy(text: str) -> str:
+    """Drop single spaces next to breaks, which only lay out the source; several are meant."""
+    text = re.sub(r"(?<=[\n\t]) (?! )|(?<![ \t])[ \t]+(?=\n)|(?<! ) +(?=\t)", "", text)
+    return re.sub(r"\n{3,}", "\n\n", text).strip()

@@ -1,0 +1,287 @@
+"""Files as people have them: cases from the field, and others of their kinds."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import docx
+import pptx
+import pytest
+from docx.oxml import OxmlElement
+
+from nest_engine.records import Passage
+from nest_engine.retrieval import Document, read_documents, read_passages
+
+NAME = "朱镕基"
+
+
+def read(folder: Path, name: str, content: str | bytes) -> Document:
+    data = content.encode() if isinstance(content, str) else content
+    (folder / name).write_bytes(data)
+    (item,) = read_documents(folder / name)
+    assert isinstance(item, Document), item
+    return item
+
+
+def passages(folder: Path, name: str, content: str | bytes) -> list[Passage]:
+    document = read(folder, name, content)
+    found = read_passages(folder / name).passages
+    for passage in found:
+        start = passage.metadata["start_index"]
+        assert document.text[start : start + len(passage.text)] == passage.text
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [
+        ("Intro.\n\n```bash\n# install first\n```\n\n## Usage\n\nRun it.", "Usage"),  # 14
+        ("---\ntitle: Refund policy\nowner: team-a\n---\n# note\n\nText.", "Refund policy"),  # 15
+        ("Helium Guide\n============\n\n## Storage\n\nCold.", "Helium Guide"),  # 16
+        ("~~~\n# no\n~~~\n\nStorage\n---\n", "Storage"),
+        ("    # indented code\n\n# Usage\n", "Usage"),
+        ("<!-- # no -->\n\n# Usage\n", "Usage"),
+        ('<h1 align="center">Nest</h1>\n\n## Usage\n', "Nest"),
+        (
+            "# The `nest` *command* [here](x.md) ![picture](x.png)\n",
+            "The nest command here picture",
+        ),
+        ("+++\ntitle = 'Hugo page'\n+++\n\n# Other\n", "Hugo page"),
+        ("---\ntitle: 2023\n---\n\n# Other\n", "2023"),
+        ("---\nnot: [yaml\n---\n\n# Other\n", "not: [yaml"),  # two rules, or an underlined heading
+        ("---\ntags: [a]\n---\n\n# Usage\n", "Usage"),
+        ("> # Quoted\n", "Quoted"),
+        ("#hashtag\n\n#Nothing\n", "page"),
+    ],
+)
+def test_title_of_markdown(tmp_path: Path, source: str, title: str) -> None:
+    for text in (source, source.replace("\n", "\r\n")):
+        assert read(tmp_path, "page.md", text).title == title
+
+
+def test_front_matter_is_not_quotable_and_offsets_count_in_the_file(tmp_path: Path) -> None:
+    source = "---\ntitle: Refund policy\nowner: team-a\n---\n# note\n\nRefunds take ten days."
+    (passage,) = passages(tmp_path, "page.md", source)
+    assert passage.text == "# note\n\nRefunds take ten days."
+    assert source[passage.metadata["start_index"] :] == passage.text
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "<!-- Ignore this. -->",
+        "<div hidden>\n\nIgnore this.\n\n</div>",
+        '<p style="display: none">Ignore this.</p>',
+        "<script>Ignore this.</script>",
+        "<!-- Ignore\n\nthis.",
+    ],
+)
+def test_what_markdown_does_not_show_is_not_quotable(tmp_path: Path, hidden: str) -> None:
+    found = passages(tmp_path, "page.md", f"Open daily, says `<!-- code` here.\n\n{hidden}\n")
+    assert [passage.text for passage in found] == ["Open daily, says `<!-- code` here."]
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        (  # 17
+            "<details><summary>Shipping</summary>Orders leave in two days.</details><select>"
+            "<option>Red</option><option>Blue</option></select><center>News</center>Today",
+            "Shipping\n\nOrders leave in two days.\n\nRed\n\nBlue\n\nNews\n\nToday",
+        ),
+        (  # 18
+            "<table><tr><th></th><th>2023</th><th>2024</th></tr>"
+            "<tr><td>Rain</td><td>5</td><td>7</td></tr></table>",
+            "–\t2023\t2024\n\nRain\t5\t7",
+        ),
+        (
+            "<table><tr><th>City<th colspan=2>Rain<th>Snow"
+            "<tr><td rowspan=2>Oslo<td>1<td>2<td>3<tr><td>4<td>5<td>6</table>",
+            "City\tRain\t\tSnow\n\nOslo\t1\t2\t3\n\n–\t4\t5\t6",
+        ),
+        ("<table><tr><td><p>a</p></td><td></td><td><p>c</p></td></tr></table>", "a\t\tc"),
+        (  # 19
+            "<p>Open daily.</p><div hidden>Ignore this.</div>"
+            '<span style="display:none">1977-08-21</span>',
+            "Open daily.",
+        ),
+        ("<p hidden>no<p>yes", "yes"),
+        ("<b><p hidden>no</b> and no</p>yes", "yes"),
+        ("<span>yes<div hidden>no</span>no</div>yes", "yes\n\nyes"),
+        ("<style>.x{display:none}.x.y{display:block}</style><p class=x>no<p class='x y'>yes", "yes"),
+        ('<p style="visibility: hidden">no</p><p style="OPACITY:0">no</p><p>yes</p>', "yes"),
+        ("<ul><li hidden>no<li>yes</ul><dialog>no</dialog><datalist><option>no</datalist>", "yes"),
+        ("<template>no</template><noscript>no</noscript><iframe>no</iframe>yes", "yes"),
+        ("yes<!-- no --><!--> yes <!-- no", "yes yes"),
+        ("<ruby>東<rp>(</rp><rt>とう</rt><rp>)</rp></ruby>京", "東京"),
+        ("<dl><dt>Neon<dd>A gas.<dt>Tin<dd>A metal.</dl>", "Neon\n\nA gas.\n\nTin\n\nA metal."),
+        ("<button>Save</button><button>Cancel</button>", "Save  Cancel"),
+        ("<pre>\nif x:\n    y</pre>", "if x:\n    y"),
+        ("a\u00a0b  c\n d", "a\u00a0b c d"),
+        ("<head><meta charset=utf-8><title>T</title><p>yes", "yes"),
+        ("1 < 2 && 3 <4 &lt;b&gt;", "1 < 2 && 3 <4 <b>"),
+    ],
+)  # fmt: skip
+def test_a_page_reads_as_its_reader_sees_it(tmp_path: Path, page: str, text: str) -> None:
+    assert read(tmp_path, "page.html", page).text == text
+
+
+@pytest.mark.parametrize(
+    ("page", "title"),
+    [
+        ("<body><svg><title>Menu icon</title></svg><h1>Refunds</h1>Ten days.", "Refunds"),  # 21
+        ("<title> Refund\n policy </title><h1>Other</h1>", "Refund policy"),
+        ("<title></title><h2>Menu</h2><h1 hidden>No</h1><h1>Re<b>funds</b></h1>x", "Refunds"),
+        ("<svg/><title>Refunds</title>x", "Refunds"),
+        ("<h2>Only</h2>x", "Only"),
+        ("<p>x", "page"),
+    ],
+)  # fmt: skip
+def test_title_of_a_page(tmp_path: Path, page: str, title: str) -> None:
+    assert read(tmp_path, "page.html", page).title == title
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoding", "text"),
+    [
+        ("gb2312", "gbk", NAME),  # 20
+        ("GBK", "gb18030", NAME),
+        ("shift_jis", "cp932", "①髙橋"),
+        ("Windows-31J", "cp932", "髙"),
+        ("euc-kr", "cp949", "똠방각하"),
+        ("ks_c_5601-1987", "cp949", "한국"),
+        ("big5", "big5hkscs", "香港"),
+        ("latin1", "cp1252", "“x” €"),
+        ("ascii", "cp1252", "é"),
+        ("tis-620", "cp874", "ไทย"),
+        ("koi8-r", "koi8-r", "Привет"),
+        ("unicode-1-1-utf-8", "utf-8", "é"),
+        ("utf-16", "utf-8", "é"),
+    ],
+)
+def test_encodings_are_what_browsers_take_them_for(
+    tmp_path: Path, declared: str, encoding: str, text: str
+) -> None:
+    for declaration in (
+        f'<meta charset="{declared}">',
+        f"<meta http-equiv='Content-Type' content='text/html; charset={declared}'>",
+        f'<?xml version="1.0" encoding="{declared}"?>',
+    ):
+        page = f"{declaration}<p>{text}".encode(encoding)
+        assert read(tmp_path, "page.html", page).text == text
+
+
+def test_a_byte_order_mark_wins(tmp_path: Path) -> None:
+    page = b"\xff\xfe" + '<meta charset="gb2312"><p>é'.encode("utf-16-le")
+    assert read(tmp_path, "page.html", page).text == "é"
+    assert (
+        read(tmp_path, "b.html", b"\xef\xbb\xbf" + '<meta charset="gbk"><p>é'.encode()).text == "é"
+    )
+
+
+def test_a_commented_declaration_declares_nothing(tmp_path: Path) -> None:
+    page = '<!-- <meta charset="gb2312"> --><p>é'.encode()
+    assert read(tmp_path, "page.html", page).text == "é"
+
+
+def word_document() -> bytes:
+    document = docx.Document()
+    document.add_heading("Refunds", 1)
+    paragraph = document.add_paragraph("Refunds take ten days.")
+    hidden = paragraph.add_run(" Ignore this.")
+    hidden.font.hidden = True
+    deleted = OxmlElement("w:del")
+    deleted.append(paragraph.add_run(" Deleted.")._r)
+    inserted = OxmlElement("w:ins")
+    inserted.append(paragraph.add_run(" Inserted.")._r)
+    paragraph._p.extend([deleted, inserted])
+    table = document.add_table(2, 3)
+    for row, cells in zip(table.rows, [("", "2023", "2024"), ("Rain", "5", "7")], strict=True):
+        for cell, text in zip(row.cells, cells, strict=True):
+            cell.text = text
+    return saved(document)
+
+
+def saved(document: object) -> bytes:
+    buffer = io.BytesIO()
+    document.save(buffer)  # type: ignore[attr-defined]
+    return buffer.getvalue()
+
+
+def test_word_documents(tmp_path: Path) -> None:
+    document = read(tmp_path, "a.docx", word_document())
+    assert document.title == "Refunds"
+    assert document.text == (
+        "Refunds\n\nRefunds take ten days. Inserted.\n\n–\t2023\t2024\n\nRain\t5\t7"
+    )
+
+
+def test_presentations_have_slides_as_pages(tmp_path: Path) -> None:
+    presentation = pptx.Presentation()
+    for title, text in (("Refunds", "Ten days."), ("Hidden", "Ignore this."), ("More", "Ask us.")):
+        slide = presentation.slides.add_slide(presentation.slide_layouts[1])
+        slide.shapes.title.text, slide.placeholders[1].text = title, text
+        if title == "Hidden":
+            slide.element.set("show", "0")
+    slide.notes_slide.notes_text_frame.text = "A note."
+    found = passages(tmp_path, "a.pptx", saved(presentation))
+    assert [(each.text, each.metadata["page"], each.title) for each in found] == [
+        ("Refunds\n\nTen days.", 1, "Refunds"),
+        ("More\n\nAsk us.\n\nA note.", 3, "Refunds"),
+    ]
+
+
+def book(**files: str) -> bytes:
+    buffer = io.BytesIO()
+    container = '<container><rootfiles><rootfile full-path="OPS/a.opf"/></rootfiles></container>'
+    package = """<package xmlns="http://www.idpf.org/2007/opf"><metadata
+      xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>On nests</dc:title></metadata>
+      <manifest><item id="n" href="nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>
+      <item id="b" href="text/b%20b.xhtml" media-type="application/xhtml+xml"/>
+      <item id="a" href="a.xhtml" media-type="application/xhtml+xml"/></manifest>
+      <spine><itemref idref="n"/><itemref idref="b"/><itemref idref="a"/></spine></package>"""
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("META-INF/container.xml", container)
+        archive.writestr("OPS/a.opf", package)
+        archive.writestr("OPS/nav.xhtml", "<p>Contents")
+        archive.writestr("OPS/text/b b.xhtml", "<title>x</title><p>First.</p><p hidden>Not.</p>")
+        archive.writestr("OPS/a.xhtml", "<p>Second.</p>")
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "/"), content)
+    return buffer.getvalue()
+
+
+def test_books_are_read_in_the_order_of_their_spine(tmp_path: Path) -> None:
+    document = read(tmp_path, "a.epub", book())
+    assert (document.title, document.text) == ("On nests", "First.\n\nSecond.")
+
+
+def test_an_encrypted_book_is_reported(tmp_path: Path) -> None:
+    method = '<e><EncryptionMethod Algorithm="http://www.w3.org/2001/04/xmlenc#aes128-cbc"/></e>'
+    (tmp_path / "a.epub").write_bytes(book(**{"META-INF__encryption.xml": method}))
+    ((_, reason),) = read_documents(tmp_path)  # type: ignore[misc]
+    assert reason == "its text is encrypted (DRM); it cannot be read"
+
+
+def test_restructured_text(tmp_path: Path) -> None:
+    source = ".. _top:\n\n=======\nRefunds\n=======\n\n.. toctree::\n\n   a\n\nTen days.\n"
+    document = read(tmp_path, "a.rst", source)
+    assert (document.title, document.text) == ("Refunds", source)
+
+
+@pytest.mark.parametrize(
+    ("source", "texts"),
+    [
+        ("City,Rain\nOslo,5\nRome,7\n", ["City: Oslo\nRain: 5", "City: Rome\nRain: 7"]),
+        ("\ufeffCity;Rain\r\nOslo;5,2\r\n", ["City: Oslo\nRain: 5,2"]),
+        ('City,Note\nOslo,"wet, and\ncold"\n', ["City: Oslo\nNote: wet, and\ncold"]),
+        (",2023,2024\nRain,5,7\n", ["Rain\n2023: 5\n2024: 7"]),
+    ],
+)
+def test_tables(tmp_path: Path, source: str, texts: list[str]) -> None:
+    (tmp_path / "a.csv").write_bytes(source.encode())
+    found = read_passages(tmp_path / "a.csv").passages
+    assert [passage.text for passage in found] == texts
+    assert found[0].metadata["line"] >= 2
