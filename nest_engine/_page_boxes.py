@@ -29,8 +29,8 @@ def cited_metadata(metadata: Mapping[str, Any], start: int, end: int) -> Mapping
         if first >= end or last <= start:
             continue
         if boxes and _is_same_line(boxes[-1], edges):
-            lower, upper = zip(*((min(pair), max(pair)) for pair in zip(boxes[-1], edges)))
-            boxes[-1] = [*lower[:2], *upper[2:]]
+            pairs = list(zip(boxes[-1], edges, strict=True))
+            boxes[-1] = [*map(min, pairs[:2]), *map(max, pairs[2:])]
         else:
             boxes.append(edges)
     others = {name: value for name, value in metadata.items() if name != WORD_BOXES}

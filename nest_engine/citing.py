@@ -278,6 +278,7 @@ class TextAttributor:
         self._stream = CitationStream(Citer(passages), question)
         self._copied = copied
         self._waiting: list[Citation] = []  # copies that may turn out to be part of more
+        self.settled = 0
 
     def settle(
         self,
@@ -290,12 +291,14 @@ class TextAttributor:
     ) -> list[Citation]:
         """Return the citations that have become final; as :meth:`Attributor.settle`."""
         if not self._stream.has_passages:
+            self.settled = len(text)
             return []
         found = self._stream.push(text[len(self._stream.text) :])
         if is_final:
             found += self._stream.close()
         self._waiting += self._copied.settle(text, starts, ends, provenance, is_final=is_final)
-        known = [each for each in self._waiting if each.answer_end <= self._stream.settled]
+        self.settled = self._stream.settled
+        known = [each for each in self._waiting if each.answer_end <= self.settled]
         self._waiting = self._waiting[len(known) :]
         return sorted(
             [

@@ -68,7 +68,8 @@ class NestConfig:
         method: ``lm`` the model alone; ``knn-lm`` fixed interpolation, no spans; ``nest`` quotes
             passages that the model does not read; ``ra`` passages in the prompt; ``ra-nest`` both;
             ``lossless`` spans verified against the model alone, so that its output does not change.
-        max_new_tokens: maximum number of tokens to generate.
+        max_new_tokens: maximum number of tokens to generate; None goes on until the model ends or
+            its context does.
         temperature: 0 picks the most probable token; above 0 samples.
         top_k: sample among the ``top_k`` most probable tokens; None for all.
         top_p: sample among the most probable tokens that together reach this probability.
@@ -114,7 +115,7 @@ class NestConfig:
     """
 
     method: Method = "ra-nest"
-    max_new_tokens: int = 128
+    max_new_tokens: int | None = 128
     temperature: float = 0.0
     top_k: int | None = None
     top_p: float = 1.0
@@ -150,8 +151,12 @@ class NestConfig:
         for name in _GENERAL:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self._default(self.method, name))
-        for name in (
+        self._check(
             "max_new_tokens",
+            "a whole number of at least 1, or None",
+            lambda v: v is None or (_is_int(v) and v >= 1),
+        )
+        for name in (
             "k",
             "max_draft_tokens",
             "num_passages",

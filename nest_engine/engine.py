@@ -308,18 +308,25 @@ class NestEngine:
         """
         return self.format_chat([Message("user", question)], **chat_template_kwargs)
 
-    def format_chat(self, messages: Sequence[Message], **chat_template_kwargs: Any) -> str:
+    def format_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        **chat_template_kwargs: Any,
+    ) -> str:
         """Return the prompt for a conversation: the chat template, or plain text.
 
         Args:
-            messages: the turns, first to last.
+            messages: the turns, first to last; a last one of the assistant is continued.
+            tools: what the model may call, in OpenAI's format.
             chat_template_kwargs: as for :meth:`format_question`.
 
         Raises:
-            InputError: if the model's template refuses the conversation.
+            InputError: if the model's template refuses the conversation, or has no place for tools.
         """
         variables = self.config.chat_template_kwargs | chat_template_kwargs
-        return self.language_model.tokenizer.format_chat(messages, **variables)
+        return self.language_model.tokenizer.format_chat(messages, tools=tools, **variables)
 
     def as_custom_generate(
         self,

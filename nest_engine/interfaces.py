@@ -9,7 +9,7 @@ of the hidden state, ``V`` vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -96,12 +96,14 @@ class Message(NamedTuple):
     """One turn of a conversation.
 
     Args:
-        role: ``system`` or ``developer``, ``user`` or ``assistant``.
+        role: ``system`` or ``developer``, ``user``, ``assistant``, or ``tool``.
         text: what was said.
+        more: what else the model's template reads, such as ``tool_calls``.
     """
 
     role: str
     text: str
+    more: Mapping[str, Any] = {}
 
 
 class Tokenizer(Protocol):
@@ -143,7 +145,13 @@ class Tokenizer(Protocol):
         """Return the prompt that puts a question to the model."""
         ...
 
-    def format_chat(self, messages: Sequence[Message], **chat_template_kwargs: Any) -> str:
+    def format_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        **chat_template_kwargs: Any,
+    ) -> str:
         """Return the prompt for a conversation that the model is to answer."""
         ...
 

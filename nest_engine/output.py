@@ -125,12 +125,14 @@ class NestChunk:
         citations: citations that have become final with this chunk.
         output: the whole answer, on the last chunk only.
         reasoning: what the model has gone on saying to itself in front of the answer.
+        settled: characters of the answer so far whose citations are all known.
     """
 
     text: str
     citations: tuple[Citation, ...] = ()
     output: NestOutput | None = None
     reasoning: str = ""
+    settled: int = 0
 
     @property
     def is_empty(self) -> bool:

@@ -12,7 +12,7 @@ passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -71,7 +71,13 @@ class ByteTokenizer:
         """Format a question as ``Question: ... Answer:``."""
         return self.format_chat([Message("user", question)])
 
-    def format_chat(self, messages: Sequence[Message], **chat_template_kwargs: Any) -> str:
+    def format_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        **chat_template_kwargs: Any,
+    ) -> str:
         """Format a conversation as plain text."""
         return plain_chat(messages)
 

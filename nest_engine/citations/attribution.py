@@ -40,6 +40,7 @@ class Attributor:
     def __init__(self, sources: Sequence[Source], *, min_tokens: int) -> None:
         self._sources = sources
         self._min_tokens = min_tokens
+        self.settled = 0
         self._next = 0  # tokens before this one are settled
         self._cited_until = 0  # characters of the answer that citations cover: they never overlap
 
@@ -78,6 +79,7 @@ class Attributor:
                     break
                 citations += self._cite(_Run(text, starts, ends, provenance, self._next, end))
             self._next = end
+        self.settled = starts[self._next] if self._next < num_tokens else len(text)
         return citations
 
     def _cite(self, run: _Run) -> Iterator[Citation]:

@@ -22,10 +22,17 @@ class Release:
     text: str
     citations: list[Citation]
     reasoning: str = ""
+    settled: int = 0
 
 
 class Settles(Protocol):
-    """Cites an answer as it becomes final: see ``Attributor``."""
+    """Cites an answer as it becomes final: see ``Attributor``.
+
+    Attributes:
+        settled: characters whose citations are all known.
+    """
+
+    settled: int
 
     def settle(
         self,
@@ -171,6 +178,8 @@ class Transcript:
             self.text[:end], self._starts, self._ends, self._provenance, is_final=is_final
         )
         self.citations += citations
-        released = Release(self.text[self._num_released : end], citations)
+        released = Release(
+            self.text[self._num_released : end], citations, settled=self._attributor.settled
+        )
         self._num_released = end
         return released

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import regex
 
@@ -18,6 +19,8 @@ BACKGROUND = "Background: {passages}\n\n"
 # "Question: " and the like, in front of what is asked.
 _COLONS = ":\N{FULLWIDTH COLON}"
 _LABEL = regex.compile(rf"^\W{{0,4}}\w+(?: \w+){{0,2}} ?[{_COLONS}]\s*(?=\S)")
+_ROLE = regex.compile(r"\w+(?:\n+|\Z)")
+_PLAIN_TURN = regex.compile(r"^(?:Question|Answer): ", regex.MULTILINE)
 _QUESTION_MARKS = frozenset(
     "?\N{FULLWIDTH QUESTION MARK}\N{ARABIC QUESTION MARK}\N{GREEK QUESTION MARK}"
     "\N{ARMENIAN QUESTION MARK}\N{ETHIOPIC QUESTION MARK}"
@@ -179,7 +182,8 @@ def question_start(
 
     Args:
         prompt: the prompt.
-        query: the question, when the caller named it.
+        query: what was searched for, when the caller named it: mostly the question as it stands in
+            the prompt. A question in other words leaves the last turn.
         control_strings: where control strings are in the prompt; more than a leading one make it
             a chat.
 
@@ -187,12 +191,13 @@ def question_start(
         InputError: if the question cannot be found in a chat prompt.
     """
     leading = control_strings[0][1] if control_strings and control_strings[0][0] == 0 else 0
-    is_chat = len(control_strings) > (leading > 0)
-    if not is_chat:
+    if not _is_chat(control_strings):
         return leading
     # Behind the last control string the answer begins: a template may hold the query's words there,
     # as in "model:".
     start = prompt.rfind(query, 0, control_strings[-1][0]) if query else -1
+    if start < 0 and query:
+        start = max((start for start, _ in _turns(prompt, control_strings)), default=-1)
     if start < 0:
         raise InputError(
             f"query={query!r} does not stand in the chat prompt, so passages cannot be placed in "
@@ -200,6 +205,51 @@ def question_start(
             "question; give the question as query=, or write the passages into the prompt yourself"
         )
     return start
+
+
+def _is_chat(control_strings: Sequence[tuple[int, int]]) -> bool:
+    """Return whether there are more control strings than one in front of a text."""
+    return len(control_strings) > (control_strings[:1] == [(0, control_strings[0][1])])
+
+
+def _turns(prompt: str, control_strings: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the character ranges of the turns of a chat, without their roles, but for the answer.
+
+    Between two control strings stands a turn, with its role in a line of its own or without, or
+    the role alone.
+    """
+    turns = []
+    for (_, start), (end, _) in pairwise(control_strings):
+        text = prompt[start:end]
+        role = _ROLE.match(text)
+        if text.strip() and not (role and role.end() == len(text)):
+            turns.append((start + (role.end() if role else 0), end))
+    return turns
+
+
+def in_this_turn(
+    prompt: str,
+    located: Sequence[LocatedPassage],
+    control_strings: Sequence[tuple[int, int]],
+) -> list[LocatedPassage]:
+    """Return the passages that a prompt holds for its last turn: no quotations in earlier answers.
+
+    Those stand in the first turn, that of the instructions, or in the last.
+
+    Args:
+        prompt: the prompt, of one turn or several.
+        located: the passages that it holds.
+        control_strings: where control strings are in the prompt.
+    """
+    if _is_chat(control_strings):
+        turns = _turns(prompt, control_strings)
+    else:
+        starts = [turn.start() for turn in _PLAIN_TURN.finditer(prompt)]
+        turns = list(pairwise([*starts, len(prompt)]))
+    if len(turns) < 2:
+        return list(located)
+    earlier = range(turns[1][0], turns[-1][0])
+    return [each for each in located if each.start not in earlier]
 
 
 def require_background(background: str) -> str:

@@ -16,6 +16,7 @@ from nest_engine.errors import ContextOverflowError, InputError
 from nest_engine.generation.passage_search import find_passages
 from nest_engine.generation.prompts import (
     LocatedPassage,
+    in_this_turn,
     locate,
     place,
     question_in,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from nest_engine.engine import NestEngine
 
 T = TypeVar("T")
+
+_NO_LIMIT = 1 << 40  # tokens
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,10 @@ class Request:
             InputError: if the prompt is empty.
             ContextOverflowError: if the prompt fills the context.
         """
-        room = self.room(context)
-        if room < self.config.max_new_tokens:
+        room, wanted = self.room(context), self.config.max_new_tokens
+        if wanted is not None and room < wanted:
             self.notices.append(
-                f"the answer was limited to {room} tokens instead of {self.config.max_new_tokens}: "
+                f"the answer was limited to {room} tokens instead of {wanted}: "
                 f"the prompt takes "
                 f"{len(self.tokens.token_ids)} of the context's {context}"
             )
@@ -97,7 +100,7 @@ class Request:
             InputError: if the prompt is empty.
             ContextOverflowError: if the prompt fills the context.
         """
-        num_tokens, limit = len(self.tokens.token_ids), self.config.max_new_tokens
+        num_tokens, limit = len(self.tokens.token_ids), self.config.max_new_tokens or _NO_LIMIT
         if num_tokens == 0:
             raise InputError("the prompt is empty; give the model at least one token to continue")
         if context is None:
@@ -195,13 +198,13 @@ def _prepare(
     question = query or prompt
     if config.method != "lm" and not passages:
         notices.append("no passages: the model answered alone")
-    located = locate(prompt, passages)
+    located = in_this_turn(
+        prompt, locate(prompt, passages), _control_offsets(language_model.tokenizer, prompt)
+    )
     if config.uses_prompt_passages and passages and not located:
-        room = (
-            None
-            if (context := language_model.context_length) is None
-            else context - config.max_new_tokens
-        )
+        context = language_model.context_length
+        answer_tokens = _reserved(config.max_new_tokens, context)
+        room = None if context is None else context - answer_tokens
         placeable = passages[: config.prompt_passages]
         try:
             prompt, located = _place_fitting(
@@ -216,7 +219,7 @@ def _prepare(
                 notices.append(
                     f"{len(located)} of {len(placeable)} passages were placed in the prompt: the "
                     f"others do not fit in the "
-                    f"context of {context} tokens beside an answer of {config.max_new_tokens}"
+                    f"context of {context} tokens beside an answer of {answer_tokens}"
                 )
     untrusted = untrusted_ranges(
         prompt, passages, located, language_model.tokenizer.control_strings
@@ -240,6 +243,15 @@ def _prepare(
         Stopwatch(stopwatch),
         query=query,
     )
+
+
+def _reserved(max_new_tokens: int | None, context: int | None) -> int:
+    """Return how many tokens of the context to keep free of passages, for the answer."""
+    if context is None:
+        return max_new_tokens or 0
+    # Whoever asks for more than half of the context does not know it: passages come first.
+    most = context // 2
+    return max_new_tokens if max_new_tokens is not None and max_new_tokens <= most else most // 2
 
 
 def quotable_sentences(

@@ -59,6 +59,7 @@ class Decoding:
         # What is final and has not been taken.
         self._text, self._reasoning = "", ""
         self._citations: list[Citation] = []
+        self._settled = 0
 
     @property
     def is_done(self) -> bool:
@@ -76,6 +77,7 @@ class Decoding:
             self._text += release.text
             self._reasoning += release.reasoning
             self._citations += release.citations
+            self._settled = release.settled
 
     def take(self) -> NestChunk:
         """Return what has become final since the last call; at the end also the whole answer.
@@ -84,7 +86,9 @@ class Decoding:
             Exception: the error of this answer alone.
         """
         output = self.output if self.is_done else None
-        chunk = NestChunk(self._text, tuple(self._citations), output, self._reasoning)
+        chunk = NestChunk(
+            self._text, tuple(self._citations), output, self._reasoning, self._settled
+        )
         self._text, self._reasoning, self._citations = "", "", []
         return chunk
 

@@ -13,6 +13,13 @@ from nest_engine.errors import InputError
 _OURS = frozenset({"add_generation_prompt", "chat_template", "conversation", "tokenize", "tools"})
 
 
+def is_prefilled(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the last turn of a conversation is the beginning of the model's answer."""
+    last = messages[-1] if messages else {}
+    is_text = bool(last.get("content")) and not last.get("tool_calls")
+    return is_text and last.get("role") == "assistant"
+
+
 class ChatTemplate:
     """Writes a conversation as the model was trained to read it.
 
@@ -33,6 +40,8 @@ class ChatTemplate:
         variables: Mapping[str, Any] | None = None,
     ) -> str:
         """Return the prompt for a conversation, ready for the model's answer.
+
+        A last turn of the assistant is the beginning of that answer.
 
         Instructions of a ``developer`` are those of the ``system`` for a template that does not
         know developers.
@@ -59,6 +68,7 @@ class ChatTemplate:
             else dict(message)
             for message in messages
         ]
+        is_begun = is_prefilled(turns)
         try:
             prompt = self._tokenizer.apply_chat_template(
                 turns,
@@ -66,8 +76,16 @@ class ChatTemplate:
                 tools=list(tools) if tools else None,
                 chat_template=self.text,
                 tokenize=False,
-                add_generation_prompt=True,
+                add_generation_prompt=not is_begun,
+                continue_final_message=is_begun,
             )
+        except ValueError as error:  # of transformers: the template shows turns in another way
+            if not is_begun:
+                raise
+            raise InputError(
+                "the model's chat template cannot continue an answer that was begun; leave out the "
+                f"last message, of the assistant: {error}"
+            ) from error
         except TemplateError as error:
             roles = ", ".join(turn["role"] for turn in turns)
             raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +11,7 @@ import tokenizers
 
 from nest_engine._validation import require_text
 from nest_engine.citations.reasoning import CLOSING, OPENING
-from nest_engine.errors import UnsupportedModelError
+from nest_engine.errors import InputError, UnsupportedModelError
 from nest_engine.interfaces import Message, TokenizedPassage, TokenizedText
 from nest_engine.models.chat_template import ChatTemplate
 from nest_engine.records import Passage
@@ -27,7 +27,8 @@ PLAIN_TURN_STOPS = ("\n\nQuestion:", "\nQuestion:")
 def plain_chat(messages: Sequence[Message]) -> str:
     """Write a conversation for a model without a chat template: ``Question: ... Answer:``.
 
-    The instructions of a developer stand without a label, as those of a system.
+    The instructions of a developer stand without a label, as those of a system. A last turn of the
+    assistant is the beginning of the answer.
 
     Args:
         messages: the turns, first to last; instructions stand without a label.
@@ -36,8 +37,11 @@ def plain_chat(messages: Sequence[Message]) -> str:
         the prompt, ready for the model's answer.
     """
     written = {"user": "Question: {}\n", "assistant": "Answer: {}\n\n"}
-    turns = (written.get(role, "{}\n\n").format(text) for role, text in messages)
-    return "".join(turns) + "Answer:"
+    turns = (written.get(role, "{}\n\n").format(text) for role, text, _ in messages)
+    written_out = "".join(turns)
+    if messages and messages[-1].role == "assistant" and messages[-1].text:
+        return written_out.removesuffix("\n\n")
+    return written_out + "Answer:"
 
 
 def titled_text(passage: Passage) -> str:
@@ -177,23 +181,36 @@ class TextTokenizer:
         """Put a question into the chat template, or into ``Question: ... Answer:`` without one."""
         return self.format_chat([Message("user", question)], **chat_template_kwargs)
 
-    def format_chat(self, messages: Sequence[Message], **chat_template_kwargs: Any) -> str:
+    def format_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        **chat_template_kwargs: Any,
+    ) -> str:
         """Put a conversation into the chat template, or write it plainly without one.
 
         Args:
             messages: the turns, first to last.
+            tools: what the model may call, in OpenAI's format.
             chat_template_kwargs: variables of the template.
 
         Returns:
             the prompt, ready for the model's answer; by ``plain_chat`` without a template.
 
         Raises:
-            InputError: if the template refuses the conversation.
+            InputError: if the template refuses the conversation, or has no place for tools.
         """
+        template = ChatTemplate(self._owner)
+        if tools and "tools" not in str(template.text):
+            raise InputError(
+                "the model's chat template has no place for tools: leave them out, or use a model "
+                "that was trained to call tools"
+            )
         if not self.has_chat_template:
             return plain_chat(messages)
-        turns = [{"role": message.role, "content": message.text} for message in messages]
-        return ChatTemplate(self._owner).write(turns, variables=chat_template_kwargs)
+        turns = [{"role": role, "content": text, **more} for role, text, more in messages]
+        return template.write(turns, tools=tools, variables=chat_template_kwargs)
 
     def _encode_trusted(self, text: str, offset: int, add_special_tokens: bool) -> TokenizedText:
         return _shifted(self._trusted.encode(text, add_special_tokens=add_special_tokens), offset)

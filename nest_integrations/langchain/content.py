@@ -9,13 +9,14 @@ from typing import Any, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolCall
 from langchain_core.messages.block_translators import register_translator
 from langchain_core.messages.content import Citation, ContentBlock
-from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.messages.tool import tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
 from nest_engine import NestChunk, NestOutput
+from nest_engine.generation import tool_calls
+from nest_engine.generation.tool_calls import Turn
 from nest_integrations.langchain.answers import PROVIDER, citations_of, closing_info, usage_of
 from nest_integrations.langchain.search import Found
-from nest_integrations.langchain.tools import Turn
 
 
 def generation_of(output: NestOutput, found: Found, turn: Turn, model_name: str) -> ChatGeneration:
@@ -28,7 +29,7 @@ def generation_of(output: NestOutput, found: Found, turn: Turn, model_name: str)
     message = AIMessage(
         content=output.text[:shown],
         additional_kwargs=_reasoning(output.reasoning),
-        tool_calls=calls,
+        tool_calls=_as_calls(calls),
         usage_metadata=usage_of([output]),
         response_metadata=info,
     )
@@ -129,7 +130,8 @@ class TurnStream:
         if piece.output is None:
             self._shown = max(self._shown, self._turn.shown(self._text))
         else:
-            self._shown, calls = self._turn.split(self._text)
+            self._shown, made = self._turn.split(self._text)
+            calls = _as_calls(made)
         citations = _within(self._waiting, self._shown)
         self._waiting = [citation for citation in self._waiting if citation not in citations]
         self._citations += citations
@@ -171,6 +173,10 @@ class TurnStream:
             output, self._model_name, found.failure
         )
         return {"event": "message-finish", "usage": usage_of([output]), "metadata": info}
+
+
+def _as_calls(calls: Sequence[tool_calls.ToolCall]) -> list[ToolCall]:
+    return [tool_call(name=call.name, args=call.arguments, id=call.id) for call in calls]
 
 
 def _reasoning(text: str) -> dict[str, Any]:

@@ -237,6 +237,11 @@ class NestLLM(CustomLLM):
         config = (config or engine.config).replace(**nest_settings(generate_kwargs or {}))
         if max_new_tokens is not None:
             config = config.replace(max_new_tokens=max_new_tokens)
+        if config.max_new_tokens is None:
+            raise ConfigError(
+                "max_new_tokens=None is not valid: LlamaIndex plans its prompts by the longest "
+                "answer; give a number"
+            )
         if isinstance(query_wrapper_prompt, str):
             query_wrapper_prompt = PromptTemplate(query_wrapper_prompt)
         template = _template_writer(engine.language_model)

@@ -169,7 +169,7 @@ class Response(BaseModel):
     error: None = None
     incomplete_details: IncompleteDetails | None = None
     instructions: str | None = None
-    max_output_tokens: int
+    max_output_tokens: int | None
     metadata: dict[str, str]
     parallel_tool_calls: bool = False
     previous_response_id: None = None

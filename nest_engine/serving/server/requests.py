@@ -1,19 +1,29 @@
 """What clients send: OpenAI's fields as far as they apply here, and a ``nest`` object.
 
-Unknown fields are refused by name. A few fields that clients send by default are accepted as long
-as they ask for nothing: no tools, no penalties, nothing stored.
+Unknown fields are refused by name, unless they are null. A few fields that clients send by default
+are accepted as long as they ask for nothing: no penalties, nothing stored.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from nest_engine.config import NestConfig
+from nest_engine.errors import InputError
+from nest_engine.generation.tool_calls import opening, read_tool_choice
 from nest_engine.interfaces import Message
 from nest_engine.records import Passage
 
@@ -21,12 +31,21 @@ from nest_engine.records import Passage
 _OPENAI_NAMES = {"max_new_tokens", "temperature", "top_p", "seed", "stop"}
 # Settings that other servers of this API have a field for.
 _SHARED_NAMES = {"chat_template_kwargs"}
+_TEXT_NAMES = ("text", "snippet", "contents", "content", "body")
 
 
 class Sent(BaseModel):
-    """What a client sends: unknown fields are refused."""
+    """What a client sends: unknown fields are refused, but for nulls, which say nothing."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        known = cls.model_fields
+        return {name: value for name, value in given.items() if name in known or value is not None}
 
 
 class SentPassage(Sent):
@@ -90,29 +109,74 @@ class TextPart(Sent):
     logprobs: list[Any] | None = None
 
 
+class SentFunction(Sent):
+    """A function of a tool call, with its arguments as JSON."""
+
+    name: str
+    arguments: str
+
+
+class SentCall(Sent):
+    """A tool call of an earlier answer, which the client sends back."""
+
+    id: str | None = None
+    type: Literal["function"] = "function"
+    index: int | None = None
+    function: SentFunction
+
+    def read(self) -> dict[str, Any]:
+        """Return the call as templates know it: its arguments are no text.
+
+        Raises:
+            InputError: if the arguments are no JSON object.
+        """
+        try:
+            arguments = json.loads(self.function.arguments or "{}")
+        except ValueError as error:
+            raise InputError(f"the arguments of {self.function.name} are not JSON") from error
+        function = {"name": self.function.name, "arguments": arguments}
+        return {"type": "function", "id": self.id, "function": function}
+
+
 class SentMessage(Sent):
     """One turn of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
     name: str | None = None
+    tool_calls: list[SentCall] | None = None
+    tool_call_id: str | None = None
     # From an earlier answer, which the client sends back.
     type: Literal["message"] = "message"
     id: str | None = None
     status: str | None = None
-    refusal: None = None
+    refusal: str | None = None
     annotations: list[Any] | None = None
     phase: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
+    nest: dict[str, Any] | None = None
 
     def read(self) -> Message:
         """Return the turn as the model's template knows it."""
         text = (
             self.content
             if isinstance(self.content, str)
-            else "".join(part.text for part in self.content)
+            else "\n".join(part.text for part in self.content or ())
         )
-        return Message(self.role, text)
+        more: dict[str, Any] = {}
+        if self.tool_calls:
+            more["tool_calls"] = [call.read() for call in self.tool_calls]
+        if self.role == "tool":
+            more |= {"tool_call_id": self.tool_call_id, "name": self.name}
+        return Message(self.role, text, more)
+
+
+class SentTool(Sent):
+    """A tool that the model may call, in the format of Chat Completions."""
+
+    type: Literal["function"]
+    function: dict[str, Any]
 
 
 class _Asked(Sent):
@@ -122,7 +186,9 @@ class _Asked(Sent):
     stream: bool | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    seed: int | None = Field(
+        default=None, ge=-1, lt=2**63, description="-1 draws one, as no seed does."
+    )
     stop: str | list[str] | None = None
     # As other servers of models that reason have them.
     chat_template_kwargs: dict[str, Any] | None = Field(
@@ -142,10 +208,9 @@ class _Asked(Sent):
     # Accepted as long as they ask for nothing.
     store: Literal[False] | None = None
     service_tier: Literal["auto", "default"] | None = None
-    tools: list[Any] | None = Field(default=None, max_length=0)
-    tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
     top_logprobs: Literal[0] | None = None
+    verbosity: str | None = None
 
     @property
     def options(self) -> _NestOptions:
@@ -164,26 +229,60 @@ class _Asked(Sent):
         """Return the number of answers."""
         return 1
 
-    def config(self, default: NestConfig) -> NestConfig:
+    def tool_definitions(self) -> list[dict[str, Any]]:
+        """Return the tools that the model may call, in the format of Chat Completions."""
+        return []
+
+    def opening(self) -> str:
+        """Return the beginning of the answer that makes the model call a tool; mostly nothing."""
+        return ""
+
+    def given_passages(self) -> tuple[Passage, ...] | None:
+        """Return the passages of the request; None lets the server search.
+
+        Raises:
+            InputError: if a passage is not valid.
+        """
+        return self.options.given_passages()
+
+    def config(self, default: NestConfig, most_tokens: int) -> NestConfig:
         """Return the settings of the request, on top of the server's.
+
+        Args:
+            default: the server's.
+            most_tokens: what it lets an answer have at most.
 
         Raises:
             ConfigError: if one is not valid.
         """
+        asked = self.most_tokens()
+        if self.seed == -1:
+            default = default.replace(seed=None)
         named = {
-            "max_new_tokens": self.most_tokens(),
+            "max_new_tokens": None if asked is None else min(asked, most_tokens),
             "temperature": self.temperature,
             "top_p": self.top_p,
-            "seed": self.seed,
+            "seed": None if self.seed == -1 else self.seed,
             "stop": self.stop,
             "chat_template_kwargs": self.chat_template_kwargs,
         }
         given = {name: value for name, value in named.items() if value is not None}
         return default.replace(**given, **self.options.settings())
 
+    def notices(self, most_tokens: int) -> list[str]:
+        """Return what the client should know about its request.
+
+        Args:
+            most_tokens: what the server lets an answer have at most.
+        """
+        asked = self.most_tokens() or 0
+        if asked <= most_tokens:
+            return []
+        return [f"{asked:,} tokens were asked for; this server gives an answer {most_tokens:,}"]
+
     def query(self) -> str | None:
         """Return what to search for: the query of the client, or the last message of the user."""
-        said = (text.strip() for role, text in reversed(self.conversation()) if role == "user")
+        said = (each.text.strip() for each in reversed(self.conversation()) if each.role == "user")
         return self.options.query or next(filter(None, said), None)
 
 
@@ -197,7 +296,19 @@ class StreamOptions(Sent):
 class TextFormat(Sent):
     """How the answer is written: as text."""
 
-    type: Literal["text"]
+    model_config = ConfigDict(extra="ignore")
+
+    type: str
+
+    @field_validator("type")
+    @classmethod
+    def _require_text(cls, given: str) -> str:
+        if given != "text":
+            raise ValueError(
+                f"{given!r} is not supported here: answers are text; leave it out, and ask for "
+                "JSON in the prompt"
+            )
+        return given
 
 
 class ChatRequest(_Asked):
@@ -208,6 +319,14 @@ class ChatRequest(_Asked):
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     stream_options: StreamOptions | None = None
+    tools: list[SentTool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    documents: list[str | dict[str, Any]] | None = Field(
+        default=None,
+        description="What may be quoted, as Cohere's and vLLM's clients send it; like "
+        "nest.passages.",
+    )
+    reasoning_effort: str | None = None
 
     # Accepted as long as they ask for nothing.
     frequency_penalty: Literal[0] | None = None
@@ -231,6 +350,31 @@ class ChatRequest(_Asked):
             raise ValueError("stream_options is only for streams; add stream=true or leave it out")
         return self
 
+    def tool_definitions(self) -> list[dict[str, Any]]:
+        """Return the tools that the model may call."""
+        if self.tool_choice == "none":
+            return []
+        return [tool.model_dump() for tool in self.tools or ()]
+
+    def opening(self) -> str:
+        """Return the beginning of the answer that makes the model call the chosen tool.
+
+        Raises:
+            ConfigError: if there is no such tool.
+        """
+        tools = self.tool_definitions()
+        return opening(tools, read_tool_choice(self.tool_choice, tools)) if tools else ""
+
+    def given_passages(self) -> tuple[Passage, ...] | None:
+        """Return ``nest.passages`` or ``documents``; None lets the server search.
+
+        Raises:
+            InputError: if a passage is not valid.
+        """
+        if self.documents is None:
+            return self.options.given_passages()
+        return tuple(map(passage_of_document, self.documents))
+
     @property
     def includes_usage(self) -> bool:
         """Whether a stream ends with its usage."""
@@ -253,6 +397,7 @@ class TextOptions(Sent):
     """How the answer is written: as text."""
 
     format: TextFormat | None = None
+    verbosity: str | None = None
 
 
 class ResponsesRequest(_Asked):
@@ -269,6 +414,9 @@ class ResponsesRequest(_Asked):
     background: Literal[False] | None = None
     previous_response_id: None = None
     stream_options: StreamOptions | None = None
+    tools: list[Any] | None = Field(default=None, max_length=0)
+    tool_choice: Literal["none", "auto"] | None = None
+    reasoning: dict[str, Any] | None = None
 
     def conversation(self) -> list[Message]:
         """Return the messages, the instructions in front."""
@@ -282,6 +430,80 @@ class ResponsesRequest(_Asked):
         return self.max_output_tokens
 
 
+class CompletionsRequest(_Asked):
+    """A request for Completions: the prompt is continued as it is."""
+
+    prompt: str
+    n: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    stream_options: StreamOptions | None = None
+
+    # Accepted as long as they ask for nothing.
+    best_of: Literal[1] | None = None
+    echo: Literal[False] | None = None
+    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Literal[0] | None = None
+    logit_bias: dict[str, float] | None = Field(default=None, max_length=0)
+    suffix: Literal[""] | None = None
+
+    def most_tokens(self) -> int | None:
+        """Return the most tokens that an answer may have."""
+        return self.max_tokens
+
+    def num_choices(self) -> int:
+        """Return the number of answers."""
+        return self.n or 1
+
+    def conversation(self) -> list[Message]:
+        """Return the prompt, as if a user had said it."""
+        return [Message("user", self.prompt)]
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with its usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+
+class EmbeddingsRequest(Sent):
+    """A request for the vectors of texts."""
+
+    model: str
+    input: str | list[str] = Field(min_length=1)
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = None
+    user: str | None = None
+
+
+def passage_of_document(document: str | dict[str, Any]) -> Passage:
+    """Return a document of Cohere's or vLLM's clients as a passage.
+
+    Args:
+        document: a text; ``{"id", "data": {"text" or "snippet", "title", ...}}``, or the fields
+            alone.
+
+    Raises:
+        InputError: if it has no text.
+    """
+    if isinstance(document, str):
+        return Passage(document)
+    data = document.get("data", document)
+    fields = {"text": data} if isinstance(data, str) else dict(data)
+    text = next((fields.pop(name) for name in _TEXT_NAMES if fields.get(name)), None)
+    if not isinstance(text, str):
+        raise InputError(
+            f"a document has no text: give one of {', '.join(_TEXT_NAMES)}, such as "
+            '{"title": "...", "text": "..."}'
+        )
+    uri = fields.pop("url", None) or fields.pop("uri", None)
+    return Passage(
+        text,
+        title=str(fields.pop("title", "") or ""),
+        id=str(document.get("id") or fields.pop("id", "") or ""),
+        uri=str(uri) if uri else None,
+        metadata={name: value for name, value in fields.items() if name != "id"},
+    )
+
+
 def problems(errors: list[Mapping[str, Any]]) -> tuple[str, str | None]:
     """Return a message for pydantic's errors, and the first field concerned."""
     messages = []
@@ -289,6 +511,12 @@ def problems(errors: list[Mapping[str, Any]]) -> tuple[str, str | None]:
         place = ".".join(str(part) for part in error["loc"])
         if error["type"] == "extra_forbidden":
             messages.append(f"{place} is not supported here; leave it out")
+        elif error["type"] == "too_long" and error["ctx"].get("max_length") == 0:
+            messages.append(f"{place} is not supported here; leave it out")
+        elif error["type"] == "literal_error":
+            messages.append(f"{place}: only {error['ctx']['expected']} is supported here")
+        elif error["type"] == "value_error":
+            messages.append(f"{place}: {error['ctx']['error']}" if place else str(error["ctx"]["error"]))
         elif error["type"] == "json_invalid":
             messages.append(f"the request is not JSON: {error['ctx']['error']}")
         else:

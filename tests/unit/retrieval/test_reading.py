@@ -454,14 +454,14 @@ class TestPdf:
         (tmp_path / "paper.pdf").write_bytes(
             pdf(
                 columns=[
-                    ("A heading across both of the columns of the page",),
+                    (heading,),
                     *zip(left, right, strict=True),
                 ]
             )
         )
         text = read_one(tmp_path / "paper.pdf").text
         assert text.split("\n") == [
-            "A heading across both of the columns of the page",
+            heading,
             *left,
             *right,
         ]

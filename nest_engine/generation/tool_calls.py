@@ -11,14 +11,25 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from langchain_core.messages import ToolCall
-from langchain_core.messages.tool import tool_call
-
-from nest_engine import ConfigError
+from nest_engine.errors import ConfigError
 
 _START, _END = "<tool_call>", "</tool_call>"
+
+
+class ToolCall(NamedTuple):
+    """A call that a model wants made.
+
+    Args:
+        name: of the tool.
+        arguments: by name.
+        id: tells it from other calls.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    id: str
 
 
 @dataclass(frozen=True)
@@ -124,4 +135,4 @@ def _read_call(text: str) -> ToolCall:
     arguments = value.get("arguments", value.get("parameters", {})) if name else None
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise ValueError("a tool call is an object with a name and arguments that are an object")
-    return tool_call(name=name, args=arguments, id=f"call_{uuid.uuid4().hex[:16]}")
+    return ToolCall(name, arguments, f"call_{uuid.uuid4().hex[:16]}")
