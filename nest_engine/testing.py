@@ -79,7 +79,7 @@ class ByteTokenizer:
         **chat_template_kwargs: Any,
     ) -> str:
         """Format a conversation as plain text."""
-        return plain_chat(messages)
+        return plain_chat(messages, tools)
 
 
 class ScriptedLanguageModel:

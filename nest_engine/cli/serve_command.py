@@ -63,6 +63,21 @@ def serve(
             help="Asked of every client; needed for other hosts.",
         ),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            help="Another name that the server is reached by, such as host.docker.internal; "
+            "repeatable.",
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin",
+            help="A page of another site that may ask, such as app://obsidian.md; repeatable.",
+        ),
+    ] = None,
     upstream: Annotated[
         str | None,
         typer.Option(
@@ -86,7 +101,7 @@ def serve(
         int, typer.Option("--max-waiting", min=0, help="Most requests that wait beside them.")
     ] = 64,
 ) -> None:
-    """Serve OpenAI's Chat Completions and Responses; answers quote their sources exactly."""
+    """Serve the APIs of OpenAI and Anthropic; answers quote their sources exactly."""
     from nest_engine.serving.scheduler import Scheduler
     from nest_engine.serving.server import create_app
     from nest_engine.serving.server import serve as serve_app
@@ -96,6 +111,11 @@ def serve(
         raise ConfigError(
             f"whoever reaches {host} could ask; give an --api-key (or NEST_API_KEY), or leave "
             f"--host out"
+        )
+    if "*" in (allow_origin or []) and not api_key:
+        raise ConfigError(
+            "with --allow-origin '*' the pages of any site could ask; name the sites, or give an "
+            "--api-key"
         )
     loading.require_docs(docs or [])
     if upstream is not None:
@@ -114,7 +134,14 @@ def serve(
         loading.use_stored_keys(engine, docs or [])
         shown = name or (Path(model).name if model else "nest-demo")
         scheduler = Scheduler(engine, max_running=max_running, max_waiting=max_waiting)
-        app = create_app(scheduler, model=shown, host=host, api_key=api_key or None)
+        app = create_app(
+            scheduler,
+            model=shown,
+            host=host,
+            api_key=api_key or None,
+            allow_hosts=allow_host or [],
+            allow_origins=allow_origin or [],
+        )
         about = f"model {shown!r}, {len(retriever.passages):,} passages"
         remark(
             "ready", f"{url_of(listening, host)}v1 ({about}; Ctrl-C ends it)", style="bold green"

@@ -61,7 +61,7 @@ class Evaluation:
     @property
     def max_new_tokens(self) -> int:
         """Most tokens of an answer, over the variants; completions are compared with as many."""
-        return max(config.max_new_tokens for config in self.variants.values())
+        return max(config.max_new_tokens or 1024 for config in self.variants.values())
 
     def keys(self) -> Iterator[Key]:
         """Yield the keys of all results, in the order of the tables."""

@@ -209,7 +209,7 @@ def question_start(
 
 def _is_chat(control_strings: Sequence[tuple[int, int]]) -> bool:
     """Return whether there are more control strings than one in front of a text."""
-    return len(control_strings) > (control_strings[:1] == [(0, control_strings[0][1])])
+    return len(control_strings) > sum(start == 0 for start, _ in control_strings[:1])
 
 
 def _turns(prompt: str, control_strings: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -13,6 +13,15 @@ from nest_engine.errors import InputError
 _OURS = frozenset({"add_generation_prompt", "chat_template", "conversation", "tokenize", "tools"})
 
 
+def require_place_for_tools(tools: Sequence[Mapping[str, Any]], template: str) -> None:
+    """Raise `InputError` if there are tools that a template does not write."""
+    if tools and "tools" not in template:
+        raise InputError(
+            "the model's chat template has no place for tools: leave them out, or use a model that "
+            "was trained to call tools"
+        )
+
+
 def is_prefilled(messages: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether the last turn of a conversation is the beginning of the model's answer."""
     last = messages[-1] if messages else {}

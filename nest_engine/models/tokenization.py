@@ -11,9 +11,9 @@ import tokenizers
 
 from nest_engine._validation import require_text
 from nest_engine.citations.reasoning import CLOSING, OPENING
-from nest_engine.errors import InputError, UnsupportedModelError
+from nest_engine.errors import UnsupportedModelError
 from nest_engine.interfaces import Message, TokenizedPassage, TokenizedText
-from nest_engine.models.chat_template import ChatTemplate
+from nest_engine.models.chat_template import ChatTemplate, require_place_for_tools
 from nest_engine.records import Passage
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PLAIN_TURN_STOPS = ("\n\nQuestion:", "\nQuestion:")
 
 
-def plain_chat(messages: Sequence[Message]) -> str:
+def plain_chat(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
     """Write a conversation for a model without a chat template: ``Question: ... Answer:``.
 
     The instructions of a developer stand without a label, as those of a system. A last turn of the
@@ -32,10 +32,15 @@ def plain_chat(messages: Sequence[Message]) -> str:
 
     Args:
         messages: the turns, first to last; instructions stand without a label.
+        tools: what the model may call: nothing.
 
     Returns:
         the prompt, ready for the model's answer.
+
+    Raises:
+        InputError: if there are tools.
     """
+    require_place_for_tools(tools, "")
     written = {"user": "Question: {}\n", "assistant": "Answer: {}\n\n"}
     turns = (written.get(role, "{}\n\n").format(text) for role, text, _ in messages)
     written_out = "".join(turns)
@@ -201,14 +206,10 @@ class TextTokenizer:
         Raises:
             InputError: if the template refuses the conversation, or has no place for tools.
         """
-        template = ChatTemplate(self._owner)
-        if tools and "tools" not in str(template.text):
-            raise InputError(
-                "the model's chat template has no place for tools: leave them out, or use a model "
-                "that was trained to call tools"
-            )
         if not self.has_chat_template:
-            return plain_chat(messages)
+            return plain_chat(messages, tools)
+        template = ChatTemplate(self._owner)
+        require_place_for_tools(tools, str(template.text))
         turns = [{"role": role, "content": text, **more} for role, text, more in messages]
         return template.write(turns, tools=tools, variables=chat_template_kwargs)
 

@@ -18,9 +18,9 @@ from pydantic import model_validator
 from typing_extensions import Self
 
 from nest_engine import InputError, NestOutput, UnsupportedModelError, __version__
+from nest_engine.generation.tool_calls import Turn, opening, read_tool_choice
 from nest_engine.models.chat_template import ChatTemplate
 from nest_integrations.langchain.answers import PROVIDER
-from nest_engine.generation.tool_calls import Turn, opening, read_tool_choice
 from nest_integrations.langchain.content import TurnStream, generation_of
 from nest_integrations.langchain.documents import documents_of_tools
 from nest_integrations.langchain.events import afire_citations, fire_citations

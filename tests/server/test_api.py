@@ -244,8 +244,8 @@ def test_the_whole_conversation_reaches_the_model() -> None:
         )
     assert in_chat == max(heard, key=len)
     assert (
-        in_chat
-        == "Be brief.\n\nQuestion: What is neon?\nAnswer: A gas.\n\nQuestion: And helium?\nAnswer:"
+        in_chat == "Be brief.\n\nQuestion: What is \nneon?\nAnswer: A gas.\n\n"
+        "Question: And helium?\nAnswer:"
     )
 
 
@@ -277,7 +277,7 @@ def test_it_says_what_there_is(address: str) -> None:
         (CHAT, {"model": MODEL}, 400, "messages: Field required"),
         (CHAT, ASKED | {"messages": []}, 400, "messages: List should have at least 1 item"),
         (CHAT, ASKED | {"messages": "Hello"}, 400, "messages: Input should be a valid array"),
-        (CHAT, ASKED | {"messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0.role: "),
+        (CHAT, ASKED | {"messages": [{"role": "boss", "content": "x"}]}, 400, "messages.0.role: "),
         (
             CHAT,
             ASKED | {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
@@ -301,12 +301,6 @@ def test_it_says_what_there_is(address: str) -> None:
         ),
         (CHAT, ASKED | {"n": 10**30}, 400, "n asks for "),
         (CHAT, ASKED | {"n": 0}, 400, "n: Input should be greater than or equal to 1"),
-        (
-            CHAT,
-            ASKED | {"max_tokens": 10**9},
-            400,
-            "asks for 1,000,000,000 tokens; this server takes at most 4,096",
-        ),
         (CHAT, ASKED | {"max_tokens": 5, "max_completion_tokens": 6}, 400, "contradict each other"),
         (
             CHAT,
@@ -320,9 +314,9 @@ def test_it_says_what_there_is(address: str) -> None:
             CHAT,
             ASKED | {"tools": [{"type": "function"}]},
             400,
-            "tools: List should have at most 0 items",
+            "tools.0.function: Field required",
         ),
-        (CHAT, ASKED | {"frequency_penalty": 0.5}, 400, "frequency_penalty: Input should be 0"),
+        (CHAT, ASKED | {"frequency_penalty": 0.5}, 400, "frequency_penalty: only 0 is supported"),
         (CHAT, ASKED | {"best_of": 2}, 400, "best_of is not supported here; leave it out"),
         (CHAT, ASKED | {"nest": {"alfa": 1}}, 400, "nest.alfa is not supported here"),
         (CHAT, ASKED | {"nest": {"tuned": {}}}, 400, "nest.tuned is not supported here"),
@@ -332,7 +326,7 @@ def test_it_says_what_there_is(address: str) -> None:
             400,
             "gamma=2.0 is not valid: expected a number from 0 to 1",
         ),
-        (CHAT, ASKED | {"nest": {"method": "magic"}}, 400, "nest.method: Input should be 'lm'"),
+        (CHAT, ASKED | {"nest": {"method": "magic"}}, 400, "nest.method: only 'lm'"),
         (CHAT, ASKED | {"nest": {"passages": ["x"]}}, 400, "nest.passages.0: "),
         (
             CHAT,
@@ -352,7 +346,7 @@ def test_it_says_what_there_is(address: str) -> None:
             400,
             "previous_response_id: ",
         ),
-        (RESPONSES, ASKED_RESPONSES | {"store": True}, 400, "store: Input should be False"),
+        (RESPONSES, ASKED_RESPONSES | {"store": True}, 400, "store: only False"),
         (RESPONSES, ASKED_RESPONSES | {"n": 2}, 400, "n is not supported here"),
         (
             RESPONSES,
@@ -377,8 +371,8 @@ def test_other_types_paths_and_methods_are_refused(address: str) -> None:
         415,
         "the request is of type 'text/plain'; send application/json",
     )
-    status, reply = ask(address, "/v1/completions", ASKED)
-    assert (status, reply["error"]["message"][:15]) == (404, "/v1/completions")
+    status, reply = ask(address, "/v1/moderations", ASKED)
+    assert (status, reply["error"]["message"][:15]) == (404, "/v1/moderations")
     status, reply = ask(address, CHAT)
     assert (status, reply["error"]["message"][:41]) == (
         405,
@@ -485,7 +479,10 @@ def test_a_key_is_asked_for_everywhere_but_at_the_health_check() -> None:
 def test_without_a_key_other_sites_may_not_ask(address: str) -> None:
     assert ask(address, CHAT, ASKED, Host="evil.example")[0] == 421
     status, reply = ask(address, CHAT, ASKED, Origin="http://evil.example")
-    assert (status, reply["error"]["message"]) == (403, "only this server's own page may ask")
+    assert (status, reply["error"]["message"]) == (
+        403,
+        "only this server's own page may ask; --allow-origin http://evil.example lets it in",
+    )
 
 
 # Nobody decodes for who has left

@@ -5,9 +5,15 @@ from __future__ import annotations
 import hmac
 
 from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from nest_engine.serving.server.errors import error_response
+from nest_engine.serving.server.errors import (
+    MESSAGES,
+    as_anthropic,
+    error_body,
+    error_response,
+)
 
 _SPACE = " \t"  # what HTTP allows around a header; stripping more would cut non-ASCII letters
 OPEN = frozenset({"/health"})  # paths that need no key
@@ -24,7 +30,7 @@ class RequireKey:
 
     Args:
         app: the application behind it.
-        key: what ``Authorization: Bearer`` has to carry.
+        key: what ``Authorization: Bearer``, or ``x-api-key``, has to carry.
     """
 
     def __init__(self, app: ASGIApp, key: str) -> None:
@@ -35,11 +41,16 @@ class RequireKey:
         """Answer one request."""
         app = self._app
         if scope["type"] == "http" and path_below(scope) not in OPEN:
-            scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-            has_key = hmac.compare_digest(given.strip(_SPACE).encode("latin-1"), self._expected)
-            if not (has_key and scheme.lower() == "bearer"):
+            headers = Headers(scope=scope)
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer":
+                given = headers.get("x-api-key", "")  # Anthropic's clients
+            if not hmac.compare_digest(given.strip(_SPACE).encode("latin-1"), self._expected):
                 reason = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
                 refusal = error_response(401, reason, code="invalid_api_key")
+                if MESSAGES in scope["path"]:
+                    body = error_body(401, reason, code="invalid_api_key")
+                    refusal = JSONResponse(as_anthropic(401, body), 401)
                 refusal.headers["WWW-Authenticate"] = "Bearer"
                 app = refusal
         await app(scope, receive, send)

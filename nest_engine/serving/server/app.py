@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import gc
 import socket
 import time
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -16,20 +19,33 @@ from starlette.routing import Route
 
 from nest_engine._version import __version__
 from nest_engine.config import NestConfig
-from nest_engine.errors import SchedulerClosedError
+from nest_engine.errors import InputError, SchedulerClosedError
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.serving.scheduler import PendingAnswer, Scheduler
 from nest_engine.serving.server import replies
 from nest_engine.serving.server.access import RequireKey
 from nest_engine.serving.server.chat import ChatFormat
+from nest_engine.serving.server.completions import CompletionsFormat
 from nest_engine.serving.server.errors import HANDLERS, UnknownModelError, error_response
-from nest_engine.serving.server.events import errors_as_events, merge, prepend
+from nest_engine.serving.server.events import errors_as_events, merge, with_comments
 from nest_engine.serving.server.limits import Limits
+from nest_engine.serving.server.messages import (
+    CountedTokens,
+    CountRequest,
+    MessagesFormat,
+    MessagesRequest,
+)
 from nest_engine.serving.server.metrics import Measured, Metrics
 from nest_engine.serving.server.openapi import description
-from nest_engine.serving.server.requests import ChatRequest, ResponsesRequest
+from nest_engine.serving.server.requests import (
+    Asked,
+    ChatRequest,
+    CompletionsRequest,
+    EmbeddingsRequest,
+    ResponsesRequest,
+)
 from nest_engine.serving.server.responses import ResponsesFormat
-from nest_engine.serving.web.guard import Guard
+from nest_engine.serving.web.guard import Guard, cross_origin
 from nest_engine.serving.web.listening import server
 from nest_engine.serving.web.reading import json_body
 from nest_engine.serving.web.streaming import ClosingStream, unless_disconnected
@@ -39,6 +55,20 @@ if TYPE_CHECKING:
 
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 SECONDS_TO_CLOSE = 30  # for pending answers
+_PATIENCE = 1.0  # seconds until a stream begins, whatever it holds
+T = TypeVar("T")
+
+
+class Format(Protocol):
+    """Writes the answers to one request in the shape of an API."""
+
+    def whole(self, outputs: Sequence[NestOutput]) -> dict[str, Any]:
+        """Return the finished answers."""
+        ...
+
+    def stream(self, chunks: AsyncIterator[tuple[int, NestChunk]]) -> AsyncIterator[str]:
+        """Yield the answers as server-sent events while they are decoded."""
+        ...
 
 
 def create_app(
@@ -48,6 +78,8 @@ def create_app(
     limits: Limits | None = None,
     host: str = "127.0.0.1",
     api_key: str | None = None,
+    allow_hosts: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
 ) -> Starlette:
     """Return the ASGI application of the API.
 
@@ -59,6 +91,8 @@ def create_app(
         host: the name or address that the server listens at. Without a key, requests for other
             names are refused.
         api_key: required on every route but ``/health``; None requires none.
+        allow_hosts: other names that the server is reached by, such as a container's.
+        allow_origins: pages of other sites that may ask, such as ``app://obsidian.md``.
 
     Returns:
         the application.
@@ -66,7 +100,11 @@ def create_app(
     api = _Api(scheduler, model, limits or Limits(), Metrics(scheduler))
     routes = [
         Route("/v1/chat/completions", api.chat, methods=["POST"]),
+        Route("/v1/completions", api.completions, methods=["POST"]),
         Route("/v1/responses", api.responses, methods=["POST"]),
+        Route("/v1/messages", api.messages, methods=["POST"]),
+        Route("/v1/messages/count_tokens", api.count_tokens, methods=["POST"]),
+        Route("/v1/embeddings", api.embeddings, methods=["POST"]),
         Route("/v1/models", api.models),
         Route("/v1/models/{model:path}", api.one_model),
         Route("/health", api.health),
@@ -74,12 +112,20 @@ def create_app(
         Route("/openapi.json", api.openapi),
     ]
     # A key keeps other sites' pages out by itself, and whoever has it may use any host name.
-    guard = Middleware(Guard, host=host, headers=_HEADERS, refuse=error_response)
+    guard = Middleware(
+        Guard,
+        host=host,
+        headers=_HEADERS,
+        refuse=error_response,
+        also_hosts=allow_hosts,
+        also_origins=allow_origins,
+    )
     access = guard if api_key is None else Middleware(RequireKey, key=api_key)
+    shared = [cross_origin(allow_origins)] if allow_origins else []
     paths = frozenset(route.path for route in routes)
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Measured, metrics=api.metrics, routes=paths), access],
+        middleware=[Middleware(Measured, metrics=api.metrics, routes=paths), *shared, access],
         exception_handlers=HANDLERS,
     )
 
@@ -104,9 +150,12 @@ class _Api:
     async def chat(self, request: Request) -> Response:
         """Answer a request for Chat Completions."""
         asked = ChatRequest.model_validate_json(await json_body(request, self._limits.body_bytes))
-        config = asked.config(self._scheduler.engine.config)
+        config, notices = self._settings(asked)
         return await self._answer(
-            request, asked, config, ChatFormat(asked, self._head("chatcmpl"), config.method)
+            request,
+            asked,
+            config,
+            ChatFormat(asked, self._head("chatcmpl"), config.method, notices),
         )
 
     async def responses(self, request: Request) -> Response:
@@ -114,9 +163,70 @@ class _Api:
         asked = ResponsesRequest.model_validate_json(
             await json_body(request, self._limits.body_bytes)
         )
-        config = asked.config(self._scheduler.engine.config)
+        config, notices = self._settings(asked)
         return await self._answer(
-            request, asked, config, ResponsesFormat(asked, self._head("resp"), config)
+            request, asked, config, ResponsesFormat(asked, self._head("resp"), config, notices)
+        )
+
+    async def completions(self, request: Request) -> Response:
+        """Answer a request for Completions."""
+        asked = CompletionsRequest.model_validate_json(
+            await json_body(request, self._limits.body_bytes)
+        )
+        config, notices = self._settings(asked)
+        written = CompletionsFormat(asked, self._head("cmpl"), config.method, notices)
+        return await self._answer(request, asked, config, written)
+
+    async def messages(self, request: Request) -> Response:
+        """Answer a request for Messages, Anthropic's API."""
+        asked = MessagesRequest.model_validate_json(
+            await json_body(request, self._limits.body_bytes)
+        )
+        config, notices = self._settings(asked)
+        written = MessagesFormat(asked, self._head("msg"), config.method, notices)
+        return await self._answer(request, asked, config, written)
+
+    async def count_tokens(self, request: Request) -> Response:
+        """Count the tokens of a request for Messages."""
+        asked = CountRequest.model_validate_json(await json_body(request, self._limits.body_bytes))
+        self._require_model(asked.model)
+        config, _ = self._settings(asked)
+        tokenizer = self._scheduler.engine.language_model.tokenizer
+        texts = [passage.text for passage in asked.sources.passages]
+        counted = [self._prompt(asked, config), *texts]
+        number = sum(len(tokenizer.encode_prompt(text).token_ids) for text in counted)
+        return JSONResponse(replies.dumped(CountedTokens, {"input_tokens": number}))
+
+    async def embeddings(self, request: Request) -> Response:
+        """Return the vectors of texts, by the embedder of the passage search."""
+        asked = EmbeddingsRequest.model_validate_json(
+            await json_body(request, self._limits.body_bytes)
+        )
+        self._require_model(asked.model)
+        engine = self._scheduler.engine
+        embedder = engine.embedder or getattr(engine.retriever, "embedder", None)
+        if embedder is None:
+            raise UnknownModelError(
+                "this server has no embedder; start it with --docs and --search dense or hybrid"
+            )
+        texts = [asked.input] if isinstance(asked.input, str) else asked.input
+        vectors = await run_in_threadpool(embedder.embed, texts)
+        if asked.dimensions not in (None, vectors.shape[1]):
+            raise InputError(
+                f"dimensions={asked.dimensions} was asked for; the embedder has {vectors.shape[1]}"
+            )
+        is_packed = asked.encoding_format == "base64"
+        data = [
+            {
+                "index": index,
+                "embedding": base64.b64encode(vector.astype("<f4").tobytes()).decode()
+                if is_packed
+                else vector.tolist(),
+            }
+            for index, vector in enumerate(vectors)
+        ]
+        return JSONResponse(
+            replies.dumped(replies.Embeddings, {"model": self._model, "data": data})
         )
 
     async def models(self, _: Request) -> Response:
@@ -147,9 +257,9 @@ class _Api:
     async def _answer(
         self,
         request: Request,
-        asked: ChatRequest | ResponsesRequest,
+        asked: Asked,
         config: NestConfig,
-        written: ChatFormat | ResponsesFormat,
+        written: Format,
     ) -> Response:
         """Submit a request and return its answers, whole or as a stream."""
         self._require_model(asked.model)
@@ -163,13 +273,19 @@ class _Api:
                 answer.cancel()
 
         try:
-            # Whatever is wrong with a request shows before the first chunk, while there can still
-            # be a status.
-            first = await unless_disconnected(request, anext(chunks))
-            chunks = prepend(first, chunks)
             if asked.stream:
+                # Whatever is wrong with a request mostly shows at once, while there can still be a
+                # status; a search, or a long prompt, keeps the client waiting no longer.
+                first = asyncio.ensure_future(anext(chunks))
+                await unless_disconnected(request, asyncio.wait([first], timeout=_PATIENCE))
+                if first.done():
+                    first.result()
+                events = written.stream(_until_cancelled(_after(first, chunks)))
                 return ClosingStream(
-                    errors_as_events(written.stream(_until_cancelled(chunks))),
+                    with_comments(
+                        errors_as_events(events, is_anthropic=isinstance(asked, MessagesRequest)),
+                        is_waiting=not first.done(),
+                    ),
                     media_type="text/event-stream",
                     on_close=leave,
                 )
@@ -181,15 +297,27 @@ class _Api:
             raise
         return JSONResponse(written.whole(outputs))
 
-    def _submit(
-        self, asked: ChatRequest | ResponsesRequest, config: NestConfig
-    ) -> list[PendingAnswer]:
-        """Submit a request once for each answer, with consecutive seeds if there is a seed."""
-        self._limits.check(asked)
-        passages = asked.options.given_passages()
-        prompt = self._scheduler.engine.format_chat(
-            asked.conversation(), **config.chat_template_kwargs
+    def _settings(self, asked: Asked) -> tuple[NestConfig, list[str]]:
+        """Return the settings of a request, and what to say about them."""
+        most = self._limits.new_tokens
+        default = self._scheduler.engine.config
+        if default.max_new_tokens == NestConfig().max_new_tokens:  # nobody has set it
+            default = default.replace(max_new_tokens=None)
+        return asked.config(default, most), asked.notices(most)
+
+    def _prompt(self, asked: Asked, config: NestConfig) -> str:
+        if isinstance(asked, CompletionsRequest):
+            return asked.prompt
+        written = self._scheduler.engine.format_chat(
+            asked.conversation(), tools=asked.tool_definitions(), **config.chat_template_kwargs
         )
+        return written + asked.opening()
+
+    def _submit(self, asked: Asked, config: NestConfig) -> list[PendingAnswer]:
+        """Submit a request once for each answer, with consecutive seeds if there is a seed."""
+        passages = asked.given_passages()
+        self._limits.check(asked, passages or ())
+        prompt = self._prompt(asked, config)
         answers: list[PendingAnswer] = []
         try:
             for number in range(asked.num_choices()):
@@ -245,6 +373,16 @@ def freeze_loaded_objects() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+async def _after(first: asyncio.Future[T], rest: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Yield what is awaited already, and then the items of an iterator."""
+    try:
+        yield await first
+    finally:
+        first.cancel()
+    async for item in rest:
+        yield item
 
 
 async def _until_cancelled(

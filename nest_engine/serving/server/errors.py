@@ -24,6 +24,7 @@ from nest_engine.serving.server.requests import problems
 from nest_engine.serving.web.reading import NotJSONError, TooLongError
 
 RETRY_SECONDS = 1
+MESSAGES = "/v1/messages"  # Anthropic's API has errors in a shape of its own
 _SEARCH_FAILED = "passage_search_failed"
 _logger = logging.getLogger(__name__)
 
@@ -69,8 +70,11 @@ def error_response(
     status: int, message: str, *, param: str | None = None, code: str | None = None
 ) -> JSONResponse:
     """Return the response for an error; a 503 says when to ask again."""
-    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
-    return JSONResponse(error_body(status, message, param=param, code=code), status, headers)
+    return JSONResponse(error_body(status, message, param=param, code=code), status, _retry(status))
+
+
+def _retry(status: int) -> dict[str, str] | None:
+    return {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
 
 
 def status_and_body(error: Exception) -> tuple[int, dict[str, Any]]:
@@ -90,14 +94,24 @@ def status_and_body(error: Exception) -> tuple[int, dict[str, Any]]:
     )
 
 
+def as_anthropic(status: int, body: dict[str, Any]) -> dict[str, Any]:
+    """Return an error body in the shape that Anthropic's clients read too."""
+    kinds = {404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error"}
+    kind = "api_error" if status >= 500 else kinds.get(status, body["error"]["type"])
+    return {"type": "error", "error": body["error"] | {"type": kind}}
+
+
 async def on_error(request: Request, error: Exception) -> Response:
     """Answer a request that failed."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=400)  # nobody reads it
     if isinstance(error, ValidationError):
         message, param = problems(list(error.errors(include_url=False)))
-        return error_response(400, message, param=param)
-    status, body = status_and_body(error)
+        status, body = 400, error_body(400, message, param=param)
+    else:
+        status, body = status_and_body(error)
+    if MESSAGES in request.url.path:
+        return JSONResponse(as_anthropic(status, body), status, _retry(status))
     return error_response(
         status, **{name: body["error"][name] for name in ("message", "param", "code")}
     )

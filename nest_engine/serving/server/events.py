@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 from nest_engine.output import NestChunk
 from nest_engine.serving.scheduler import PendingAnswer
-from nest_engine.serving.server.errors import status_and_body
+from nest_engine.serving.server.errors import as_anthropic, status_and_body
 
 T = TypeVar("T")
 
+_SILENCE = 10.0  # seconds
 DONE = "data: [DONE]\n\n"
 
 
@@ -53,17 +54,44 @@ async def merge(answers: Sequence[PendingAnswer]) -> AsyncIterator[tuple[int, Ne
             listener.cancel()
 
 
-async def errors_as_events(lines: AsyncIterator[T]) -> AsyncIterator[T | str]:
+async def errors_as_events(
+    lines: AsyncIterator[T], *, is_anthropic: bool = False
+) -> AsyncIterator[T | str]:
     """Pass events on; a failure becomes the last event, because a status has been sent already."""
     try:
         async for line in lines:
             yield line
     except Exception as error:
-        yield event(status_and_body(error)[1])
+        status, body = status_and_body(error)
+        yield event(as_anthropic(status, body), "error") if is_anthropic else event(body)
 
 
-async def prepend(first: T, rest: AsyncIterator[T]) -> AsyncIterator[T]:
-    """Yield an item, and then the items of an iterator."""
-    yield first
-    async for item in rest:
-        yield item
+async def with_comments(lines: AsyncIterator[T], *, is_waiting: bool) -> AsyncIterator[T | str]:
+    """Pass events on, with a comment whenever the next one is long awaited.
+
+    Proxies and clients give up connections that are silent for long.
+
+    Args:
+        lines: the events.
+        is_waiting: whether the first has been awaited for a while.
+    """
+    waiting = ": the answer is being prepared\n\n"
+    if is_waiting:
+        yield waiting
+    coming: asyncio.Future[T] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(lines))
+            await asyncio.wait([coming], timeout=_SILENCE)
+            if not coming.done():
+                yield waiting
+                continue
+            try:
+                line = coming.result()
+            except StopAsyncIteration:
+                return
+            coming = None
+            yield line
+    finally:
+        if coming is not None:
+            coming.cancel()

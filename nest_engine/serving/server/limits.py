@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nest_engine.errors import InputError
-from nest_engine.serving.server.requests import ChatRequest, ResponsesRequest
+from nest_engine.records import Passage
+from nest_engine.serving.server.requests import Asked
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Limits:
         passages: passages of a request, and passages searched for.
         passage_chars: characters of one of its passages.
         choices: answers to one request, ``n``.
-        new_tokens: tokens of an answer.
+        new_tokens: tokens of an answer; who asks for more is told.
     """
 
     body_bytes: int = 4 * 2**20
@@ -29,24 +30,27 @@ class Limits:
     choices: int = 8
     new_tokens: int = 4096
 
-    def check(self, asked: ChatRequest | ResponsesRequest) -> None:
+    def check(self, asked: Asked, passages: Sequence[Passage]) -> None:
         """Check a request against the limits. The server's own defaults may exceed them.
+
+        Args:
+            asked: the request.
+            passages: those that it brings.
 
         Raises:
             InputError: if the request exceeds a limit; the message names both numbers.
         """
         self.check_passages(
-            [len(passage.text) + len(passage.title) for passage in asked.options.passages or ()],
+            [len(passage.text) + len(passage.title) for passage in passages],
             asked.options.settings().get("num_passages", 0),
         )
         _check(
             "the messages have",
-            sum(len(text) for _, text in asked.conversation()),
+            sum(len(message.text) for message in asked.conversation()),
             "characters",
             self.prompt_chars,
         )
         _check("n asks for", asked.num_choices(), "answers", self.choices)
-        _check("the request asks for", asked.most_tokens() or 0, "tokens", self.new_tokens)
 
     def check_passages(self, lengths: Sequence[int], to_find: int) -> None:
         """Check the passages of a request.

@@ -8,7 +8,18 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from nest_engine.serving.server import replies
-from nest_engine.serving.server.requests import ChatRequest, ResponsesRequest
+from nest_engine.serving.server.messages import (
+    AnsweredMessage,
+    CountedTokens,
+    CountRequest,
+    MessagesRequest,
+)
+from nest_engine.serving.server.requests import (
+    ChatRequest,
+    CompletionsRequest,
+    EmbeddingsRequest,
+    ResponsesRequest,
+)
 
 _REFUSALS = {
     "400": "The request cannot be answered as it is.",
@@ -31,10 +42,21 @@ def description(version: str, model: str, root: str = "") -> dict[str, Any]:
         model: the name that requests have to give.
         root: path that the API is mounted at.
     """
-    requests: list[type[BaseModel]] = [ChatRequest, ResponsesRequest]
+    requests: list[type[BaseModel]] = [
+        ChatRequest,
+        CompletionsRequest,
+        ResponsesRequest,
+        MessagesRequest,
+        CountRequest,
+        EmbeddingsRequest,
+    ]
     answers: list[type[BaseModel]] = [
         replies.ChatCompletion,
+        replies.Completion,
         replies.Response,
+        AnsweredMessage,
+        CountedTokens,
+        replies.Embeddings,
         replies.Models,
         replies.Model,
         replies.Health,
@@ -63,6 +85,20 @@ def description(version: str, model: str, root: str = "") -> dict[str, Any]:
                 "post": _asking("Chat Completions", ChatRequest, replies.ChatCompletion)
             },
             "/v1/responses": {"post": _asking("Responses", ResponsesRequest, replies.Response)},
+            "/v1/completions": {
+                "post": _asking("Completions", CompletionsRequest, replies.Completion)
+            },
+            "/v1/messages": {"post": _asking("Messages", MessagesRequest, AnsweredMessage)},
+            "/v1/messages/count_tokens": {
+                "post": _asking(
+                    "The tokens of messages", CountRequest, CountedTokens, is_answer=False
+                )
+            },
+            "/v1/embeddings": {
+                "post": _asking(
+                    "The vectors of texts", EmbeddingsRequest, replies.Embeddings, is_answer=False
+                )
+            },
             "/v1/models": {"get": _getting("The models that can be asked", replies.Models)},
             "/v1/models/{model}": {
                 "get": _getting("One of them", replies.Model, also=("404",))
@@ -90,11 +126,14 @@ def description(version: str, model: str, root: str = "") -> dict[str, Any]:
     }
 
 
-def _asking(name: str, request: type[BaseModel], reply: type[BaseModel]) -> dict[str, Any]:
+def _asking(
+    name: str, request: type[BaseModel], reply: type[BaseModel], *, is_answer: bool = True
+) -> dict[str, Any]:
     event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
-    content = _json(reply) | {"text/event-stream": {"schema": event}}
+    content = _json(reply) | ({"text/event-stream": {"schema": event}} if is_answer else {})
+    what = ": an answer with exact citations, as a whole or as a stream"
     return {
-        "summary": f"{name}: an answer with exact citations, as a whole or as a stream",
+        "summary": name + (what if is_answer else ""),
         "requestBody": {"required": True, "content": _json(request)},
         "responses": {"200": {"description": "The answer.", "content": content}}
         | _refused(*_REFUSALS),

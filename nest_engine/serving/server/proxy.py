@@ -327,7 +327,7 @@ def _cited(content: bytes, citer: Citer, question: str | None) -> bytes:
             theirs = message.get("annotations")
             message["annotations"] = [
                 *(theirs if isinstance(theirs, list) else ()),
-                *map(chat_annotation, cited.citations),
+                *(chat_annotation(citation, cited.text) for citation in cited.citations),
             ]
             choice["nest"] = _remarks(cited)
             found = True
@@ -430,7 +430,7 @@ class _StreamedChoice:
         if not citations and not (is_last and self._stream.text):
             return ""
         annotations = [
-            {"index": number} | chat_annotation(citation)
+            {"index": number} | chat_annotation(citation, self._stream.text)
             for number, citation in enumerate(citations, self._num_cited)
         ]
         self._num_cited += len(citations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, TypeAdapter, WithJsonSchema
 
-from nest_engine.citations.formats import json_ready, to_openai_annotation
+from nest_engine.citations.formats import json_ready, to_openai_annotation, utf16_offset
 from nest_engine.output import NestOutput
 from nest_engine.records import Citation, plain
 
@@ -18,10 +19,15 @@ CitationRecord = Annotated[dict[str, Any], WithJsonSchema(TypeAdapter(Citation).
 
 
 class UrlCitation(BaseModel):
-    """The stretch of the answer that is quoted, and the source it is quoted from."""
+    """The stretch of the answer that is quoted, and the source it is quoted from.
+
+    Offsets count Unicode code points; those of ``utf16`` code units, as JavaScript, Java and C# do.
+    """
 
     start_index: int
     end_index: int
+    utf16_start_index: int
+    utf16_end_index: int
     url: str
     title: str
 
@@ -58,10 +64,11 @@ class ChatMessage(BaseModel):
     """An answer."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     reasoning_content: str | None = None
     refusal: None = None
     annotations: list[ChatAnnotation]
+    tool_calls: list[dict[str, Any]] | None = None
 
 
 class Choice(BaseModel):
@@ -69,7 +76,7 @@ class Choice(BaseModel):
 
     index: int
     message: ChatMessage
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
     logprobs: None = None
     nest: Remarks
 
@@ -91,6 +98,52 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[Choice]
     usage: Usage
+
+
+class TextChoice(BaseModel):
+    """One of the answers to a request for Completions."""
+
+    index: int
+    text: str
+    finish_reason: Literal["stop", "length"]
+    logprobs: None = None
+    annotations: list[Annotation]
+    nest: Remarks
+
+
+class Completion(BaseModel):
+    """The answers to a request for Completions."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: Usage
+
+
+class Embedding(BaseModel):
+    """The vector of a text: numbers, or their bytes in base64."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(BaseModel):
+    """Tokens are not counted: the embedder has its own tokenizer."""
+
+    prompt_tokens: int = 0
+    total_tokens: int = 0
+
+
+class Embeddings(BaseModel):
+    """The vectors of texts."""
+
+    object: Literal["list"] = "list"
+    model: str
+    data: list[Embedding]
+    usage: EmbeddingUsage = EmbeddingUsage()
 
 
 class OutputText(BaseModel):
@@ -235,6 +288,11 @@ class Head:
     model: str
 
 
+def compact_json(value: Any) -> str:
+    """Return a value as JSON, as models write it."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def new_id(prefix: str) -> str:
     """Return an identifier as OpenAI writes them."""
     return f"{prefix}_{uuid.uuid4().hex}"
@@ -245,32 +303,48 @@ def finish_reason(output: NestOutput) -> Literal["stop", "length"]:
     return "length" if output.finish_reason == "length" else "stop"
 
 
-def chat_annotation(citation: Citation) -> dict[str, Any]:
+def chat_annotation(citation: Citation, text: str) -> dict[str, Any]:
     """Return a citation as Chat Completions has it, with all that we know of it."""
-    return to_openai_annotation(citation, chat_completions=True) | {
-        "nest": json_ready(citation.to_dict())
+    converted = to_openai_annotation(citation, chat_completions=True)
+    converted["url_citation"] |= _utf16(citation, text)
+    return converted | {"nest": json_ready(citation.to_dict())}
+
+
+def annotation(citation: Citation, text: str) -> dict[str, Any]:
+    """Return a citation as Responses has it, with all that we know of it."""
+    utf16 = _utf16(citation, text)
+    return to_openai_annotation(citation) | utf16 | {"nest": json_ready(citation.to_dict())}
+
+
+def _utf16(citation: Citation, text: str) -> dict[str, int]:
+    """Return the offsets of a citation in a text for JavaScript."""
+    return {
+        "utf16_start_index": utf16_offset(text, citation.answer_start),
+        "utf16_end_index": utf16_offset(text, citation.answer_end),
     }
 
 
-def annotation(citation: Citation) -> dict[str, Any]:
-    """Return a citation as Responses has it, with all that we know of it."""
-    return to_openai_annotation(citation) | {"nest": json_ready(citation.to_dict())}
+def remarks(output: NestOutput, method: str, notices: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what an answer cost and what a caller should know.
 
-
-def remarks(output: NestOutput, method: str) -> dict[str, Any]:
-    """Return what an answer cost and what a caller should know."""
+    Args:
+        output: the answer.
+        method: how it was decoded.
+        notices: what its request says, beside the answer's own notices.
+    """
     return {
         "method": method,
         "stats": json_ready(output.stats.to_dict()),
-        "notices": list(output.notices),
+        "notices": [*notices, *output.notices],
         "sentences": plain(output.sentences),
     }
 
 
 def usage(outputs: Sequence[NestOutput]) -> dict[str, int]:
-    """Return the tokens of all answers to a request; its prompt was read for each."""
-    totals = {name: sum(output.usage[name] for output in outputs) for name in Usage.model_fields}
-    return totals
+    """Return the tokens of all answers to a request, its prompt counted once."""
+    read = outputs[0].usage["prompt_tokens"] if outputs else 0
+    written = sum(output.usage["completion_tokens"] for output in outputs)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
 def dumped(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

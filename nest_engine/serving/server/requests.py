@@ -179,7 +179,7 @@ class SentTool(Sent):
     function: dict[str, Any]
 
 
-class _Asked(Sent):
+class Asked(Sent):
     """What both APIs share."""
 
     model: str
@@ -258,16 +258,21 @@ class _Asked(Sent):
         asked = self.most_tokens()
         if self.seed == -1:
             default = default.replace(seed=None)
-        named = {
-            "max_new_tokens": None if asked is None else min(asked, most_tokens),
+        named = self.named_settings()
+        if asked is not None:
+            named["max_new_tokens"] = min(asked, most_tokens)
+        given = {name: value for name, value in named.items() if value is not None}
+        return default.replace(**given, **self.options.settings())
+
+    def named_settings(self) -> dict[str, Any]:
+        """Return the settings that the API has a field for, by our names."""
+        return {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "seed": None if self.seed == -1 else self.seed,
             "stop": self.stop,
             "chat_template_kwargs": self.chat_template_kwargs,
         }
-        given = {name: value for name, value in named.items() if value is not None}
-        return default.replace(**given, **self.options.settings())
 
     def notices(self, most_tokens: int) -> list[str]:
         """Return what the client should know about its request.
@@ -311,7 +316,7 @@ class TextFormat(Sent):
         return given
 
 
-class ChatRequest(_Asked):
+class ChatRequest(Asked):
     """A request for Chat Completions."""
 
     messages: list[SentMessage] = Field(min_length=1)
@@ -400,7 +405,7 @@ class TextOptions(Sent):
     verbosity: str | None = None
 
 
-class ResponsesRequest(_Asked):
+class ResponsesRequest(Asked):
     """A request for Responses."""
 
     input: str | list[SentMessage] = Field(min_length=1)
@@ -430,7 +435,7 @@ class ResponsesRequest(_Asked):
         return self.max_output_tokens
 
 
-class CompletionsRequest(_Asked):
+class CompletionsRequest(Asked):
     """A request for Completions: the prompt is continued as it is."""
 
     prompt: str
@@ -509,14 +514,16 @@ def problems(errors: list[Mapping[str, Any]]) -> tuple[str, str | None]:
     messages = []
     for error in errors[:3]:
         place = ".".join(str(part) for part in error["loc"])
-        if error["type"] == "extra_forbidden":
-            messages.append(f"{place} is not supported here; leave it out")
-        elif error["type"] == "too_long" and error["ctx"].get("max_length") == 0:
+        if error["type"] == "extra_forbidden" or (
+            error["type"] == "too_long" and error["ctx"].get("max_length") == 0
+        ):
             messages.append(f"{place} is not supported here; leave it out")
         elif error["type"] == "literal_error":
             messages.append(f"{place}: only {error['ctx']['expected']} is supported here")
         elif error["type"] == "value_error":
-            messages.append(f"{place}: {error['ctx']['error']}" if place else str(error["ctx"]["error"]))
+            messages.append(
+                f"{place}: {error['ctx']['error']}" if place else str(error["ctx"]["error"])
+            )
         elif error["type"] == "json_invalid":
             messages.append(f"the request is not JSON: {error['ctx']['error']}")
         else:

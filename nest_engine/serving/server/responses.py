@@ -27,9 +27,17 @@ class ResponsesFormat:
         asked: the request.
         head: what every piece repeats.
         config: settings of the answer.
+        notices: what the client should know about its request.
     """
 
-    def __init__(self, asked: ResponsesRequest, head: Head, config: NestConfig) -> None:
+    def __init__(
+        self,
+        asked: ResponsesRequest,
+        head: Head,
+        config: NestConfig,
+        notices: Sequence[str] = (),
+    ) -> None:
+        self._notices = notices
         self._config = config
         self._ids = {"reasoning": replies.new_id("rs"), "message": replies.new_id("msg")}
         self._items: list[str] = []  # of a stream: the kinds of item that were begun
@@ -68,7 +76,7 @@ class ResponsesFormat:
                     "output_tokens": completion,
                     "total_tokens": total,
                 },
-                "nest": replies.remarks(output, self._config.method),
+                "nest": replies.remarks(output, self._config.method, self._notices),
             },
         )
 
@@ -81,7 +89,7 @@ class ResponsesFormat:
         begun = replies.dumped(Response, self._frame | {"status": "in_progress", "output": []})
         yield self._event("response.created", response=begun)
         yield self._event("response.in_progress", response=begun)
-        num_cited, reasoning = 0, ""
+        num_cited, reasoning, text = 0, "", ""
         async for _, chunk in chunks:
             if chunk.reasoning and self._shows_reasoning:
                 if not reasoning:
@@ -94,10 +102,14 @@ class ResponsesFormat:
                     yield self._done(self._reasoning("completed", reasoning))
                 yield self._added("message", self._message("in_progress", []))
                 yield self._part_event("response.content_part.added", part=self._part("", ()))
+            text += chunk.text
             if chunk.text:
                 yield self._part_event("response.output_text.delta", delta=chunk.text, logprobs=[])
             for citation in chunk.citations:
-                cited = {"annotation_index": num_cited, "annotation": replies.annotation(citation)}
+                cited = {
+                    "annotation_index": num_cited,
+                    "annotation": replies.annotation(citation, text),
+                }
                 yield self._part_event("response.output_text.annotation.added", **cited)
                 num_cited += 1
             if chunk.output is not None:
@@ -139,7 +151,8 @@ class ResponsesFormat:
 
     def _part(self, text: str, citations: Sequence[Citation]) -> dict[str, Any]:
         return replies.dumped(
-            OutputText, {"text": text, "annotations": list(map(replies.annotation, citations))}
+            OutputText,
+            {"text": text, "annotations": [replies.annotation(each, text) for each in citations]},
         )
 
     def _part_event(self, kind: str, **fields: Any) -> str:

@@ -25,7 +25,9 @@ class ClosingStream(StreamingResponse):
     def __init__(
         self, content: AsyncIterator[str | bytes], *, media_type: str, on_close: Callable[[], None]
     ) -> None:
-        super().__init__(content, media_type=media_type)
+        # nginx would collect the stream before it passes it on.
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(content, media_type=media_type, headers=headers)
         self._on_close = on_close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
