@@ -127,8 +127,8 @@ class Citation(Record):
             characters (typographic quotes, ligatures, white space, emphasis), which happens where
             an answer was cited after it was written.
         answer_text: what the answer has instead of ``cited_text``; None if the match is exact.
-        also_in: the other places where the same words stand, in the best-ranked passage first;
-            empty for a citation that was recorded while decoding.
+        also_in: the other places where the same words stand, in the best-ranked passage first; for
+            a citation that was recorded while decoding, in passages of the same text.
     """
 
     answer_start: int
@@ -176,6 +176,11 @@ class Citation(Record):
             metadata=cited_metadata(passage.metadata, *source),
             **more,
         )
+
+    @property
+    def source_key(self) -> tuple[str, str]:
+        """What tells the source from others: its id and its text, since ids may be taken twice."""
+        return self.passage_id, self.passage_sha256
 
     @property
     def text_in_answer(self) -> str:

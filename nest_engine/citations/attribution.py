@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nest_engine.citations.words import APOSTROPHES, is_inside_word
-from nest_engine.records import Citation, Passage, Provenance
+from nest_engine.records import Citation, Passage, Provenance, SourcePlace
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,19 @@ class Source:
         passage: the passage.
         starts: first character of each token in ``passage.text``.
         ends: one past the last character of each token.
+        copies: other passages of the same text.
     """
 
     passage: Passage
     starts: Sequence[int]
     ends: Sequence[int]
+    copies: Sequence[Passage] = ()
+
+    def also_in(self, start: int, end: int) -> tuple[SourcePlace, ...]:
+        """Return where the copies have a stretch of the passage."""
+        cited = self.passage.text[start:end]
+        found = [(copy.id, copy.text.find(cited)) for copy in self.copies]
+        return tuple(SourcePlace(id, at, at + end - start) for id, at in found if at >= 0)
 
 
 class Attributor:
@@ -95,6 +103,7 @@ class Attributor:
                     (quote.answer_start, quote.answer_end),
                     token_start=tokens[0],
                     token_end=tokens[-1] + 1,
+                    also_in=source.also_in(quote.source_start, quote.source_end),
                 )
 
 

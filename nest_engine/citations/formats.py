@@ -35,7 +35,9 @@ def to_anthropic(output: CitedText) -> list[dict[str, Any]]:
     ``output.passages``, as the API counts the documents of a request; a source missing there is
     counted after them. The texts of the blocks concatenate to the answer.
     """
-    document_ids = _document_ids(output)
+    quoted = {citation.source_key: citation for citation in output.citations}
+    indices = {key: _index(output, citation) for key, citation in quoted.items()}
+    others = [key for key, index in indices.items() if index is None]
     blocks = []
     for text, citation in split_answer(output):
         block: dict[str, Any] = {"type": "text", "text": text}
@@ -43,7 +45,9 @@ def to_anthropic(output: CitedText) -> list[dict[str, Any]]:
             location = {
                 "type": "char_location",
                 "cited_text": citation.cited_text,
-                "document_index": document_ids.index(citation.passage_id),
+                "document_index": len(output.passages) + others.index(citation.source_key)
+                if (index := indices[citation.source_key]) is None
+                else index,
                 "document_title": citation.title or None,
                 "start_char_index": citation.source_start,
                 "end_char_index": citation.source_end,
@@ -120,7 +124,7 @@ def to_gemini(output: CitedText) -> dict[str, list[dict[str, Any]]]:
     Offsets are in UTF-8 bytes. The chunks are the sources used, in the order of first use; the
     answer is one part, so ``partIndex`` is 0.
     """
-    sources = {citation.passage_id: citation for citation in output.citations}
+    sources = {citation.source_key: citation for citation in output.citations}
     numbers = {source_id: number for number, source_id in enumerate(sources)}
     supports = [
         {
@@ -130,7 +134,7 @@ def to_gemini(output: CitedText) -> dict[str, list[dict[str, Any]]]:
                 "endIndex": utf8_offset(output.text, citation.answer_end),
                 "text": citation.text_in_answer,
             },
-            "groundingChunkIndices": [numbers[citation.passage_id]],
+            "groundingChunkIndices": [numbers[citation.source_key]],
         }
         for citation in output.citations
     ]
@@ -162,11 +166,20 @@ def split_answer(output: CitedText) -> Iterator[tuple[str, Citation | None]]:
 
 def passage_of(output: CitedText, citation: Citation) -> Passage | None:
     """Return the passage that a citation quotes; None if the output lacks it with that text."""
-    for passage in output.passages:
-        quoted = passage.text[citation.source_start : citation.source_end]
-        if passage.id == citation.passage_id and quoted == citation.cited_text:
-            return passage
-    return None
+    index = _index(output, citation)
+    return None if index is None else output.passages[index]
+
+
+def _index(output: CitedText, citation: Citation) -> int | None:
+    """Return which passage a citation quotes; None if the output lacks it with that text."""
+    found = [
+        index
+        for index, passage in enumerate(output.passages)
+        if passage.id == citation.passage_id
+        and passage.text[citation.source_start : citation.source_end] == citation.cited_text
+    ]
+    same = (i for i in found if output.passages[i].sha256 == citation.passage_sha256)
+    return next(same, found[0] if found else None)
 
 
 def title_of(citation: Citation) -> str:
@@ -204,12 +217,6 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [json_ready(item) for item in value]
     return str(value)
-
-
-def _document_ids(output: CitedText) -> list[str]:
-    offered = [passage.id for passage in output.passages]
-    quoted = dict.fromkeys(citation.passage_id for citation in output.citations)
-    return offered + [passage_id for passage_id in quoted if passage_id not in offered]
 
 
 def _source_text(output: CitedText, citation: Citation) -> str:

@@ -71,7 +71,7 @@ def _goes_on(text: str, before: Citation, after: Citation, passages: Sequence[Pa
     Answer and source have the same signs in between, references apart.
     """
     start, end = before.source_end, after.source_start
-    if before.passage_id != after.passage_id or not 0 <= end - start <= _LONGEST_SEAM:
+    if before.source_key != after.source_key or not 0 <= end - start <= _LONGEST_SEAM:
         return False
     said = REFERENCE.sub(" ", text[before.answer_end : after.answer_start])
     return any(

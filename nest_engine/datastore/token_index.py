@@ -66,6 +66,8 @@ class TokenIndex:
         # the last token of each passage, by the end of its entries
         self._last: dict[int, Provenance] = {}
         self._ends_sentence: set[int] = set()  # entries
+        self._sentences: dict[tuple[int, ...], list[int]] = {}  # where each begins, by its tokens
+        self._twins: dict[int, list[int]] = {}  # entries that say the same in another place
         self.beginnings: list[Beginning] = []
         keys, is_keyed = [], []
         for number, passage in enumerate(passages):
@@ -78,12 +80,13 @@ class TokenIndex:
             num_entries = len(token_ids) - skipped
             end = len(self._values) + num_entries
             if sentences:
-                self._add_sentences(number, sentences[number])
+                self._add_sentences(number, sentences[number], token_ids)
             self._values += token_ids[skipped:]
             self._passage_ends += [end] * num_entries
             self._last[end] = Provenance(number, len(token_ids) - 1)
             keys += [passage.keys_TD[:1].expand(unkeyed, -1), passage.keys_TD]
             is_keyed += [False] * unkeyed + [True] * (num_entries - unkeyed)
+        self._pair_twins()
         self._copyable = [value not in forbidden for value in self._values]
         self._num_found = 0  # entries that a search can find
         if keys:
@@ -187,15 +190,31 @@ class TokenIndex:
         last = self._last[end]
         return Provenance(last.passage, last.position - (end - 1 - entry))
 
-    def _add_sentences(self, passage: int, sentences: Sequence[Sentence]) -> None:
+    def _add_sentences(
+        self, passage: int, sentences: Sequence[Sentence], token_ids: Sequence[int]
+    ) -> None:
         """Add the sentences of the passage whose entries come next."""
         first = len(self._values)
         for number, (start, end, trust) in enumerate(sentences):
+            # But for the first token, which depends on the space in front of the sentence.
+            said = tuple(token_ids[start + 1 : end])
+            self._sentences.setdefault(said, []).append(first + start)
             if trust > 0:
                 self.beginnings.append(
                     Beginning(first + start, end - start, trust, passage, number == 0)
                 )
             self._ends_sentence.add(first + end - 1)
+
+    def _pair_twins(self) -> None:
+        """Note which entries are of a sentence that stands in several places.
+
+        Chunks of a document overlap, and people keep a text in several files.
+        """
+        for said, starts in self._sentences.items():
+            if len(starts) > 1 and said:
+                for offset in range(len(said) + 1):
+                    places = [start + offset for start in starts]
+                    self._twins |= dict.fromkeys(places, places)
 
     def _trust_of_entries(self) -> Tensor | None:
         """Return how far each entry counts: as its sentence does; None if all count the same."""
@@ -207,11 +226,12 @@ class TokenIndex:
         return torch.tensor(trust, device=self._keys_ND.device)
 
     def mark_copied(self, entries: Sequence[int]) -> None:
-        """Mask copied entries, so that no sentence is copied again and again."""
+        """Mask copied entries, so that no sentence is said again, wherever it stands."""
         if not self.mask_copied or not entries:
             return
+        entries = [twin for entry in entries for twin in self._twins.get(entry, [entry])]
         for entry in entries:
             self._copyable[entry] = False
-        marked = torch.tensor(entries, device=self._mask_N.device)
+        marked = torch.tensor(sorted(set(entries)), device=self._mask_N.device)
         self._num_found -= int((~self._mask_N[marked]).sum())
         self._mask_N[marked] = True

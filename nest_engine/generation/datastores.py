@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from nest_engine._stopwatch import Stopwatch
 from nest_engine.citations.attribution import Source
@@ -26,12 +26,14 @@ class Datastore:
         keys: keys of each passage; None where nothing is copied from it.
         num_encoded: passages whose keys had to be computed.
         sentences: of each passage, in characters; empty when spans may go beyond them.
+        copies: passages that say what an earlier one says, each with the first of them.
     """
 
     passages: Sequence[Passage]
     keys: Sequence[PassageKeys | None]
     num_encoded: int
     sentences: Sequence[Sequence[Sentence]] = ()
+    copies: Mapping[int, int] = field(default_factory=dict)
 
     def index(self, forbidden: frozenset[int], *, mask_copied: bool) -> TokenIndex:
         """Return a token index for one answer."""
@@ -49,11 +51,14 @@ class Datastore:
 
     def sources(self) -> list[Source]:
         """Return which characters the tokens of each passage stand for."""
+        alike: dict[int, list[Passage]] = {}
+        for copy, first in self.copies.items():
+            alike.setdefault(first, []).append(self.passages[copy])
         return [
-            Source(passage, keys.tokens.starts, keys.tokens.ends)
+            Source(passage, keys.tokens.starts, keys.tokens.ends, alike.get(number, ()))
             if keys
             else Source(passage, (), ())
-            for passage, keys in zip(self.passages, self.keys, strict=True)
+            for number, (passage, keys) in enumerate(zip(self.passages, self.keys, strict=True))
         ]
 
 
@@ -96,12 +101,14 @@ def build_datastores(
             in_prompt[number]
             if number in in_prompt
             else (ahead | known)[_name(passage)]
-            if _name(passage) in wanted
+            if _name(passage) in wanted and number not in request.copies
             else None
             for number, passage in enumerate(request.passages)
         ]
         num_encoded = len((encoded | request.read_ahead.keys()) & wanted.keys())
-        datastores.append(Datastore(request.passages, keys, num_encoded, request.sentences or ()))
+        datastores.append(
+            Datastore(request.passages, keys, num_encoded, request.sentences or (), request.copies)
+        )
     return datastores
 
 
@@ -142,7 +149,7 @@ def _wanted(request: Request) -> dict[_Name, Passage]:
     return {
         _name(passage): passage
         for number, passage in enumerate(request.passages)
-        if number not in in_prompt
+        if number not in in_prompt and number not in request.copies
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from nest_engine._stopwatch import Stopwatch
@@ -72,6 +73,11 @@ class Request:
     is_stopped: StoppingCriterion | None = None
     read_ahead: Mapping[tuple[str, str], PassageKeys] = field(default_factory=dict)
     query: str | None = None
+
+    @cached_property
+    def copies(self) -> dict[int, int]:
+        """The passages that say what an earlier one says, each with the first of them."""
+        return copies_among(self.passages)
 
     @property
     def may_copy(self) -> bool:
@@ -149,6 +155,20 @@ def prepare(
     ]
 
 
+def copies_among(passages: Sequence[Passage]) -> dict[int, int]:
+    """Return which passages have the text of an earlier one, each with the first.
+
+    White space makes no difference.
+    """
+    firsts: dict[tuple[str, ...], int] = {}
+    copies = {}
+    for number, passage in enumerate(passages):
+        first = firsts.setdefault(tuple(passage.text.split()), number)
+        if first != number:
+            copies[number] = first
+    return copies
+
+
 def _for_each(
     prompts: Sequence[str], name: str, given: Sequence[T | None] | None
 ) -> Sequence[T | None]:
@@ -205,11 +225,19 @@ def _prepare(
         context = language_model.context_length
         answer_tokens = _reserved(config.max_new_tokens, context)
         room = None if context is None else context - answer_tokens
-        placeable = passages[: config.prompt_passages]
+        copies = copies_among(passages)
+        distinct = [number for number in range(len(passages)) if number not in copies]
+        placeable = distinct[: config.prompt_passages]
         try:
             prompt, located = _place_fitting(
-                language_model.tokenizer, prompt, placeable, query, room, background
+                language_model.tokenizer,
+                prompt,
+                [passages[number] for number in placeable],
+                query,
+                room,
+                background,
             )
+            located = [replace(each, number=placeable[each.number]) for each in located]
         except InputError as error:
             if not config.uses_datastore:
                 raise

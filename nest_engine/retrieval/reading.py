@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nest_engine.errors import InputError, MissingDependencyError, NestError
 from nest_engine.records import Passage
@@ -90,7 +90,8 @@ def read_documents(
         progress: called with the number of bytes read.
 
     Returns:
-        An iterator over documents, whose ids are unique, and what was left out.
+        An iterator over documents, whose ids are unique, and what was left out. Of several texts
+        under one id, the second gets ``~2`` behind it, and so on.
 
     Raises:
         InputError: if a path does not exist.
@@ -104,20 +105,20 @@ def _read_all(
     files: list[SourceFile], skipped: list[Skipped], progress: Progress
 ) -> Iterator[Document | Skipped]:
     yield from skipped
-    ids: set[str] = set()
+    ids: dict[str, set[str]] = {}  # the texts that have each
     done, total = 0, sum(file.size for file in files)
     for file in files:
         for position, item in _read(file):
             if isinstance(item, Skipped):
                 yield item
-            elif item.id in ids:
+            elif item.text in ids.setdefault(item.id, set()):
                 yield Skipped(
-                    item.place,
-                    f"the id {item.id!r} is taken by an earlier document; make ids unique",
+                    item.place, f"an earlier document has the id {item.id!r} and the same text"
                 )
             else:
-                ids.add(item.id)
-                yield item
+                ids[item.id].add(item.text)
+                number = len(ids[item.id])
+                yield item if number == 1 else replace(item, id=f"{item.id}~{number}")
             progress(done + min(position, file.size), total)
         done += file.size
         progress(done, total)

@@ -81,10 +81,10 @@ class NestResponse(Response):
         """The answer with ``[n]`` after each quotation; sources count in order of first use."""
         if self.output is None:
             return str(self)
-        numbers = {source.node_id: number for number, source in enumerate(self._sources, 1)}
+        numbers = {source.source_key: number for number, source in enumerate(self._sources, 1)}
         pieces = split_answer(self.output)
         return "".join(
-            text + (f"[{numbers[cited.passage_id]}]" if cited else "") for text, cited in pieces
+            text + (f"[{numbers[cited.source_key]}]" if cited else "") for text, cited in pieces
         )
 
     def get_formatted_sources(self, length: int = 100) -> str:
@@ -102,11 +102,10 @@ class NestResponse(Response):
     @property
     def _sources(self) -> list[NodeCitation]:
         """The first citation of each source."""
-        first = {citation.node_id: citation for citation in reversed(self.citations)}
-        return [
-            first[node_id]
-            for node_id in dict.fromkeys(citation.node_id for citation in self.citations)
-        ]
+        first: dict[tuple[str, str], NodeCitation] = {}
+        for citation in self.citations:
+            first.setdefault(citation.source_key, citation)
+        return list(first.values())
 
     def as_message(self) -> ChatMessage:
         """Return the answer as a chat message: a block of text, and one for each citation."""

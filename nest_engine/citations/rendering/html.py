@@ -137,12 +137,12 @@ def _quote(source: Source, quote: Quote) -> str:
 
 
 def _tokens(output: DecodedText) -> str:
-    quoted = dict.fromkeys(citation.passage_id for citation in output.citations)
-    colors = {passage_id: _color(number) for number, passage_id in enumerate(quoted, 1)}
+    quoted = dict.fromkeys(citation.source_key for citation in output.citations)
+    colors = {source: _color(number) for number, source in enumerate(quoted, 1)}
     shown = []
     for token in output.trace:
         passage = output.passages[token.provenance.passage] if token.provenance else None
-        color = "" if passage is None else colors.get(passage.id, _COPIED_COLOR)
+        color = "" if passage is None else colors.get((passage.id, passage.sha256), _COPIED_COLOR)
         source = (
             ""
             if passage is None

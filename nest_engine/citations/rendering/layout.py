@@ -120,7 +120,7 @@ class Piece:
 def lay_out(output: CitedText, context_chars: int) -> tuple[list[Piece], list[Source]]:
     """Return the answer in pieces and its numbered sources: what every format shows."""
     pieces: list[Piece] = []
-    sources: dict[str, Source] = {}
+    sources: dict[tuple[str, str], Source] = {}
     splices = [sentence.end for sentence in output.sentences if sentence.kind == "spliced"]
     position = 0
     for text, citation in split_answer(output):
@@ -132,7 +132,7 @@ def lay_out(output: CitedText, context_chars: int) -> tuple[list[Piece], list[So
                 piece = printable(output.text[first:last])
                 pieces.append(Piece(piece, ends_splice=last in ends))
             continue
-        source = sources.setdefault(citation.passage_id, _source(len(sources) + 1, citation))
+        source = sources.setdefault(citation.source_key, _source(len(sources) + 1, citation))
         quote = _quote(output, citation, context_chars)
         source.quotes.append(quote)
         pieces.append(Piece(printable(text), source, quote, ends_splice=bool(ends)))

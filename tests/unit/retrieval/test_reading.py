@@ -556,9 +556,7 @@ class TestJsonLines:
         result = read_passages(tmp_path)
         assert [passage.id for passage in result.passages] == ["x#0"]
         assert result.skipped == [
-            Skipped(
-                "b.jsonl, line 1", "the id 'x' is taken by an earlier document; make ids unique"
-            )
+            Skipped("b.jsonl, line 1", "an earlier document has the id 'x' and the same text")
         ]
 
 

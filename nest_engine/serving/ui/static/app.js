@@ -42,6 +42,14 @@ function shorten(text) {
   return text.length <= LONGEST_NAME ? text : `${text.slice(0, half)} … ${text.slice(-half)}`;
 }
 
+// Different passages may have one id.
+const sourceKey = (citation) => `${citation.passage_id} ${citation.passage_sha256}`;
+const passageOf = (citation) =>
+  answer?.passages.find(
+    (candidate) =>
+      candidate.id === citation.passage_id &&
+      [...candidate.text].slice(citation.source_start, citation.source_end).join("") === citation.cited_text,
+  );
 const nameOf = (citation) =>
   shorten(printable((citation.title.trim() || citation.uri || `Passage ${citation.passage_id}`).replace(/\s+/g, " ")));
 const figure = (value, digits = 2) => value.toLocaleString("en", { maximumFractionDigits: digits });
@@ -195,10 +203,10 @@ class Written {
   }
 
   source(citation) {
-    let source = this.sources.get(citation.passage_id);
+    let source = this.sources.get(sourceKey(citation));
     if (!source) {
       source = { number: this.sources.size + 1, citations: [] };
-      this.sources.set(citation.passage_id, source);
+      this.sources.set(sourceKey(citation), source);
       const link = element("button", { type: "button", class: color(source.number) }, nameOf(citation));
       link.addEventListener("click", () => openPassage(citation, link));
       $("sources").append(element("li", {}, link));
@@ -356,11 +364,11 @@ function closePassage() {
 
 function showPassage() {
   const { citation } = opened;
-  const { number } = written.sources.get(citation.passage_id);
+  const { number } = written.sources.get(sourceKey(citation));
   const { source_start: start, source_end: end, cited_text: cited } = citation;
   $("passage-title").replaceChildren(element("span", { class: `badge ${color(number)}` }, String(number)), nameOf(citation));
   $("passage-place").replaceChildren(...place(citation));
-  const passage = answer?.passages.find((candidate) => candidate.id === citation.passage_id);
+  const passage = passageOf(citation);
   const characters = [...(passage?.text ?? "")];
   const verdict = $("passage-verified");
   verdict.classList.toggle("wrong", false);
@@ -419,7 +427,7 @@ function showStatistics() {
   const { stats } = answer;
   const text = [...answer.text];
   const verified = answer.citations.filter((c) => {
-    const passage = answer.passages.find((candidate) => candidate.id === c.passage_id);
+    const passage = passageOf(c);
     return passage && [...passage.text].slice(c.source_start, c.source_end).join("") === text.slice(c.answer_start, c.answer_end).join("");
   });
   const figures = {
@@ -459,7 +467,7 @@ function drawTrace() {
   const drawn = answer.tokens.map((token) => {
     const index = token.status === "rejected" ? -1 : standing++;
     const citation = answer.citations.find((c) => c.token_start <= index && index < c.token_end);
-    const source = citation && written.sources.get(citation.passage_id);
+    const source = citation && written.sources.get(sourceKey(citation));
     const made = citation ? clickable("span", citation, source.number) : element("span", {});
     made.classList.add("token", token.status);
     if (token.provenance && !citation) made.classList.add("uncited");

@@ -1,0 +1,144 @@
+"""Documents and search results in the content blocks of messages, in Anthropic's format.
+
+LangChain and LlamaIndex pass the same blocks on.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nest_engine.errors import InputError
+from nest_engine.records import Passage
+from nest_engine.retrieval.document import Document
+from nest_engine.retrieval.formats.pdf import PdfFile
+from nest_engine.retrieval.splitting import split_document
+
+LOCATION = "anthropic_location"  # in a passage's metadata: the form of its citations
+
+
+@dataclass
+class SourceBlocks:
+    """What the blocks of a request bring to quote from.
+
+    Args:
+        passages: stretches of documents and search results, with the form of their citations.
+        num_documents: documents so far.
+        num_results: search results so far.
+        are_cited: whether any of them is to be cited.
+    """
+
+    passages: list[Passage] = field(default_factory=list)
+    num_documents: int = 0
+    num_results: int = 0
+    are_cited: bool = False
+
+    def read(self, blocks: Sequence[Mapping[str, Any]], place: str) -> None:
+        """Read the documents and search results among blocks, those of tool results too.
+
+        Raises:
+            InputError: if one of them cannot be read.
+        """
+        for number, block in enumerate(blocks):
+            here = f"{place}.{number}"
+            kind = block.get("type")
+            if kind == "document":
+                self._document(block, here)
+            elif kind == "search_result":
+                self._search_result(block, here)
+            elif kind == "tool_result" and isinstance(block.get("content"), list):
+                self.read(block["content"], f"{here}.content")
+
+    def _document(self, block: Mapping[str, Any], place: str) -> None:
+        index, self.num_documents = self.num_documents, self.num_documents + 1
+        title = str(block.get("title") or "")
+        self.are_cited |= bool((block.get("citations") or {}).get("enabled"))
+        location = {"document_index": index, "document_title": title or None, "file_id": None}
+        source = block.get("source") or {}
+        kind = source.get("type")
+        if kind == "text":
+            text = required_text(source.get("data"), f"{place}.source.data")
+            self._split(Document(text, title, f"document-{index}", "", ""), "char", location)
+        elif kind == "content":
+            content = source.get("content")
+            blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            self._blocks(blocks, "content_block", title, location, f"{place}.source.content")
+        elif kind == "base64" and source.get("media_type") == "application/pdf":
+            self._pdf(str(source.get("data")), title, location, f"{place}.source")
+        else:
+            raise InputError(
+                f"{place}.source of type {kind!r} is not supported here: give text, content, or a "
+                "PDF in base64"
+            )
+
+    def _search_result(self, block: Mapping[str, Any], place: str) -> None:
+        index, self.num_results = self.num_results, self.num_results + 1
+        self.are_cited |= bool((block.get("citations") or {}).get("enabled"))
+        title, source = str(block.get("title") or ""), str(block.get("source") or "")
+        location = {"search_result_index": index, "source": source, "title": title or None}
+        self._blocks(
+            block.get("content"), "search_result", title, location, f"{place}.content", uri=source
+        )
+
+    def _blocks(
+        self,
+        blocks: Any,
+        form: str,
+        title: str,
+        location: Mapping[str, Any],
+        place: str,
+        uri: str | None = None,
+    ) -> None:
+        """Read blocks of text, each a passage."""
+        if not isinstance(blocks, list):
+            raise InputError(f"{place} must be a list of text blocks")
+        for number, block in enumerate(blocks):
+            text = required_text(block.get("text"), f"{place}.{number}.text")
+            if text.strip():
+                where = {"start_block_index": number, "end_block_index": number + 1}
+                self._add(Passage(text, title, uri=uri), form, {**location, **where})
+
+    def _split(self, document: Document, form: str, location: Mapping[str, Any]) -> None:
+        for passage in split_document(document):
+            self._add(passage, form, location)
+
+    def _pdf(self, data: str, title: str, location: Mapping[str, Any], place: str) -> None:
+        try:
+            stream = io.BytesIO(base64.b64decode(data, validate=True))
+        except binascii.Error as error:
+            raise InputError(f"{place}.data is not base64: {error}") from error
+        with PdfFile(stream) as pdf:
+            texts = [pdf.page(number).text for number in range(len(pdf))]
+        starts = [0]
+        for text in texts[:-1]:
+            starts.append(starts[-1] + len(text) + 1)
+        name = f"document-{location['document_index']}"
+        document = Document("\f".join(texts), title, name, "", "", page_starts=tuple(starts))
+        self._split(document, "page", location)
+
+    def _add(self, passage: Passage, form: str, location: Mapping[str, Any]) -> None:
+        place = {"type": f"{form}_location", **location}
+        self.passages.append(
+            Passage(
+                passage.text,
+                passage.title,
+                f"{len(self.passages)}",
+                passage.uri,
+                metadata={**passage.metadata, LOCATION: place},
+            )
+        )
+
+
+def required_text(value: Any, place: str) -> str:
+    """Return a value if it is a text.
+
+    Raises:
+        InputError: if it is not; the message names the place.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{place} must be a text, got {type(value).__name__}")
+    return value
