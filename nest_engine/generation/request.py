@@ -221,7 +221,7 @@ def _prepare(
     located = in_this_turn(
         prompt, locate(prompt, passages), _control_offsets(language_model.tokenizer, prompt)
     )
-    if config.uses_prompt_passages and passages and not located:
+    if config.uses_prompt_passages and prompt and passages and not located:
         context = language_model.context_length
         answer_tokens = _reserved(config.max_new_tokens, context)
         room = None if context is None else context - answer_tokens

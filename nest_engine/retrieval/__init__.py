@@ -13,6 +13,7 @@ from nest_engine.retrieval.document import Document, Skipped
 from nest_engine.retrieval.embedder import Embedder, QueryEmbedder, SentenceTransformerEmbedder
 from nest_engine.retrieval.fusion import fuse
 from nest_engine.retrieval.hybrid import HybridRetriever
+from nest_engine.retrieval.page_picture import page_picture
 from nest_engine.retrieval.passage_index import IndexInfo, PassageIndex, SearchMode
 from nest_engine.retrieval.progress import Progress
 from nest_engine.retrieval.ranking import Ranking
@@ -39,6 +40,7 @@ __all__ = [
     "estimate_tokens",
     "fuse",
     "is_index",
+    "page_picture",
     "read_documents",
     "read_passages",
     "split_document",

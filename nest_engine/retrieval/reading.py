@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -105,23 +106,32 @@ def _read_all(
     files: list[SourceFile], skipped: list[Skipped], progress: Progress
 ) -> Iterator[Document | Skipped]:
     yield from skipped
-    ids: dict[str, set[str]] = {}  # the texts that have each
+    ids: dict[str, set[bytes]] = {}
     done, total = 0, sum(file.size for file in files)
     for file in files:
         for position, item in _read(file):
-            if isinstance(item, Skipped):
-                yield item
-            elif item.text in ids.setdefault(item.id, set()):
-                yield Skipped(
-                    item.place, f"an earlier document has the id {item.id!r} and the same text"
-                )
-            else:
-                ids[item.id].add(item.text)
-                number = len(ids[item.id])
-                yield item if number == 1 else replace(item, id=f"{item.id}~{number}")
+            yield item if isinstance(item, Skipped) else _identified(item, ids)
             progress(done + min(position, file.size), total)
         done += file.size
         progress(done, total)
+
+
+def _identified(document: Document, ids: dict[str, set[bytes]]) -> Document | Skipped:
+    """Return a document under an id of its own, unless it has been read before.
+
+    Args:
+        document: the document.
+        ids: checksums of the texts that have each id so far; the document's is added.
+    """
+    checksums = ids.setdefault(document.id, set())
+    checksum = hashlib.sha256(document.text.encode()).digest()
+    if checksum in checksums:
+        return Skipped(
+            document.place, f"an earlier document has the id {document.id!r} and the same text"
+        )
+    checksums.add(checksum)
+    number = len(checksums)
+    return document if number == 1 else replace(document, id=f"{document.id}~{number}")
 
 
 def _read(file: SourceFile) -> Iterator[tuple[int, Document | Skipped]]:

@@ -15,12 +15,14 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from nest_engine import NestConfig, NestEngine, Passage
 from nest_engine.citations.rendering import printable
+from nest_engine.retrieval import read_passages
 from nest_engine.serving.ui import create_app
 from nest_engine.testing import ScriptedLanguageModel
 from tests.ui.browser import NO_BROWSER, launch
 from tests.ui.serving import served
 from tests.ui.support import ABOUT, HELIUM, NEON, SAID, SECONDS, Fixed, Gate, scripted_engine
 from tests.unit.citations.test_rendering import POISON
+from tests.unit.retrieval.test_reading import pdf
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 expect.set_options(timeout=SECONDS * 1000)
@@ -467,3 +469,25 @@ def test_nothing_overflows_at_any_width(browser: Browser, address: str, width: i
             " return document.elementFromPoint(left + 2, top + 4) === mark; }"
         )
         assert visible
+
+
+def test_the_page_of_a_pdf_is_shown_with_the_quotation_marked(
+    browser: Browser, tmp_path: Path
+) -> None:
+    path = tmp_path / "neon.pdf"
+    path.write_bytes(pdf("Gases.", "Of gases.\nThe gas neon glows red.\nIt was found in 1898."))
+    passages = read_passages(path).passages
+    engine = scripted_engine("The gas neon glows red.", passages)
+    with (
+        served(create_app(engine, ABOUT, patience=SECONDS)) as address,
+        opened(browser, address) as page,
+    ):
+        ask(page)
+        page.get_by_role("button", name="neon").first.click()
+        picture = page.get_by_role("img", name="Page 2, the quotation marked")
+        expect(picture).to_be_visible()
+        expect(picture).to_have_js_property("naturalWidth", 1191)
+        path.unlink()  # what is gone cannot be shown
+        page.get_by_role("button", name="Close the passage").click()
+        page.get_by_role("button", name="neon").first.click()
+        expect(page.get_by_text("its file is gone or has changed")).to_be_visible()

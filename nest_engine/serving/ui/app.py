@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -19,6 +21,8 @@ from starlette.staticfiles import StaticFiles
 from nest_engine._validation import require_text
 from nest_engine.config import Method, NestConfig
 from nest_engine.errors import InputError, NestError
+from nest_engine.records import Citation
+from nest_engine.retrieval.page_picture import page_picture
 from nest_engine.serving.ui.answering import AnswerRunner, RunningAnswer
 from nest_engine.serving.web.guard import Guard
 from nest_engine.serving.web.listening import server
@@ -123,11 +127,28 @@ def create_app(
             _lines(answer), media_type="application/x-ndjson", on_close=answer.cancel
         )
 
+    async def page(request: Request) -> Response:
+        # Only what the server itself has read and shown: no path comes from the request.
+        given = request.query_params
+        passage = runner.passage(given.get("passage", ""))
+        if passage is None:
+            return _refuse(404, "no answer that was shown has this passage; ask again")
+        try:
+            span = int(given.get("start", "")), int(given.get("end", ""))
+            citation = Citation.of(passage, span, (0, 0))
+            picture = await run_in_threadpool(page_picture, citation)
+        except (ValueError, NestError) as error:
+            return _refuse(404, str(error))
+        written = io.BytesIO()
+        picture.save(written, "PNG")
+        return Response(written.getvalue(), media_type="image/png")
+
     app = Starlette(
         routes=[
             Route("/", index),
             Route("/api/about", describe),
             Route("/api/ask", ask, methods=["POST"]),
+            Route("/api/page", page),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         middleware=[Middleware(Guard, host=host, headers=_HEADERS, refuse=_refuse)],

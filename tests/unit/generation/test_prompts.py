@@ -84,7 +84,9 @@ def test_background_stands_before_everything_or_before_the_question_of_a_chat():
         "behind a start-of-text string"
     )
     assert question_start(chat, QUESTION, control) == chat.rindex(QUESTION)
-    for query in (None, "", "Who?"):
+    # A question in other words than the prompt's belongs to the last turn.
+    assert question_start(chat, "Who?", control) == chat.index(QUESTION)
+    for query in (None, ""):
         with pytest.raises(
             InputError, match=r"does not stand in the chat prompt.*give the question as query="
         ):

@@ -38,6 +38,7 @@ def test_exported_names():
         "estimate_tokens",
         "fuse",
         "is_index",
+        "page_picture",
         "read_documents",
         "read_passages",
         "split_document",

@@ -19,6 +19,7 @@ from nest_engine.retrieval import (
     PassageIndex,
     Skipped,
     is_index,
+    page_picture,
     read_documents,
     read_passages,
 )
@@ -437,6 +438,24 @@ class TestPdf:
             (left, top - 20, right, top) if turned in (0, 180) else (left - 20, top, left, bottom)
         )
         assert picture.crop([round(4 * edge) for edge in across]).getextrema()[0] > 200
+
+    def test_a_citation_shows_its_page(self, tmp_path: Path):
+        path = tmp_path / "paper.pdf"
+        path.write_bytes(pdf("Nests of twigs, mostly."))
+        (passage,) = read_passages(path).passages
+        cited = Citation.of(passage, (9, 14), (0, 5))
+        picture = page_picture(cited, scale=3)
+        left, top, right, bottom = cited.metadata["boxes"][0]
+        assert picture.getpixel((3 * left, 3 * (top + bottom) / 2)) == (255, 224, 102)
+        assert picture.getpixel((3 * right + 12, 3 * bottom)) == (255, 255, 255)
+        path.write_bytes(pdf("Another text."))
+        with pytest.raises(InputError, match="has changed since page 1 was read"):
+            page_picture(cited)
+        path.unlink()
+        with pytest.raises(InputError, match="cannot be opened"):
+            page_picture(cited)
+        with pytest.raises(InputError, match="has no place on a page"):
+            page_picture(Citation.of(Passage("Text."), (0, 4), (0, 4)))
 
     def test_boxes_follow_the_lines_of_a_quotation(self, tmp_path: Path):
         (tmp_path / "paper.pdf").write_bytes(pdf("A nest is made\nof moss and\nof twigs."))

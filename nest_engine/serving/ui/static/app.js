@@ -374,6 +374,7 @@ function showPassage() {
   verdict.classList.toggle("wrong", false);
   if (!passage) {
     verdict.textContent = "The passage follows when the answer is complete.";
+    $("passage-page").replaceChildren();
     $("passage-text").replaceChildren(element("mark", { class: color(number) }, printable(cited)));
     return;
   }
@@ -391,6 +392,23 @@ function showPassage() {
     text(end, last),
     omitted(characters.length - last),
   );
+  showPage(citation);
+}
+
+/** Show the picture of the page that a citation of a PDF stands on. */
+function showPage(citation) {
+  const shown = $("passage-page");
+  shown.replaceChildren();
+  if (!citation.metadata.boxes?.length) return;
+  const asked = new URLSearchParams({
+    passage: citation.passage_sha256,
+    start: citation.source_start,
+    end: citation.source_end,
+  });
+  const alt = `Page ${citation.metadata.page}, the quotation marked`;
+  const picture = element("img", { src: `/api/page?${asked}`, alt });
+  picture.addEventListener("error", () => shown.replaceChildren("The page cannot be shown: its file is gone or has changed."));
+  shown.append(picture);
 }
 
 const omitted = (count) =>
