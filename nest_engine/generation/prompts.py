@@ -21,6 +21,15 @@ _COLONS = ":\N{FULLWIDTH COLON}"
 _LABEL = regex.compile(rf"^\W{{0,4}}\w+(?: \w+){{0,2}} ?[{_COLONS}]\s*(?=\S)")
 _ROLE = regex.compile(r"\w+(?:\n+|\Z)")
 _PLAIN_TURN = regex.compile(r"^(?:Question|Answer): ", regex.MULTILINE)
+_PRONOUNS = frozenset(
+    [
+        *("he", "she", "it", "they", "him", "her", "them", "his", "hers", "its", "their"),
+        *("this", "that", "these", "those"),
+    ]
+)
+_GOES_ON = regex.compile(r"(?:and|but|what about|how about)\b", regex.IGNORECASE)
+_LONGEST_FOLLOW_UP = 12  # words
+_AROUND = "?!.,;:'\"()"
 _QUESTION_MARKS = frozenset(
     "?\N{FULLWIDTH QUESTION MARK}\N{ARABIC QUESTION MARK}\N{GREEK QUESTION MARK}"
     "\N{ARMENIAN QUESTION MARK}\N{ETHIOPIC QUESTION MARK}"
@@ -250,6 +259,28 @@ def in_this_turn(
         return list(located)
     earlier = range(turns[1][0], turns[-1][0])
     return [each for each in located if each.start not in earlier]
+
+
+def leans_on_context(question: str) -> bool:
+    """Return whether a question seems to go on with a conversation: "When did he discover it?".
+
+    Of English questions alone: short ones with a pronoun, or a beginning such as "And", and without
+    a name.
+    """
+    words = question.split()
+    if len(words) > _LONGEST_FOLLOW_UP or any(word[:1].isupper() for word in words[1:]):
+        return False
+    said = {word.strip(_AROUND).lower() for word in words}
+    return bool(said & _PRONOUNS) or bool(_GOES_ON.match(question)) or len(words) == 1
+
+
+def follows_up(prompt: str, query: str | None, control_strings: Sequence[tuple[int, int]]) -> bool:
+    """Return whether a query is the last turn of a conversation, and leans on the turns before."""
+    if query is None or not leans_on_context(query):
+        return False
+    turns = _turns(prompt, control_strings) if _is_chat(control_strings) else []
+    num_turns = len(turns) or len(_PLAIN_TURN.findall(prompt))
+    return num_turns > 2 and query in prompt
 
 
 def require_background(background: str) -> str:

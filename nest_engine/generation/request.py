@@ -17,6 +17,7 @@ from nest_engine.errors import ContextOverflowError, InputError
 from nest_engine.generation.passage_search import find_passages
 from nest_engine.generation.prompts import (
     LocatedPassage,
+    follows_up,
     in_this_turn,
     locate,
     place,
@@ -218,9 +219,13 @@ def _prepare(
     question = query or prompt
     if config.method != "lm" and not passages:
         notices.append("no passages: the model answered alone")
-    located = in_this_turn(
-        prompt, locate(prompt, passages), _control_offsets(language_model.tokenizer, prompt)
-    )
+    control_strings = _control_offsets(language_model.tokenizer, prompt)
+    if passages and follows_up(prompt, query, control_strings):
+        notices.append(
+            f"{query!r} was searched for by itself, though it goes on with the conversation; give "
+            "query= in words that stand alone"
+        )
+    located = in_this_turn(prompt, locate(prompt, passages), control_strings)
     if config.uses_prompt_passages and prompt and passages and not located:
         context = language_model.context_length
         answer_tokens = _reserved(config.max_new_tokens, context)

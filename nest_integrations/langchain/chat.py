@@ -22,7 +22,7 @@ from nest_engine.generation.tool_calls import Turn, opening, read_tool_choice
 from nest_engine.models.chat_template import ChatTemplate
 from nest_integrations.langchain.answers import PROVIDER
 from nest_integrations.langchain.content import TurnStream, generation_of
-from nest_integrations.langchain.documents import documents_of_tools
+from nest_integrations.langchain.documents import documents_of_turn
 from nest_integrations.langchain.events import afire_citations, fire_citations
 from nest_integrations.langchain.messages import (
     chat_template_of,
@@ -45,10 +45,10 @@ class ChatNest(NestModel, BaseChatModel):
         chat = ChatNest.from_model_id("HuggingFaceTB/SmolLM2-360M-Instruct", retriever=vectorstore)
         chat.invoke("Who discovered helium?").content_blocks
 
-    Passages come from ``passages=`` of the call, else from what tools have found since the last
-    human message (the artifacts of ``create_retriever_tool(...,
-    response_format="content_and_artifact")``), else from a search for ``query=`` or the last human
-    message. The other fields are described in ``NestModel``.
+    Passages come from ``passages=`` of the call, else from the last human message and what tools
+    have found since (``document`` and ``search_result`` blocks, and the artifacts of
+    ``create_retriever_tool(..., response_format="content_and_artifact")``), else from a search for
+    ``query=`` or the last human message. The other fields are described in ``NestModel``.
 
     Args:
         chat_template: a template in place of the tokenizer's own.
@@ -68,6 +68,30 @@ class ChatNest(NestModel, BaseChatModel):
     def _check_chat_template(self) -> Self:
         self._template()  # refuses a model without one
         return self
+
+    @model_validator(mode="after")
+    def _describe(self) -> Self:
+        if self.profile is None:
+            self.__dict__["profile"] = self._profile()
+        return self
+
+    def _profile(self) -> dict[str, Any]:
+        """Return what agents and middleware ask of a model: its context, and what it can do."""
+        context = self.engine.language_model.context_length
+        can_call = "tools" in str(self._template().text)
+        known = {
+            "name": self.model_name,
+            "text_inputs": True,
+            "text_outputs": True,
+            "image_inputs": False,
+            "audio_inputs": False,
+            "video_inputs": False,
+            "pdf_inputs": True,
+            "tool_calling": can_call,
+            "tool_choice": can_call,
+            "structured_output": False,
+        }
+        return known | ({} if context is None else {"max_input_tokens": context})
 
     @property
     def _llm_type(self) -> str:
@@ -207,7 +231,7 @@ class ChatNest(NestModel, BaseChatModel):
         turn = Turn(bool(tools), opening(tools, settings.pop("tool_choice", None)))
         turns = template_messages(messages)
         passages = passages_argument(settings, 1)
-        found = documents_of_tools(messages)
+        found = documents_of_turn(messages)
         question = last_question(messages)
         query = settings.pop("query", None)
         if query is not None and not isinstance(query, str):
@@ -218,7 +242,8 @@ class ChatNest(NestModel, BaseChatModel):
         prompt = written + turn.opening
         if passages is None and found is not None:
             passages = [found]
-        return Call([prompt], [query or question or prompt], [question], passages, config, n), turn
+        asked = query or question
+        return Call([prompt], [asked or prompt], [asked], passages, config, n), turn
 
     def _template(self) -> ChatTemplate:
         return chat_template_of(self.engine, self.tokenizer, self.chat_template)

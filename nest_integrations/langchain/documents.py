@@ -12,7 +12,9 @@ from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 
 from nest_engine import InputError, Passage
+from nest_engine.retrieval.blocks import SourceBlocks
 
+_PDF = "application/pdf"
 _SCORE_KEYS = ("score", "relevance_score", "_relevance_score")
 
 
@@ -90,19 +92,47 @@ def passages_of_each(given: object, num_prompts: int) -> list[list[Passage]]:
     return [as_passages(documents) for documents in given]
 
 
-def documents_of_tools(messages: Sequence[BaseMessage]) -> list[Passage] | None:
-    """Return what tools have found since the last human message, or None.
+def documents_of_turn(messages: Sequence[BaseMessage]) -> list[Passage] | None:
+    """Return what the last human message brings, and tools have found since, or None.
 
-    ``create_retriever_tool(..., response_format="content_and_artifact")`` leaves them in
-    ``ToolMessage.artifact``.
+    ``create_retriever_tool(..., response_format="content_and_artifact")`` leaves documents in
+    ``ToolMessage.artifact``; messages of both kinds may hold ``document``, ``search_result``,
+    ``text-plain`` and PDF ``file`` blocks.
+
+    Raises:
+        InputError: if a block cannot be read.
     """
     found: list[Passage] = []
-    for message in reversed(messages):
-        if isinstance(message, HumanMessage):
-            break
+    blocks = SourceBlocks()
+    first = max(
+        (i for i, message in enumerate(messages) if isinstance(message, HumanMessage)), default=0
+    )
+    for number, message in enumerate(messages[first:], first):
         if isinstance(message, ToolMessage):
-            found = _documents_in(message.artifact) + found
-    return found or None
+            found += _documents_in(message.artifact)
+        if isinstance(message.content, list):
+            given = [as_source_block(block) for block in message.content]
+            blocks.read([block for block in given if block], f"messages.{number}.content")
+    return [*found, *blocks.passages] or None
+
+
+def as_source_block(block: object) -> dict[str, Any] | None:
+    """Return a content block that holds a source in the form that the engine reads, or None."""
+    if not isinstance(block, dict):
+        return None
+    kind, title = block.get("type"), block.get("title")
+    if kind in ("document", "search_result"):
+        return block
+    if kind == "text-plain" and block.get("text"):
+        return {
+            "type": "document",
+            "title": title,
+            "source": {"type": "text", "data": block["text"]},
+        }
+    if kind == "file" and block.get("mime_type") == _PDF and block.get("base64"):
+        source = {"type": "base64", "media_type": _PDF, "data": block["base64"]}
+        return {"type": "document", "title": title, "source": source}
+    return None
 
 
 def _documents_in(artifact: object) -> list[Passage]:

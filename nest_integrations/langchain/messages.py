@@ -10,6 +10,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, convert_to_openai
 
 from nest_engine import InputError, NestEngine, UnsupportedModelError
 from nest_engine.models.chat_template import ChatTemplate
+from nest_integrations.langchain.documents import as_source_block
 
 _MEDIA = {"image", "audio", "video", "file"}
 
@@ -59,6 +60,10 @@ def last_question(messages: Sequence[BaseMessage]) -> str | None:
 
 
 def _as_template_message(message: BaseMessage) -> dict[str, Any]:
+    content = message.content if isinstance(message.content, list) else []
+    if any(as_source_block(block) for block in content):  # these are passages
+        others = [block for block in content if not as_source_block(block)]
+        message = message.model_copy(update={"content": others})
     media = sorted({block["type"] for block in message.content_blocks} & _MEDIA)
     if media:
         raise InputError(

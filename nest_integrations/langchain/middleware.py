@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from nest_engine import MissingDependencyError, Passage
 from nest_engine.citing import MIN_WORDS
 from nest_integrations.langchain.citing import CiteSources
-from nest_integrations.langchain.documents import as_passages, documents_of_tools
+from nest_integrations.langchain.documents import as_passages, documents_of_turn
 from nest_integrations.langchain.messages import last_question
 from nest_integrations.langchain.retrievers import as_retriever
 
@@ -70,7 +70,7 @@ class CiteMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         return self._cited(messages, passages, question)
 
     def _known(self, messages: Sequence[BaseMessage]) -> Sequence[Passage] | None:
-        return documents_of_tools(messages) or self._documents
+        return documents_of_turn(messages) or self._documents
 
     def _cited(
         self,

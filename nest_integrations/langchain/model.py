@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, SecretStr, model_validator
 from typing_extensions import Self
 
@@ -22,7 +23,7 @@ from nest_engine import (
 from nest_engine._validation import require_count
 from nest_integrations.langchain.documents import passages_of_each
 from nest_integrations.langchain.identity import name_of
-from nest_integrations.langchain.retrievers import as_retriever
+from nest_integrations.langchain.retrievers import DEFAULT_K, as_retriever
 from nest_integrations.langchain.search import Found, OnError, Search
 from nest_integrations.langchain.settings import NestSettings, from_pipeline_kwargs
 from nest_integrations.langchain.workers import Cancel, cancel_after, in_thread, iterate_in_thread
@@ -31,6 +32,7 @@ Model = TypeVar("Model", bound="NestModel")
 
 # Set on each model class: LangChain's base classes come later in the method resolution order and
 # would allow unknown fields again.
+_DEFAULT_NUMBER = NestConfig().num_passages
 MODEL_CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
 
@@ -41,7 +43,8 @@ class Call:
     Args:
         prompts: what the model continues, one for each answer.
         queries: what to search for, one for each prompt.
-        questions: the question as it stands in each prompt, or None.
+        questions: what is asked in each prompt, in the caller's words where those were given; or
+            None.
         passages: passages given by the caller, one list for each prompt, or None to search.
         config: settings.
         n: answers to each prompt.
@@ -275,6 +278,8 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
 
     def _search_for(self, call: Call) -> Search | None:
         k = call.config.passages_to_find
+        if isinstance(self._source, VectorStore) and call.config.num_passages == _DEFAULT_NUMBER:
+            k = min(k, DEFAULT_K)  # as the store itself: nobody has asked for more
         if call.passages is not None or self._source is None or k == 0:
             return None
         return Search(as_retriever(self._source), k, self.deadline, self.on_error, self.max_retries)

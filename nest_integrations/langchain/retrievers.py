@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from langchain_core.callbacks import (
@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field
 from nest_engine import ConfigError, Passage, PassageRetriever
 from nest_integrations.langchain.documents import to_document, to_passage
 
-_DEFAULT_K = 4  # as everywhere in LangChain
+DEFAULT_K = 4  # as everywhere in LangChain
 
 
 class VectorStoreWithScores(BaseRetriever):
@@ -43,26 +43,35 @@ class VectorStoreWithScores(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        arguments = {"k": k or self.k or _DEFAULT_K} | self.search_kwargs
+        arguments = {"k": k or self.k or DEFAULT_K} | self.search_kwargs
         try:
-            return _scored(
-                self.vectorstore.similarity_search_with_relevance_scores(query, **arguments)
-            )
+            return _scored(self._search()(query, **arguments))
         except NotImplementedError:
             return _similar(self.vectorstore.similarity_search_with_score(query, **arguments))
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        arguments = {"k": k or self.k or _DEFAULT_K} | self.search_kwargs
+        arguments = {"k": k or self.k or DEFAULT_K} | self.search_kwargs
         try:
-            return _scored(
-                await self.vectorstore.asimilarity_search_with_relevance_scores(query, **arguments)
-            )
+            return _scored(await self._asearch()(query, **arguments))
         except NotImplementedError:
             return _similar(
                 await self.vectorstore.asimilarity_search_with_score(query, **arguments)
             )
+
+    # The public methods warn, with all documents in the message, where a store's relevance scores
+    # leave 0 to 1, as those of FAISS do.
+
+    def _search(self) -> Callable[..., list[tuple[Document, float]]]:
+        if "score_threshold" in self.search_kwargs:
+            return self.vectorstore.similarity_search_with_relevance_scores
+        return self.vectorstore._similarity_search_with_relevance_scores
+
+    def _asearch(self) -> Callable[..., Awaitable[list[tuple[Document, float]]]]:
+        if "score_threshold" in self.search_kwargs:
+            return self.vectorstore.asimilarity_search_with_relevance_scores
+        return self.vectorstore._asimilarity_search_with_relevance_scores
 
 
 class NestRetriever(BaseRetriever):
@@ -81,7 +90,7 @@ class NestRetriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        [passages] = self.retriever.retrieve([query], k or self.k or _DEFAULT_K)
+        [passages] = self.retriever.retrieve([query], k or self.k or DEFAULT_K)
         return [to_document(passage) for passage in passages]
 
     async def _aget_relevant_documents(
