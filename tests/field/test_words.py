@@ -2,8 +2,11 @@
 
 import pytest
 
+from nest_engine import NestEngine
+from nest_engine.generation.request import quotable_sentences
 from nest_engine.records import Passage
 from nest_engine.retrieval import BM25Retriever
+from nest_engine.testing import ScriptedLanguageModel
 
 SHY = "\N{SOFT HYPHEN}"
 
@@ -71,3 +74,51 @@ def test_keyword_search_finds_exactly_the_first(texts: list[str], query: str) ->
 )
 def test_keyword_search_finds_the_first_before_others(texts: list[str], query: str) -> None:
     assert bm25(texts, query)[0] == texts[0]
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        # 7
+        ("who discovered helium?", "Helium was discovered in 1868 in the spectrum of the Sun."),
+        ("Who Discovered Helium?", "Helium was discovered in 1868 in the spectrum of the Sun."),
+        ("WHO DISCOVERED HELIUM?", "Helium was discovered in 1868 in the spectrum of the Sun."),
+        ("Welche Farbe hat die Haustür?", "Die Haustür ist grün gestrichen."),  # 8
+        (  # 9
+            "What is the efficiency of the filter?",
+            "The \ufb01lter reaches an e\ufb03ciency of 40 percent.",
+        ),
+        ("Where is Curaçao?", "Curac\u0327ao lies off the coast of Venezuela."),
+        (  # 10
+            "Wie heiß ist die Oberfläche der Sonne?",
+            "The surface of the Sun has 5,500 degrees Celsius.",
+        ),
+        (
+            "how hot must water get before it turns to steam",
+            "H2O boils at 100 degrees Celsius.",
+        ),
+        ("烤鸭用什么木？", "北京烤鸭用果木烤制，皮很脆。"),
+        ("पानी कैसा है?", "पानी ठंडा है।"),
+    ],
+)  # fmt: skip
+def test_no_filter_of_words_keeps_a_passage_from_being_quoted(question: str, text: str) -> None:
+    engine = NestEngine(ScriptedLanguageModel(text))
+    output = engine.ask(question, passages=[Passage(text)])
+    assert text in output.prompt
+    assert output.text.strip() == text
+    assert [citation.cited_text for citation in output.citations] == [text]
+
+
+def test_capitals_make_no_difference_to_trust() -> None:  # 7
+    passages = [
+        Passage("Helium was discovered in 1868 in the spectrum of the Sun. It is light."),
+        Passage("Neon was found in London."),
+    ]
+    engine = NestEngine(ScriptedLanguageModel(""))
+    trusts = [
+        quotable_sentences(
+            engine.language_model.tokenizer, passages, asked, engine.config, engine.nearness
+        )
+        for asked in ("who discovered helium?", "Who Discovered Helium?", "WHO DISCOVERED HELIUM?")
+    ]
+    assert trusts[0] == trusts[1] == trusts[2] is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -13,9 +14,9 @@ from langchain_openai import ChatOpenAI
 from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike, OpenAILikeResponses
 
-from nest_engine import Citation
-from tests.server.support import ASKED, MODEL, QUESTION, faithful_engine
-from tests.ui.support import SAID, SECONDS
+from nest_engine import Citation, Passage
+from tests.server.support import ASKED, MODEL, QUESTION, Connection, faithful_engine, served
+from tests.ui.support import SAID, SECONDS, scripted_engine
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -225,3 +226,57 @@ def test_curl(address: str) -> None:
     assert lines.endswith("data: [DONE]\n\n")
     pieces = [json.loads(line[6:]) for line in lines.splitlines() if line.startswith("data: {")]
     assert "".join(piece["choices"][0]["delta"].get("content", "") for piece in pieces) == SAID
+
+
+# JavaScript
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no node on the PATH: install it")
+def test_javascript_slices_what_is_cited() -> None:
+    passage = Passage("Helium is light, they say, and rises in the air above us all.")
+    with served(scripted_engine(f"🎈🎈 {passage.text}", [passage])) as address:
+        script = Path(__file__).with_name("client.mjs")
+        run = subprocess.run(
+            ["node", str(script), address, MODEL, QUESTION],
+            capture_output=True, text=True, timeout=SECONDS, check=True,
+        )  # fmt: skip
+    said = json.loads(run.stdout)
+    assert said["content"] == said["streamed"] == f"🎈🎈 {passage.text}"
+    assert said["sliced"] == said["streamedSlices"] == [passage.text]
+
+
+# Open WebUI: the fields that it sends with a question, and with the title that it asks for
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"stream": True, "stream_options": {"include_usage": True}},
+        {
+            "stream": False,
+            "max_completion_tokens": 1000,
+            "temperature": 0.1,
+            "top_p": 0.9,
+            "seed": 7,
+            "frequency_penalty": 0,
+            "presence_penalty": 0,
+            "user": None,
+        },
+        {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "text", "text": QUESTION}]},
+                {"role": "assistant", "content": "A gas.", "reasoning_content": "Hm."},
+                {"role": "user", "content": QUESTION},
+            ],
+            "stream": True,
+        },
+    ],
+)
+def test_open_webui(address: str, more: dict[str, Any]) -> None:
+    connection = Connection(address, "/v1/chat/completions", ASKED | more)
+    response = connection.response()
+    body = response.read().decode()
+    connection.close()
+    assert response.status == 200
+    assert "helium" in body or "1868" in body

