@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 from collections.abc import (
@@ -15,7 +16,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,17 +26,13 @@ from llama_index.core.base.llms.generic_utils import (
     messages_to_prompt as generic_messages_to_prompt,
 )
 from llama_index.core.base.llms.types import (
-    AudioBlock,
     ChatMessage,
     ChatResponseAsyncGen,
     ChatResponseGen,
     CompletionResponseAsyncGen,
     CompletionResponseGen,
-    DocumentBlock,
-    ImageBlock,
     LLMMetadata,
     MessageRole,
-    VideoBlock,
 )
 from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_serializer
 from llama_index.core.callbacks import CallbackManager
@@ -51,7 +48,6 @@ from pydantic import InstanceOf
 
 from nest_engine import (
     ConfigError,
-    InputError,
     LanguageModel,
     NestChunk,
     NestConfig,
@@ -61,8 +57,10 @@ from nest_engine import (
     PassageRetriever,
 )
 from nest_engine.citations.formats import json_ready
+from nest_engine.generation.tool_calls import Turn
 from nest_engine.models.chat_template import ChatTemplate
 from nest_integrations.llama_index.answer import AnswerLog, PartialAnswer, StreamedAnswer
+from nest_integrations.llama_index.blocks import require_readable, sources_of
 from nest_integrations.llama_index.events import NestCitationEvent
 from nest_integrations.llama_index.loading import StoppingLanguageModel, load_engine
 from nest_integrations.llama_index.nodes import Quotable, cite_nodes, passages_of
@@ -70,10 +68,13 @@ from nest_integrations.llama_index.postprocessor import offered_passages
 from nest_integrations.llama_index.responses import NestChatResponse, NestCompletionResponse
 from nest_integrations.llama_index.retriever import passage_retriever
 from nest_integrations.llama_index.settings import nest_settings
+from nest_integrations.llama_index.tools import ToolCalling, take_tools, template_turn
 from nest_integrations.llama_index.worker import Cancel, Worker
 
 T = TypeVar("T")
-_MEDIA = (AudioBlock, DocumentBlock, ImageBlock, VideoBlock)
+_ALL_TEXT = Turn()
+# Methods that put in words of passages, and the closest that do not: a forced tool call is JSON.
+_OWN_WORDS = {"ra-nest": "ra", "nest": "lossless", "knn-lm": "lossless"}
 
 logger = logging.getLogger(__name__)
 dispatcher = get_dispatcher(__name__)
@@ -88,6 +89,7 @@ class EngineCall:
         query: what to search for; ``ra`` methods place passages in front of it.
         passages: what may be quoted; None asks the retriever.
         config: settings.
+        turn: how to read the answer: what of it is text, and what are tool calls.
         context: the caller's span and tags, which have changed by the time a stream ends.
     """
 
@@ -95,6 +97,7 @@ class EngineCall:
     query: str
     passages: tuple[Passage, ...] | None
     config: NestConfig
+    turn: Turn = _ALL_TEXT
     context: Context = field(default_factory=copy_context)
 
 
@@ -117,16 +120,18 @@ class _Given:
         )
 
 
-class NestLLM(CustomLLM):
+class NestLLM(CustomLLM, ToolCalling):
     """A language model that copies from passages verbatim and cites what it copied.
 
     Takes the arguments of ``HuggingFaceLLM``. The passages that may be quoted are the first of
     these: ``passages=`` of a call; those bound by :meth:`with_passages` or a ``NestSynthesizer``;
-    those that a ``NestNodePostprocessor`` has seen and the prompt holds; those that the retriever
-    finds. With none of these the model answers alone, like any other LLM.
+    the ``CitableBlock`` and ``DocumentBlock`` of the user's last message and of the tools' after
+    it; those that a ``NestNodePostprocessor`` has seen and the prompt holds; those that the
+    retriever finds. With none of these the model answers alone, like any other LLM.
 
     Calls take settings of ``NestConfig`` by name, and ``max_tokens``, ``passages`` (nodes or
-    passages) and ``query``.
+    passages) and ``query``. Where the model's chat template has a place for tools, chats take
+    ``tools`` in OpenAI's format, ``tool_choice`` and ``parallel_tool_calls`` too.
 
     Args:
         model_name: hub id or folder; only a label when ``model`` or ``engine`` is given.
@@ -278,6 +283,8 @@ class NestLLM(CustomLLM):
             context_window=self.context_window,
             num_output=self.max_new_tokens,
             is_chat_model=self.is_chat_model,
+            is_function_calling_model=isinstance(self.messages_to_prompt, _TemplateWriter)
+            and self.messages_to_prompt.takes_tools,
             model_name=self.model_name,
         )
 
@@ -313,7 +320,9 @@ class NestLLM(CustomLLM):
     ) -> NestCompletionResponse:
         """Continue a prompt; ``formatted`` prompts are read as they are."""
         call = self._to_complete(prompt, formatted, kwargs)
-        return PartialAnswer.complete(self._report(self._generate(call), call)).as_completion()
+        return PartialAnswer.complete(
+            self._report(self._generate(call), call), call.turn
+        ).as_completion()
 
     @llm_completion_callback()
     async def acomplete(
@@ -322,7 +331,7 @@ class NestLLM(CustomLLM):
         """Continue a prompt in the model's thread; cancelling the task ends decoding."""
         call = self._to_complete(prompt, formatted, kwargs)
         output = await self._worker.run(partial(self._generate, call))
-        return PartialAnswer.complete(self._report(output, call)).as_completion()
+        return PartialAnswer.complete(self._report(output, call), call.turn).as_completion()
 
     @llm_completion_callback()
     def stream_complete(
@@ -346,14 +355,15 @@ class NestLLM(CustomLLM):
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> NestChatResponse:
         """Answer messages."""
         call = self._to_chat(messages, kwargs)
-        return PartialAnswer.complete(self._report(self._generate(call), call)).as_chat()
+        return PartialAnswer.complete(self._report(self._generate(call), call), call.turn).as_chat()
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> NestChatResponse:
         """Answer messages in the model's thread; cancelling the task ends decoding."""
-        call = self._to_chat(messages, kwargs)
+        # In a thread: documents are read, which may be files or pages of the web.
+        call = await asyncio.to_thread(self._to_chat, messages, kwargs)
         output = await self._worker.run(partial(self._generate, call))
-        return PartialAnswer.complete(self._report(output, call)).as_chat()
+        return PartialAnswer.complete(self._report(output, call), call.turn).as_chat()
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
@@ -365,7 +375,8 @@ class NestLLM(CustomLLM):
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """Stream the answer to messages from the model's thread; closing ends decoding."""
-        return await self._astream(self._to_chat(messages, kwargs), PartialAnswer.as_chat)
+        call = await asyncio.to_thread(self._to_chat, messages, kwargs)
+        return await self._astream(call, PartialAnswer.as_chat)
 
     def _to_complete(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> EngineCall:
         given = _Given.read(kwargs, self.config.replace(max_new_tokens=self.max_new_tokens))
@@ -373,28 +384,42 @@ class NestLLM(CustomLLM):
         return self._call(read, prompt, given)
 
     def _to_chat(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> EngineCall:
-        _require_text_only(messages)
+        require_readable(messages)
         questions = [
             message.content
             for message in messages
             if message.role == MessageRole.USER and message.content
         ]
+        takes_tools = self.metadata.is_function_calling_model
+        tools, turn = take_tools(kwargs) if takes_tools else ([], _ALL_TEXT)
         given = _Given.read(kwargs, self.config.replace(max_new_tokens=self.max_new_tokens))
-        prompt = self._chat_prompt(messages, given.config)
-        return self._call(prompt, questions[-1] if questions else prompt, given)
+        prompt = self._chat_prompt(messages, given.config, tools) + turn.opening
+        query = questions[-1] if questions else prompt
+        if given.passages is None and self._passages is None:
+            given = replace(given, passages=sources_of(messages, given.query or query))
+        if turn.opening and given.config.method in _OWN_WORDS:
+            own = given.config.replace(method=_OWN_WORDS[given.config.method])
+            given = replace(given, config=own)
+        return self._call(prompt, query, given, turn)
 
-    def _call(self, prompt: str, query: str, given: _Given) -> EngineCall:
+    def _call(self, prompt: str, query: str, given: _Given, turn: Turn = _ALL_TEXT) -> EngineCall:
         passages = self._passages if given.passages is None else given.passages
         return EngineCall(
             prompt=prompt,
             query=given.query or self._query or query,
             passages=offered_passages(prompt) if passages is None else passages,
             config=given.config,
+            turn=turn,
         )
 
-    def _chat_prompt(self, messages: Sequence[ChatMessage], config: NestConfig) -> str:
+    def _chat_prompt(
+        self,
+        messages: Sequence[ChatMessage],
+        config: NestConfig,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
         if isinstance(self.messages_to_prompt, _TemplateWriter):
-            return self.messages_to_prompt(messages, config.chat_template_kwargs)
+            return self.messages_to_prompt(messages, config.chat_template_kwargs, tools)
         return self.messages_to_prompt(messages)  # type: ignore[misc]
 
     def _completion_prompt(self, prompt: str, config: NestConfig) -> str:
@@ -436,7 +461,7 @@ class NestLLM(CustomLLM):
         chunks = self._chunks(call)  # searches at once, so that its errors are raised here
 
         def responses() -> Generator[T, None, None]:
-            answer = StreamedAnswer()
+            answer = StreamedAnswer(call.turn)
             try:
                 for chunk in chunks:
                     yield respond(answer.append(chunk))
@@ -451,7 +476,7 @@ class NestLLM(CustomLLM):
         chunks = await self._worker.iterate(partial(self._chunks, call))
 
         async def responses() -> AsyncGenerator[T, None]:
-            answer = StreamedAnswer()
+            answer = StreamedAnswer(call.turn)
             try:
                 async with aclosing(chunks):
                     async for chunk in chunks:
@@ -492,16 +517,6 @@ def _context_window(requested: int | None, of_model: int | None) -> int:
     return min(requested or of_model, of_model)
 
 
-def _require_text_only(messages: Sequence[ChatMessage]) -> None:
-    for message in messages:
-        for block in message.blocks:
-            if isinstance(block, _MEDIA):
-                raise InputError(
-                    f"NestLLM reads text alone, and a message of the {message.role.value} holds a "
-                    f"{type(block).__name__}; remove it, or describe it in words"
-                )
-
-
 class _TemplateWriter:
     """Writes messages into the model's chat template.
 
@@ -512,14 +527,26 @@ class _TemplateWriter:
     def __init__(self, template: ChatTemplate) -> None:
         self._template = template
 
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the template has a place for tools."""
+        return "tools" in str(self._template.text)
+
     def __call__(
-        self, messages: Sequence[ChatMessage], variables: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[ChatMessage],
+        variables: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
-        """Return the prompt; ``variables`` are those of the template."""
-        turns = [
-            {"role": message.role.value, "content": message.content or ""} for message in messages
-        ]
-        return self._template.write(turns, variables=variables)
+        """Return the prompt.
+
+        Args:
+            messages: the conversation.
+            variables: those of the template.
+            tools: what the model may call, in OpenAI's format.
+        """
+        turns = list(map(template_turn, messages))
+        return self._template.write(turns, tools=tools, variables=variables)
 
 
 def _template_writer(language_model: LanguageModel) -> _TemplateWriter | None:

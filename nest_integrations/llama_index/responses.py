@@ -28,6 +28,7 @@ from pydantic import InstanceOf
 from nest_engine import CitedAnswer, NestOutput
 from nest_engine.citations.formats import json_ready, split_answer, title_of
 from nest_engine.citations.rendering import to_html_fragment
+from nest_engine.retrieval.blocks import LOCATION
 from nest_integrations.llama_index.nodes import NodeCitation
 
 
@@ -49,8 +50,9 @@ class NestChatResponse(ChatResponse):
     """A chat message and what it quotes.
 
     The message holds the answer as one text block and, once it is complete, a ``CitationBlock`` for
-    each citation. The message's ``additional_kwargs`` stay empty, because LlamaIndex prints them
-    into the next prompt.
+    each citation and a ``ToolCallBlock`` for each tool call. The message's ``additional_kwargs``
+    hold tool calls alone, because LlamaIndex prints them into the next prompt of a model without a
+    chat template.
 
     Args:
         citations: quotations so far, offsets counting in ``message.content``.
@@ -168,7 +170,13 @@ def as_nest_response(response: RESPONSE_TYPE) -> RESPONSE_TYPE:
 
 
 def citation_block(citation: NodeCitation) -> CitationBlock:
-    """Return a citation as a content block; ``answer_*`` count code points of the message."""
+    """Return a citation as a content block.
+
+    ``answer_*`` count code points of the message. The source is that of the ``CitableBlock`` that
+    is quoted, else the node's id; what says which block it was is in the location too.
+    """
+    location = citation.metadata.get(LOCATION, {})
+    numbers = {name: value for name, value in location.items() if isinstance(value, int)}
     positions = {
         "answer_start": citation.answer_start,
         "answer_end": citation.answer_end,
@@ -179,11 +187,10 @@ def citation_block(citation: NodeCitation) -> CitationBlock:
     }
     return CitationBlock(
         cited_content=TextBlock(text=citation.cited_text),
-        source=citation.node_id,
+        source=location.get("source") or citation.node_id,
         title=title_of(citation),
-        additional_location_info={
-            name: value for name, value in positions.items() if value is not None
-        },
+        additional_location_info=numbers
+        | {name: value for name, value in positions.items() if value is not None},
     )
 
 
