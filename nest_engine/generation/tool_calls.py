@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from nest_engine.config import Method, NestConfig
 from nest_engine.errors import ConfigError
 
+# Methods that put in words of passages, and the closest that do not: a tool call is JSON.
+_OWN_WORDS: dict[Method, Method] = {"ra-nest": "ra", "nest": "lossless", "knn-lm": "lossless"}
 _START, _END = "<tool_call>", "</tool_call>"
 
 
@@ -70,6 +73,13 @@ class Turn:
             (size for size in range(len(_START) - 1, 0, -1) if answer.endswith(_START[:size])), 0
         )
         return len(answer) - held if start is None else start
+
+
+def for_turn(config: NestConfig, turn: Turn) -> NestConfig:
+    """Return the settings for a turn: no words of passages are put in where a call is forced."""
+    if not turn.opening or config.method not in _OWN_WORDS:
+        return config
+    return config.replace(method=_OWN_WORDS[config.method])
 
 
 def opening(tools: Sequence[dict[str, Any]], tool_choice: str | None) -> str:

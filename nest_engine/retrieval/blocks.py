@@ -14,10 +14,12 @@ from typing import Any
 
 from nest_engine.errors import InputError
 from nest_engine.records import Passage
+from nest_engine.retrieval.bm25 import BM25Retriever
 from nest_engine.retrieval.document import Document
 from nest_engine.retrieval.formats.pdf import PdfFile
 from nest_engine.retrieval.splitting import split_document
 
+_READ_IN_ORDER, _MOST_PASSAGES = 3, 64
 LOCATION = "anthropic_location"  # in a passage's metadata: the form of its citations
 
 
@@ -36,6 +38,22 @@ class SourceBlocks:
     num_documents: int = 0
     num_results: int = 0
     are_cited: bool = False
+
+    def ranked(self, query: str | None) -> tuple[Passage, ...]:
+        """Return the passages, those that share words with the question first.
+
+        Of long documents the model reads the first passages alone; as many as are cut off here are
+        never quoted. Few stay in the order in which they were given.
+
+        Args:
+            query: what is asked; None leaves the order as it is.
+        """
+        if query is None or len(self.passages) <= _READ_IN_ORDER:
+            return tuple(self.passages[:_MOST_PASSAGES])
+        [found] = BM25Retriever(self.passages).retrieve([query], len(self.passages))
+        known = {passage.id for passage in found}
+        rest = (passage for passage in self.passages if passage.id not in known)
+        return (*found, *rest)[:_MOST_PASSAGES]
 
     def read(self, blocks: Sequence[Mapping[str, Any]], place: str) -> None:
         """Read the documents and search results among blocks, those of tool results too.

@@ -18,7 +18,12 @@ from pydantic import model_validator
 from typing_extensions import Self
 
 from nest_engine import InputError, NestOutput, UnsupportedModelError, __version__
-from nest_engine.generation.tool_calls import Turn, opening, read_tool_choice
+from nest_engine.generation.tool_calls import (
+    Turn,
+    for_turn,
+    opening,
+    read_tool_choice,
+)
 from nest_engine.models.chat_template import ChatTemplate
 from nest_integrations.langchain.answers import PROVIDER
 from nest_integrations.langchain.content import TurnStream, generation_of
@@ -231,13 +236,13 @@ class ChatNest(NestModel, BaseChatModel):
         turn = Turn(bool(tools), opening(tools, settings.pop("tool_choice", None)))
         turns = template_messages(messages)
         passages = passages_argument(settings, 1)
-        found = documents_of_turn(messages)
         question = last_question(messages)
         query = settings.pop("query", None)
         if query is not None and not isinstance(query, str):
             raise InputError(f"query must be a text, got {type(query).__name__}")
+        found = documents_of_turn(messages, query or question)
         n = number_of_answers(settings, self.n)
-        config = self._call_config(stop, settings)
+        config = for_turn(self._call_config(stop, settings), turn)
         written = self._template().write(turns, tools=tools, variables=config.chat_template_kwargs)
         prompt = written + turn.opening
         if passages is None and found is not None:

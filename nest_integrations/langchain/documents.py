@@ -92,12 +92,18 @@ def passages_of_each(given: object, num_prompts: int) -> list[list[Passage]]:
     return [as_passages(documents) for documents in given]
 
 
-def documents_of_turn(messages: Sequence[BaseMessage]) -> list[Passage] | None:
+def documents_of_turn(
+    messages: Sequence[BaseMessage], query: str | None = None
+) -> list[Passage] | None:
     """Return what the last human message brings, and tools have found since, or None.
 
     ``create_retriever_tool(..., response_format="content_and_artifact")`` leaves documents in
     ``ToolMessage.artifact``; messages of both kinds may hold ``document``, ``search_result``,
     ``text-plain`` and PDF ``file`` blocks.
+
+    Args:
+        messages: the conversation.
+        query: what is asked: of long sources, what shares words with it comes first.
 
     Raises:
         InputError: if a block cannot be read.
@@ -113,7 +119,7 @@ def documents_of_turn(messages: Sequence[BaseMessage]) -> list[Passage] | None:
         if isinstance(message.content, list):
             given = [as_source_block(block) for block in message.content]
             blocks.read([block for block in given if block], f"messages.{number}.content")
-    return [*found, *blocks.passages] or None
+    return [*found, *blocks.ranked(query)] or None
 
 
 def as_source_block(block: object) -> dict[str, Any] | None:

@@ -19,7 +19,6 @@ from llama_index.core.base.llms.types import (
 )
 
 from nest_engine import InputError, Passage
-from nest_engine.retrieval import BM25Retriever
 from nest_engine.retrieval.blocks import SourceBlocks
 
 _MEDIA = (AudioBlock, ImageBlock, VideoBlock)
@@ -28,7 +27,6 @@ _BRING_SOURCES = (MessageRole.USER, MessageRole.TOOL, MessageRole.FUNCTION)
 _PDF = "application/pdf"
 _TEXTS = (None, "text/plain", "text/markdown")
 _UNTITLED = "input_document"  # LlamaIndex's title of documents without one
-_READ_IN_ORDER, _MOST_PASSAGES = 3, 64
 
 
 def require_readable(messages: Sequence[ChatMessage]) -> None:
@@ -71,13 +69,7 @@ def sources_of(messages: Sequence[ChatMessage], query: str) -> tuple[Passage, ..
         for block in messages[number].blocks:
             if isinstance(block, (CitableBlock, DocumentBlock)):
                 _read(found, block, f"messages.{number}")
-    passages = tuple(found.passages)
-    if len(passages) <= _READ_IN_ORDER:
-        return passages or None
-    [ranked] = BM25Retriever(passages).retrieve([query], len(passages))
-    known = {passage.id for passage in ranked}
-    rest = (passage for passage in passages if passage.id not in known)
-    return (*ranked, *rest)[:_MOST_PASSAGES]
+    return found.ranked(query) or None
 
 
 def _read(found: SourceBlocks, block: CitableBlock | DocumentBlock, place: str) -> None:

@@ -57,7 +57,7 @@ from nest_engine import (
     PassageRetriever,
 )
 from nest_engine.citations.formats import json_ready
-from nest_engine.generation.tool_calls import Turn
+from nest_engine.generation.tool_calls import Turn, for_turn
 from nest_engine.models.chat_template import ChatTemplate
 from nest_integrations.llama_index.answer import AnswerLog, PartialAnswer, StreamedAnswer
 from nest_integrations.llama_index.blocks import require_readable, sources_of
@@ -73,8 +73,6 @@ from nest_integrations.llama_index.worker import Cancel, Worker
 
 T = TypeVar("T")
 _ALL_TEXT = Turn()
-# Methods that put in words of passages, and the closest that do not: a forced tool call is JSON.
-_OWN_WORDS = {"ra-nest": "ra", "nest": "lossless", "knn-lm": "lossless"}
 
 logger = logging.getLogger(__name__)
 dispatcher = get_dispatcher(__name__)
@@ -397,9 +395,7 @@ class NestLLM(CustomLLM, ToolCalling):
         query = questions[-1] if questions else prompt
         if given.passages is None and self._passages is None:
             given = replace(given, passages=sources_of(messages, given.query or query))
-        if turn.opening and given.config.method in _OWN_WORDS:
-            own = given.config.replace(method=_OWN_WORDS[given.config.method])
-            given = replace(given, config=own)
+        given = replace(given, config=for_turn(given.config, turn))
         return self._call(prompt, query, given, turn)
 
     def _call(self, prompt: str, query: str, given: _Given, turn: Turn = _ALL_TEXT) -> EngineCall:

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from nest_engine._version import __version__
 from nest_engine.config import NestConfig
 from nest_engine.errors import InputError, SchedulerClosedError
+from nest_engine.generation.tool_calls import Turn, for_turn
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.serving.scheduler import PendingAnswer, Scheduler
 from nest_engine.serving.server import replies
@@ -303,7 +304,8 @@ class _Api:
         default = self._scheduler.engine.config
         if default.max_new_tokens == NestConfig().max_new_tokens:  # nobody has set it
             default = default.replace(max_new_tokens=None)
-        return asked.config(default, most), asked.notices(most)
+        config = for_turn(asked.config(default, most), Turn(opening=asked.opening()))
+        return config, asked.notices(most)
 
     def _prompt(self, asked: Asked, config: NestConfig) -> str:
         if isinstance(asked, CompletionsRequest):

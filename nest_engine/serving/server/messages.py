@@ -21,13 +21,11 @@ from nest_engine.interfaces import Message
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.records import Citation, Passage
 from nest_engine.retrieval.blocks import LOCATION, SourceBlocks, required_text
-from nest_engine.retrieval.bm25 import BM25Retriever
 from nest_engine.serving.server import replies
 from nest_engine.serving.server.events import event
 from nest_engine.serving.server.requests import Asked, Sent
 
 _STOP_REASONS = {"length": "max_tokens", "stop": "stop_sequence", "eos": "end_turn"}
-_READ_IN_ORDER, _MOST_PASSAGES = 3, 64
 
 
 class SentTurn(Sent):
@@ -80,20 +78,8 @@ class _MessagesBase(Asked):
         return found
 
     def given_passages(self) -> tuple[Passage, ...] | None:
-        """Return the passages of documents and search results; None lets the server search.
-
-        Those that share words with the question come first: of long documents, the model reads the
-        first passages alone.
-        """
-        passages = self.sources.passages
-        if not passages:
-            return self.options.given_passages()
-        query = self.query()
-        if query is None or len(passages) <= _READ_IN_ORDER:
-            return tuple(passages)
-        found = BM25Retriever(passages).retrieve([query], len(passages))[0]
-        known = {passage.id for passage in found}
-        return (*found, *(each for each in passages if each.id not in known))[:_MOST_PASSAGES]
+        """Return the passages of documents and search results; None lets the server search."""
+        return self.sources.ranked(self.query()) or self.options.given_passages()
 
     def conversation(self) -> list[Message]:
         """Return the messages as the model's template knows them; documents are passages.
