@@ -119,7 +119,10 @@ def serve(
         )
     loading.require_docs(docs or [])
     if upstream is not None:
-        _serve_upstream(upstream, docs or [], search, embedder, host, port, api_key, upstream_key)
+        let_in = allow_host or [], allow_origin or []
+        _serve_upstream(
+            upstream, docs or [], search, embedder, host, port, api_key, upstream_key, *let_in
+        )
         return
     settings = parse_settings(pairs)
     defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
@@ -161,6 +164,8 @@ def _serve_upstream(
     port: int,
     api_key: str | None,
     upstream_key: str | None,
+    allow_hosts: Sequence[str],
+    allow_origins: Sequence[str],
 ) -> None:
     """Serve a proxy that cites what another server answers."""
     from nest_engine.serving.server import create_proxy
@@ -175,6 +180,8 @@ def _serve_upstream(
             upstream_key=upstream_key or None,
             host=host,
             api_key=api_key or None,
+            allow_hosts=allow_hosts,
+            allow_origins=allow_origins,
         )
         count = len(retriever.passages) if retriever else 0
         about = f"in front of {urlsplit(upstream).netloc.rpartition('@')[2]}, {count:,} passages"

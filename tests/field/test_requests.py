@@ -370,3 +370,18 @@ def test_a_reply_is_json_that_every_client_reads(address: str) -> None:
     status, reply = ask(address, CHAT, ASKED)
     assert status == 200
     assert json.loads(json.dumps(reply)) == reply
+
+
+def test_the_proxy_lets_others_in_by_name_too() -> None:
+    from nest_engine.serving.server import create_proxy
+    from nest_engine.serving.server.app import api_server
+    from tests.serving import running
+
+    page = "app://obsidian.md"
+    with served(scripted_engine()) as upstream:
+        app = create_proxy(f"{upstream}/v1", allow_hosts=["gpu.local"], allow_origins=[page])
+        with running(app, api_server) as address:
+            assert get(address, Host="gpu.local:8000")[0] == 200
+            assert get(address, Host="other.local")[0] == 421
+            status, _, response = get(address, Origin=page)
+            assert (status, response.getheader("access-control-allow-origin")) == (200, page)

@@ -1,10 +1,12 @@
-"""The API key, where there is one."""
+"""Who may ask: whoever has the API key, or where there is none, this machine."""
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 
 from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -14,6 +16,7 @@ from nest_engine.serving.server.errors import (
     error_body,
     error_response,
 )
+from nest_engine.serving.web.guard import Guard, cross_origin
 
 _SPACE = " \t"  # what HTTP allows around a header; stripping more would cut non-ASCII letters
 OPEN = frozenset({"/health"})  # paths that need no key
@@ -23,6 +26,37 @@ def path_below(scope: Scope) -> str:
     """Return the path of a request below the one that the application is mounted at."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
+
+
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+
+
+def access(
+    host: str,
+    api_key: str | None,
+    allow_hosts: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
+) -> list[Middleware]:
+    """Return what stands in front of the routes of a server.
+
+    A key keeps other sites' pages out by itself, and whoever has it may use any host name.
+
+    Args:
+        host: the name or address that the server listens at.
+        api_key: required on every route but ``/health``; None requires none.
+        allow_hosts: other names that the server is reached by.
+        allow_origins: pages of other sites that may ask.
+    """
+    guard = Middleware(
+        Guard,
+        host=host,
+        headers=_HEADERS,
+        refuse=error_response,
+        also_hosts=allow_hosts,
+        also_origins=allow_origins,
+    )
+    shared = [cross_origin(allow_origins)] if allow_origins else []
+    return [*shared, guard if api_key is None else Middleware(RequireKey, key=api_key)]
 
 
 class RequireKey:

@@ -24,7 +24,7 @@ from nest_engine.generation.tool_calls import Turn, for_turn
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.serving.scheduler import PendingAnswer, Scheduler
 from nest_engine.serving.server import replies
-from nest_engine.serving.server.access import RequireKey
+from nest_engine.serving.server.access import access
 from nest_engine.serving.server.chat import ChatFormat
 from nest_engine.serving.server.completions import CompletionsFormat
 from nest_engine.serving.server.errors import HANDLERS, UnknownModelError, error_response
@@ -46,7 +46,6 @@ from nest_engine.serving.server.requests import (
     ResponsesRequest,
 )
 from nest_engine.serving.server.responses import ResponsesFormat
-from nest_engine.serving.web.guard import Guard, cross_origin
 from nest_engine.serving.web.listening import server
 from nest_engine.serving.web.reading import json_body
 from nest_engine.serving.web.streaming import ClosingStream, unless_disconnected
@@ -54,7 +53,6 @@ from nest_engine.serving.web.streaming import ClosingStream, unless_disconnected
 if TYPE_CHECKING:
     import uvicorn
 
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 SECONDS_TO_CLOSE = 30  # for pending answers
 _PATIENCE = 1.0  # seconds until a stream begins, whatever it holds
 T = TypeVar("T")
@@ -112,21 +110,13 @@ def create_app(
         Route("/metrics", api.figures),
         Route("/openapi.json", api.openapi),
     ]
-    # A key keeps other sites' pages out by itself, and whoever has it may use any host name.
-    guard = Middleware(
-        Guard,
-        host=host,
-        headers=_HEADERS,
-        refuse=error_response,
-        also_hosts=allow_hosts,
-        also_origins=allow_origins,
-    )
-    access = guard if api_key is None else Middleware(RequireKey, key=api_key)
-    shared = [cross_origin(allow_origins)] if allow_origins else []
     paths = frozenset(route.path for route in routes)
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Measured, metrics=api.metrics, routes=paths), *shared, access],
+        middleware=[
+            Middleware(Measured, metrics=api.metrics, routes=paths),
+            *access(host, api_key, allow_hosts, allow_origins),
+        ],
         exception_handlers=HANDLERS,
     )
 

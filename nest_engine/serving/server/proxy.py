@@ -18,7 +18,6 @@ import httpx
 from pydantic import Field
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -27,22 +26,19 @@ from nest_engine.citing import MIN_WORDS, CitationStream, CitedAnswer, Citer, ci
 from nest_engine.errors import InputError
 from nest_engine.interfaces import PassageRetriever
 from nest_engine.records import Citation, Passage, plain
-from nest_engine.serving.server.access import RequireKey, path_below
+from nest_engine.serving.server.access import access, path_below
 from nest_engine.serving.server.errors import (
     HANDLERS,
     UpstreamError,
     error_body,
-    error_response,
 )
 from nest_engine.serving.server.events import event
 from nest_engine.serving.server.limits import Limits
 from nest_engine.serving.server.replies import chat_annotation
 from nest_engine.serving.server.requests import Sent, SentPassage
-from nest_engine.serving.web.guard import Guard
 from nest_engine.serving.web.reading import json_body, whole_body
 from nest_engine.serving.web.streaming import unless_disconnected
 
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 # What concerns one connection, or what this server has to say itself.
 _HOP_BY_HOP = frozenset(
     (
@@ -103,6 +99,8 @@ def create_proxy(
     limits: Limits | None = None,
     host: str = "127.0.0.1",
     api_key: str | None = None,
+    allow_hosts: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Starlette:
     """Return the ASGI application of a proxy that adds citations.
@@ -115,6 +113,8 @@ def create_proxy(
         limits: what one request may bring at most.
         host: the name or address that the server listens at.
         api_key: required of clients; None requires none.
+        allow_hosts: as for ``create_app``.
+        allow_origins: as for ``create_app``.
         transport: reaches the upstream server; for tests.
 
     Raises:
@@ -137,15 +137,13 @@ def create_proxy(
         async with client:
             yield
 
-    guard = Middleware(Guard, host=host, headers=_HEADERS, refuse=error_response)
-    access = guard if api_key is None else Middleware(RequireKey, key=api_key)
     return Starlette(
         routes=[
             Route("/health", proxy.health),
             Route("/v1/chat/completions", proxy.chat, methods=["POST"]),
             Route("/v1/{path:path}", proxy.other, methods=_METHODS),
         ],
-        middleware=[access],
+        middleware=access(host, api_key, allow_hosts, allow_origins),
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
