@@ -42,6 +42,8 @@ from nest_engine.serving.web.streaming import unless_disconnected
 # What concerns one connection, or what this server has to say itself.
 _HOP_BY_HOP = frozenset(
     (
+        "access-control-allow-credentials",
+        "access-control-allow-origin",
         "accept-encoding",
         "connection",
         "content-encoding",
@@ -49,6 +51,7 @@ _HOP_BY_HOP = frozenset(
         "date",
         "expect",
         "host",
+        "origin",  # this server has decided about it
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",
