@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from nest_engine import InputError, Passage
 from nest_integrations.langchain import to_document, to_passage
-from nest_integrations.langchain.documents import documents_of_tools, passages_of_each
+from nest_integrations.langchain.documents import documents_of_turn, passages_of_each
 
 
 def test_a_document_keeps_everything():
@@ -89,7 +89,7 @@ def test_bad_passages_are_refused(given: object, message: str):
         passages_of_each(given, 2)
 
 
-def test_documents_of_tools_since_the_last_question():
+def test_documents_of_turn_since_the_last_question():
     old, new, newer = (Document(page_content=text) for text in ("old", "new", "newer"))
     messages = [
         ToolMessage("", tool_call_id="1", artifact=[old]),
@@ -99,7 +99,7 @@ def test_documents_of_tools_since_the_last_question():
         ToolMessage("", tool_call_id="3", artifact=newer),
         ToolMessage("", tool_call_id="4", artifact={"rows": 3}),
     ]
-    found = documents_of_tools(messages)
+    found = documents_of_turn(messages)
     assert found is not None
     assert [passage.text for passage in found] == ["new", "newer"]
-    assert documents_of_tools(messages[:3]) is None
+    assert documents_of_turn(messages[:3]) is None
