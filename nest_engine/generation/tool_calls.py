@@ -41,11 +41,13 @@ class Turn:
 
     Args:
         has_tools: whether the model may call tools.
+        names: of the tools; a call of any other is text. Empty takes any.
         opening: how the turn begins when a call is forced; it is part of the prompt.
     """
 
     has_tools: bool = False
     opening: str = ""
+    names: frozenset[str] = frozenset()
 
     def split(self, answer: str) -> tuple[int, list[ToolCall]]:
         """Return how many characters of a finished answer are text, and the tool calls after it.
@@ -55,6 +57,8 @@ class Turn:
         text = self.opening + answer
         start = _calls_start(text) if self.has_tools else None
         calls = [] if start is None else _read_calls(text[start:])
+        if self.names and any(call.name not in self.names for call in calls):
+            calls = []
         if start is None or not calls:
             return len(answer), []
         return max(0, start - len(self.opening)), calls
@@ -73,6 +77,16 @@ class Turn:
             (size for size in range(len(_START) - 1, 0, -1) if answer.endswith(_START[:size])), 0
         )
         return len(answer) - held if start is None else start
+
+
+def turn_of(tools: Sequence[dict[str, Any]], opening: str) -> Turn:
+    """Return how to read a turn in which a model may call tools.
+
+    Args:
+        tools: the tools in OpenAI's format.
+        opening: how the turn begins.
+    """
+    return Turn(bool(tools), opening, frozenset(tool["function"]["name"] for tool in tools))
 
 
 def for_turn(config: NestConfig, turn: Turn) -> NestConfig:
@@ -108,11 +122,8 @@ def read_tool_choice(tool_choice: object, tools: Sequence[dict[str, Any]]) -> st
         return None
     if tool_choice in (True, "any", "required"):
         return "any"
-    name = (
-        tool_choice.get("function", {}).get("name")
-        if isinstance(tool_choice, dict)
-        else tool_choice
-    )
+    function = tool_choice.get("function") if isinstance(tool_choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else tool_choice
     names = [tool["function"]["name"] for tool in tools]
     if name not in names:
         raise ConfigError(
@@ -140,9 +151,11 @@ def _read_calls(text: str) -> list[ToolCall]:
 
 
 def _read_call(text: str) -> ToolCall:
-    value, _ = json.JSONDecoder().raw_decode(text.strip())
+    value, end = json.JSONDecoder().raw_decode(text.strip())
+    if text.strip()[end:].strip():
+        raise ValueError("there is more than a call")
     name = value.get("name") if isinstance(value, dict) else None
-    arguments = value.get("arguments", value.get("parameters", {})) if name else None
+    arguments = value.get("arguments", value.get("parameters")) if name else None
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise ValueError("a tool call is an object with a name and arguments that are an object")
     return ToolCall(name, arguments, f"call_{uuid.uuid4().hex[:16]}")

@@ -10,7 +10,21 @@ from jinja2 import TemplateError
 from nest_engine.errors import InputError
 
 # What is decided here, and is no variable of a template.
-_OURS = frozenset({"add_generation_prompt", "chat_template", "conversation", "tokenize", "tools"})
+_OURS = frozenset(
+    [
+        *("add_generation_prompt", "chat_template", "continue_final_message", "conversation"),
+        *("messages", "tokenize", "tools"),
+    ]
+)
+
+
+def require_variables(variables: Mapping[str, Any]) -> None:
+    """Raise `InputError` if one of ``chat_template_kwargs`` is no variable of a template."""
+    if taken := _OURS & variables.keys():
+        raise InputError(
+            f"chat_template_kwargs={{{min(taken)!r}: ...}} cannot be set: it is no variable of "
+            "the template"
+        )
 
 
 def require_place_for_tools(tools: Sequence[Mapping[str, Any]], template: str) -> None:
@@ -65,11 +79,7 @@ class ChatTemplate:
         Raises:
             InputError: if the template refuses the conversation, or a variable is none of its own.
         """
-        if taken := _OURS & (variables or {}).keys():
-            raise InputError(
-                f"chat_template_kwargs={{{min(taken)!r}: ...}} cannot be set: it is no variable of "
-                "the template"
-            )
+        require_variables(variables or {})
         knows_developers = "developer" in str(self.text)
         turns = [
             {**message, "role": "system"}

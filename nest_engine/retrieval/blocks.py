@@ -6,7 +6,6 @@ LangChain and LlamaIndex pass the same blocks on.
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from nest_engine.retrieval.document import Document
 from nest_engine.retrieval.formats.pdf import PdfFile
 from nest_engine.retrieval.splitting import split_document
 
+IS_CITED = "is_cited"  # in a location: whether the source is to be cited
 _READ_IN_ORDER, _MOST_PASSAGES = 3, 64
 LOCATION = "anthropic_location"  # in a passage's metadata: the form of its citations
 
@@ -63,6 +63,7 @@ class SourceBlocks:
         """
         for number, block in enumerate(blocks):
             here = f"{place}.{number}"
+            block = as_object(block, here)
             kind = block.get("type")
             if kind == "document":
                 self._document(block, here)
@@ -74,9 +75,11 @@ class SourceBlocks:
     def _document(self, block: Mapping[str, Any], place: str) -> None:
         index, self.num_documents = self.num_documents, self.num_documents + 1
         title = str(block.get("title") or "")
-        self.are_cited |= bool((block.get("citations") or {}).get("enabled"))
+        is_cited = _is_cited(block, place)
+        self.are_cited |= is_cited
         location = {"document_index": index, "document_title": title or None, "file_id": None}
-        source = block.get("source") or {}
+        location[IS_CITED] = is_cited
+        source = as_object(block.get("source") or {}, f"{place}.source")
         kind = source.get("type")
         if kind == "text":
             text = required_text(source.get("data"), f"{place}.source.data")
@@ -95,9 +98,11 @@ class SourceBlocks:
 
     def _search_result(self, block: Mapping[str, Any], place: str) -> None:
         index, self.num_results = self.num_results, self.num_results + 1
-        self.are_cited |= bool((block.get("citations") or {}).get("enabled"))
+        is_cited = _is_cited(block, place)
+        self.are_cited |= is_cited
         title, source = str(block.get("title") or ""), str(block.get("source") or "")
         location = {"search_result_index": index, "source": source, "title": title or None}
+        location[IS_CITED] = is_cited
         self._blocks(
             block.get("content"), "search_result", title, location, f"{place}.content", uri=source
         )
@@ -115,7 +120,8 @@ class SourceBlocks:
         if not isinstance(blocks, list):
             raise InputError(f"{place} must be a list of text blocks")
         for number, block in enumerate(blocks):
-            text = required_text(block.get("text"), f"{place}.{number}.text")
+            here = f"{place}.{number}"
+            text = required_text(as_object(block, here).get("text"), f"{here}.text")
             if text.strip():
                 where = {"start_block_index": number, "end_block_index": number + 1}
                 self._add(Passage(text, title, uri=uri), form, {**location, **where})
@@ -127,7 +133,7 @@ class SourceBlocks:
     def _pdf(self, data: str, title: str, location: Mapping[str, Any], place: str) -> None:
         try:
             stream = io.BytesIO(base64.b64decode(data, validate=True))
-        except binascii.Error as error:
+        except ValueError as error:
             raise InputError(f"{place}.data is not base64: {error}") from error
         with PdfFile(stream) as pdf:
             texts = [pdf.page(number).text for number in range(len(pdf))]
@@ -149,6 +155,21 @@ class SourceBlocks:
                 metadata={**passage.metadata, LOCATION: place},
             )
         )
+
+
+def as_object(value: Any, place: str) -> Mapping[str, Any]:
+    """Return a value if it is an object.
+
+    Raises:
+        InputError: if it is not; the message names the place.
+    """
+    if not isinstance(value, Mapping):
+        raise InputError(f"{place} must be an object, got {type(value).__name__}")
+    return value
+
+
+def _is_cited(block: Mapping[str, Any], place: str) -> bool:
+    return bool(as_object(block.get("citations") or {}, f"{place}.citations").get("enabled"))
 
 
 def required_text(value: Any, place: str) -> str:

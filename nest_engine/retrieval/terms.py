@@ -39,8 +39,8 @@ _BROKEN_UNSPACED = regex.compile(
     rf"(?<=[{_UNSPACED}]\p{{M}}*)[ \t]*\r?\n[ \t]*(?=[{_UNSPACED}--\p{{Hangul}}])", regex.V1
 )
 # A compound, or a word that is broken at a line end: nobody knows, so both are found.
-_HYPHENED = regex.compile(r"[\p{L}\p{M}]+(?:[-‐‑](?:[ \t]*\r?\n[ \t]*)?[\p{L}\p{M}]+)+")
-_NOT_LETTERS = regex.compile(r"[^\p{L}\p{M}]+")
+_HYPHENED = regex.compile(r"[\p{L}\p{M}\p{Nd}]+(?:[-‐‑](?:[ \t]*\r?\n[ \t]*)?[\p{L}\p{M}\p{Nd}]+)+")
+_NOT_LETTERS = regex.compile(r"[^\p{L}\p{M}\p{Nd}]+")
 
 # Marks that are read as part of their letter, but often left out: capitals and keyboards lack them.
 _ACCENTED = regex.compile(r"[\p{Latin}\p{Greek}\p{Cyrillic}]")
@@ -53,7 +53,26 @@ _POINT = regex.compile(r"[\p{Mn}&&[\u0590-\u06ff]]", regex.V1)
 # differently, or whose dots are left out.
 _ALIKE = str.maketrans("ıىیېکةۃ", "iيييكهه")
 _ARABIC_ARTICLE = regex.compile(r"[وفبك]?(?:ال|لل)(?=\p{Arabic}{2})")
-_IDEOGRAPH_BETWEEN = regex.compile(r"(?<!\p{Han})\p{Han}(?!\p{Han})")
+# Words of one character: ideographs between kana, or between the particles and question words of
+# Chinese; a syllable in front of a particle of Korean.
+_PARTICLES = "的是在了吗呢和与或及为有被从到对这那哪谁什么怎几多少"
+_SINGLE = regex.compile(
+    rf"(?<![\p{{Han}}--[{_PARTICLES}]])[\p{{Han}}--[{_PARTICLES}]](?![\p{{Han}}--[{_PARTICLES}]])"
+    r"|\A\p{Hangul}(?=[은는이가을를에의도로와과]\Z)",
+    regex.V1,
+)
+# Letters that Unicode does not take apart, as keyboards without them write them.
+_SIMPLER = str.maketrans(
+    {"đ": "d", "ð": "d", "ł": "l", "ø": "o", "ħ": "h", "þ": "th", "œ": "oe", "æ": "ae"}
+)
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+# Both spellings are in use in Hindi: borrowed sounds with a dot or without, nasals as a letter or
+# as one of two marks.
+_DEVANAGARI = regex.compile(r"\p{Devanagari}")
+_NASAL = regex.compile("[\u0919\u091e\u0923\u0928\u092e]\u094d(?=[\u0915-\u092e])|\u0901")
+_NUKTA, _ANUSVARA = "\u093c", "\u0902"
+# Signs inside words: of Hebrew abbreviations, and apostrophes.
+_GERSHAYIM = regex.compile("(?<=[\u05d0-\u05ea])[\"'״׳’”](?=[\u05d0-\u05ea])")
 _OTHER_DIGIT = regex.compile(r"[\p{Nd}--[0-9]]", regex.V1)
 
 
@@ -78,42 +97,45 @@ def terms_of(text: str) -> list[str]:
 
 def query_terms(query: str) -> list[str]:
     """Return the terms of a query without stop words, unless it has no other terms."""
-    terms = [*_found_by(query), *_isolated_ideographs(query)]
+    terms = [*_found_by(query), *_single_words(query)]
     return [term for term in terms if term not in STOP_WORDS] or terms
 
 
 def _found_by(text: str) -> list[str]:
     """Return the words of a text and other ways to write them, but for single characters."""
     words = folded_words(text)
+    if "\N{ZERO WIDTH SPACE}" in text:  # a word break, or a break inside a long word
+        words += folded_words(text.replace("\N{ZERO WIDTH SPACE}", " "))
     if "-" in text or "‐" in text or "‑" in text:
         words += [
             word
             for hyphened in _HYPHENED.findall(text)
             for word in folded_words(_NOT_LETTERS.sub("", hyphened))
         ]
-    if text.isascii():
-        return words
     return words + [other for word in words for other in _other_forms(word)]
 
 
 def _other_forms(word: str) -> Iterator[str]:
+    if "_" in word and len(parts := word.split("_")) > 1:
+        yield from filter(None, parts)
     if word.isascii():
         return
-    if _ACCENTED.match(word) and (bare := _without(_ACCENT, word)) != word:
-        yield bare
+    if _ACCENTED.match(word):
+        others = {_without(_ACCENT, word).translate(_SIMPLER), word.translate(_UMLAUTS)}
+        yield from sorted(others - {word})
     if (article := _ARABIC_ARTICLE.match(word)) is not None:
         yield word[article.end() :]
 
 
-def _isolated_ideographs(query: str) -> list[str]:
-    """Return the ideographs between kana: in Japanese, those are words."""
+def _single_words(query: str) -> list[str]:
+    """Return the words of a query that are one character long."""
     if query.isascii():
         return []
     return [
         single
         for stretch in _stretches(query)
         if len(stretch) > 1 and _IS_UNSPACED.match(stretch)
-        for single in _IDEOGRAPH_BETWEEN.findall(stretch)
+        for single in _SINGLE.findall(stretch)
     ]
 
 
@@ -149,12 +171,16 @@ def _characters(stretch: str) -> list[str]:
 
 def _folded(text: str) -> str:
     """Return a text as it is compared."""
-    text = _INVISIBLE.sub("", _BROKEN_SOFTLY.sub("", text))
+    text = _BROKEN_SOFTLY.sub("", text)
+    text = _INVISIBLE.sub("", text).replace("ʼ", "'")
     text = unicodedata.normalize("NFKC", text).casefold()
     text = unicodedata.normalize("NFKC", text).replace("i\N{COMBINING DOT ABOVE}", "i")
     text = _BROKEN_UNSPACED.sub("", text)
     if _POINTED.search(text):
-        text = _without(_POINT, text)
+        text = _GERSHAYIM.sub("", _without(_POINT, text))
+    if _DEVANAGARI.search(text):
+        text = unicodedata.normalize("NFD", text).replace(_NUKTA, "")
+        text = _NASAL.sub(_ANUSVARA, unicodedata.normalize("NFC", text))
     text = text.translate(_ALIKE)
     return _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
 

@@ -23,6 +23,7 @@ from nest_engine.generation.tool_calls import (
     for_turn,
     opening,
     read_tool_choice,
+    turn_of,
 )
 from nest_engine.models.chat_template import ChatTemplate
 from nest_integrations.langchain.answers import PROVIDER
@@ -233,7 +234,7 @@ class ChatNest(NestModel, BaseChatModel):
         self, messages: Sequence[BaseMessage], stop: list[str] | None, settings: dict[str, Any]
     ) -> tuple[Call, Turn]:
         tools = settings.pop("tools", None) or []
-        turn = Turn(bool(tools), opening(tools, settings.pop("tool_choice", None)))
+        turn = turn_of(tools, opening(tools, settings.pop("tool_choice", None)))
         turns = template_messages(messages)
         passages = passages_argument(settings, 1)
         question = last_question(messages)

@@ -50,8 +50,10 @@ def passages(folder: Path, name: str, content: str | bytes) -> list[Passage]:
         ),
         ("+++\ntitle = 'Hugo page'\n+++\n\n# Other\n", "Hugo page"),
         ("---\ntitle: 2023\n---\n\n# Other\n", "2023"),
-        ("---\nnot: [yaml\n---\n\n# Other\n", "not: [yaml"),  # two rules, or an underlined heading
+        ("---\nNot YAML [at all\n---\n\n# Other\n", "Not YAML [at all"),  # an underlined heading
         ("---\ntags: [a]\n---\n\n# Usage\n", "Usage"),
+        ("---\ntitle: A: B\n---\nText\n", "A: B"),
+        ("+++\n[params]\ntitle = 'x'\n+++\n# Real\n", "Real"),
         ("> # Quoted\n", "Quoted"),
         ("#hashtag\n\n#Nothing\n", "page"),
     ],
@@ -81,6 +83,21 @@ def test_front_matter_is_not_quotable_and_offsets_count_in_the_file(tmp_path: Pa
 def test_what_markdown_does_not_show_is_not_quotable(tmp_path: Path, hidden: str) -> None:
     found = passages(tmp_path, "page.md", f"Open daily, says `<!-- code` here.\n\n{hidden}\n")
     assert [passage.text for passage in found] == ["Open daily, says `<!-- code` here."]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "In HTML, \\<script> loads code.",
+        "![a<title>b](x)",
+        "[a](<script>) b",
+        "Use `<template>` or ``<!--``.",
+    ],
+)
+def test_what_only_looks_like_html_hides_nothing(tmp_path: Path, text: str) -> None:
+    [passage] = passages(tmp_path, "page.md", f"{text}\n\nSecond paragraph.")
+    assert passage.text.endswith("Second paragraph.")
+    assert passage.text.startswith(text)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +138,15 @@ def test_what_markdown_does_not_show_is_not_quotable(tmp_path: Path, hidden: str
         ("<pre>\nif x:\n    y</pre>", "if x:\n    y"),
         ("a\u00a0b  c\n d", "a\u00a0b c d"),
         ("<head><meta charset=utf-8><title>T</title><p>yes", "yes"),
+        ("<style media=print>nav,p{display:none}</style><p>yes", "yes"),
+        ("<style>.x{display:none!important}#y{display:block}</style><p class=x id=y>no<p>y", "y"),
+        ("x <datalist><option value=a><option value=b></datalist>rest", "x rest"),
+        ("<table><tr><td hidden>7<td>a<td>1</table>", "a\t1"),
+        (
+            "<table><tbody><tr><td rowspan=3>a<td>b<tbody><tr><td>c<td>d</table>",
+            "a\tb\n\nc\td",
+        ),
+        ('<?xml version="1.0"?><html><p>one</p><script src="x"/><p>two</p></html>', "one\n\ntwo"),
         ("1 < 2 && 3 <4 &lt;b&gt;", "1 < 2 && 3 <4 <b>"),
     ],
 )  # fmt: skip
@@ -148,6 +174,7 @@ def test_title_of_a_page(tmp_path: Path, page: str, title: str) -> None:
     [
         ("gb2312", "gbk", NAME),  # 20
         ("GBK", "gb18030", NAME),
+        ("euc-jp", "euc_jis_2004", "日本①"),
         ("shift_jis", "cp932", "①髙橋"),
         ("Windows-31J", "cp932", "髙"),
         ("euc-kr", "cp949", "똠방각하"),
@@ -181,9 +208,17 @@ def test_a_byte_order_mark_wins(tmp_path: Path) -> None:
     )
 
 
-def test_a_commented_declaration_declares_nothing(tmp_path: Path) -> None:
-    page = '<!-- <meta charset="gb2312"> --><p>é'.encode()
-    assert read(tmp_path, "page.html", page).text == "é"
+@pytest.mark.parametrize(
+    "before",
+    [
+        '<!-- <meta charset="gb2312"> -->',
+        '<meta name="description" content="how to set charset=windows-1251">',
+        '<meta data-charset="windows-1251">',
+        "<script>'<meta charset=gbk>'</script>",
+    ],
+)
+def test_what_is_no_declaration_declares_nothing(tmp_path: Path, before: str) -> None:
+    assert read(tmp_path, "page.html", f"{before}<p>é".encode()).text == "é"
 
 
 def word_document() -> bytes:
@@ -278,6 +313,8 @@ def test_restructured_text(tmp_path: Path) -> None:
         ("\ufeffCity;Rain\r\nOslo;5,2\r\n", ["City: Oslo\nRain: 5,2"]),
         ('City,Note\nOslo,"wet, and\ncold"\n', ["City: Oslo\nNote: wet, and\ncold"]),
         (",2023,2024\nRain,5,7\n", ["Rain\n2023: 5\n2024: 7"]),
+        ('a,b\nOne,"stray\nTwo,fine\n', ['a: One\nb: "stray', "a: Two\nb: fine"]),
+        ("sep=;\na;b\n1;2\n", ["a: 1\nb: 2"]),
     ],
 )
 def test_tables(tmp_path: Path, source: str, texts: list[str]) -> None:

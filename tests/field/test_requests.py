@@ -97,6 +97,14 @@ def test_what_clients_send_is_taken(address: str, more: dict[str, Any]) -> None:
         ({"logit_bias": {"1": 2.0}}, "logit_bias is not supported here; leave it out"),
         ({"store": True}, "store: only False is supported here"),
         ({"tools": [SEARCH]}, "no place for tools"),
+        ({"tools": [{"type": "function", "function": {}}]}, "name: Field required"),
+        (
+            {"tools": [SEARCH], "tool_choice": {"type": "function", "function": None}},
+            "no bound tool",
+        ),
+        ({"documents": [{"id": "1", "data": None}]}, "data must be an object"),
+        ({"documents": [{"id": "1", "data": ["x"]}]}, "data must be an object"),
+        ({"chat_template_kwargs": {"messages": 1}}, "cannot be set"),
     ],
 )
 def test_what_is_refused_is_refused_in_plain_words(

@@ -58,6 +58,19 @@ def bm25(texts: list[str], query: str) -> list[str]:
         (["Zero\u200bwidth text.", "Other text."], "zerowidth"),
         (["Ｆｕｌｌ ｗｉｄｔｈ.", "Half."], "full"),
         (["क\u093cलम", "किताब"], "क़लम"),
+        (["中国人喜欢喝绿茶和红茶。", "咖啡很苦。"], "什么是茶?"),
+        (["물이 100도에서 끓는다.", "기름이 뜨겁다."], "물은"),
+        (["Łódź leży w Polsce.", "Kraków"], "Lodz"),
+        (["Œuvre d'art.", "Ville"], "oeuvre"),
+        (["München liegt im Süden.", "Berlin"], "Muenchen"),
+        (["फ़िल्म अच्छी है", "किताब"], "फिल्म"),
+        (["हिन्दी भाषा", "किताब"], "हिंदी"),
+        (["पाँच लोग", "किताब"], "पांच"),
+        (['ארה"ב גדולה', "ישראל"], "ארה״ב"),
+        (["Здоровʼя людини", "Робота"], "здоров'я"),
+        (["Helium\u200bgas is light.", "Neon"], "Helium gas"),
+        (["COVID-19 spread.", "Flu"], "COVID19"),
+        (["Set max_tokens to 5.", "Other"], "max tokens"),
     ],
 )  # fmt: skip
 def test_keyword_search_finds_exactly_the_first(texts: list[str], query: str) -> None:
@@ -70,6 +83,7 @@ def test_keyword_search_finds_exactly_the_first(texts: list[str], query: str) ->
         (["東京タワーは三百三十三メートルです。", "富士山は高い。"], "東京タワーの高さ"),  # 2
         (["Es ist schön.", "Es ist schon Abend."], "schön"),
         (["Send an e-mail.", "Send a mail."], "email"),
+        (["纯铁熔点为1538度。", "金的熔点为1064度。"], "铁的熔点"),
     ],
 )
 def test_keyword_search_finds_the_first_before_others(texts: list[str], query: str) -> None:

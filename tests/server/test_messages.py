@@ -107,6 +107,56 @@ def test_a_stream_is_the_whole_one_in_blocks(client: anthropic.Anthropic) -> Non
     assert "citation" in kinds
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        "x",
+        {"type": "document", "source": "x"},
+        {"type": "document", "source": TEXT["source"], "citations": True},
+        {"type": "document", "source": {"type": "content", "content": ["abc"]}},
+        {
+            "type": "document",
+            "source": {"type": "base64", "media_type": "application/pdf", "data": "é"},
+        },
+        {"type": "tool_result", "tool_use_id": "1", "content": ["a"]},
+        {"type": "tool_result", "tool_use_id": "1", "content": 5},
+        {"type": "search_result", "content": {"a": 1}},
+    ],
+)
+def test_blocks_that_are_none_are_named(address: str, block: Any) -> None:
+    asked = {
+        "model": MODEL,
+        "max_tokens": 5,
+        "messages": [{"role": "user", "content": [block, ASKED]}],
+    }
+    status, reply = ask(address, "/v1/messages", asked, x_api_key="secret")
+    assert (status, "messages.0.content" in reply["error"]["message"]) == (400, True)
+
+
+def test_clients_cannot_say_where_their_passages_stand(address: str) -> None:
+    for metadata in ({"start_index": "x"}, {"anthropic_location": {"type": "page_location"}}):
+        passage = {"text": NEON.text, "metadata": metadata}
+        asked = {
+            "model": MODEL,
+            "max_tokens": 200,
+            "messages": [{"role": "user", "content": QUESTION}],
+            "nest": {"passages": [passage]},
+        }
+        status, reply = ask(address, "/v1/messages", asked, x_api_key="secret")
+        assert status == 200
+        [cited] = [each["citations"] for each in reply["content"] if each.get("citations")]
+        assert cited[0]["type"] == "search_result_location"
+
+
+def test_a_document_that_is_not_to_be_cited_is_not_cited_beside_another(
+    client: anthropic.Anthropic,
+) -> None:
+    plain = {name: value for name, value in RESULT.items() if name != "citations"}
+    reply = create(client, TEXT, plain)
+    cited = [block.citations[0].type for block in reply.content if block.citations]
+    assert cited == ["char_location"]
+
+
 def test_documents_that_are_not_to_be_cited_are_not(client: anthropic.Anthropic) -> None:
     plain = {name: value for name, value in TEXT.items() if name != "citations"}
     reply = create(client, plain)

@@ -88,7 +88,8 @@ def parse_restructured_text(stream: BinaryIO, file: SourceFile) -> Iterator[Docu
 def parse_html(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
     """Read the visible text of a web page; see `nest_engine.retrieval.formats.web_page`."""
     data = stream.read()
-    page = read_page(decode(data, declared_encoding(data)))
+    is_xml = file.path.suffix.lower() == ".xhtml"
+    page = read_page(decode(data, declared_encoding(data)), is_xml=is_xml)
     yield file.document(page.text, page.title)
 
 

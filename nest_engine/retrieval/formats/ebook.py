@@ -52,7 +52,7 @@ def read_epub(stream: BinaryIO) -> Book:
 
 
 def _chapter(data: bytes) -> str:
-    return read_page(decode(data, declared_encoding(data))).text
+    return read_page(decode(data, declared_encoding(data)), is_xml=True).text
 
 
 def _is_encrypted(archive: zipfile.ZipFile) -> bool:

@@ -19,17 +19,18 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _LOOKED_AT = 1024  # bytes of a page that may declare its encoding
-_COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)
-_DECLARATION = re.compile(
-    rb"""<meta\s[^>]*?charset\s*=\s*["']?\s*([^\s"'/>;]+)"""
-    rb"""|\A\s*<\?xml\s[^>]*?encoding\s*=\s*["']([^"'>]+)["']""",
-    re.IGNORECASE,
-)
+_NO_MARKUP = re.compile(rb"<!--.*?(?:-->|\Z)|<script\b.*?(?:</script|\Z)", re.DOTALL | re.I)
+_META = re.compile(rb"<meta\s([^>]*)>", re.IGNORECASE)
+_ATTRIBUTE = re.compile(rb"""([^\s=/>"']+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
+_CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([^\s"';]+)""", re.IGNORECASE)
+_XML = re.compile(rb"""\A\s*<\?xml\s[^>]*?encoding\s*=\s*["']([^"'>]+)["']""", re.IGNORECASE)
 # Python's names of what the standard's encodings are.
 _PYTHON_NAMES = {
     "gbk": "gb18030",
     "big5": "big5hkscs",
     "shift_jis": "cp932",
+    "euc-jp": "euc_jis_2004",
+    "iso-2022-jp": "iso2022_jp_ext",
     "euc-kr": "cp949",
     "windows-874": "cp874",
     "macintosh": "mac-roman",
@@ -58,25 +59,44 @@ def decode(data: bytes, declared: str | None = None) -> str:
     if declared is None:
         return _decode(data, "utf-8", "utf-8")
     known = require("webencodings", "webencodings").lookup(declared)
-    if known is None:
+    if known is None or known.name == "replacement":
         raise InputError(f"unknown character encoding {declared!r}; convert the file to UTF-8")
     return _decode(data, _PYTHON_NAMES.get(known.name, known.name), declared)
 
 
 def declared_encoding(page: bytes) -> str | None:
     """Return the encoding that a page declares for itself, as it writes it."""
-    found = _DECLARATION.search(_COMMENT.sub(b"", page[:_LOOKED_AT]))
-    return (found[1] or found[2]).decode("ascii", "replace") if found else None
+    beginning = _NO_MARKUP.sub(b"", page[:_LOOKED_AT])
+    for meta in _META.finditer(beginning):
+        given = {
+            name.lower(): value or other or bare
+            for name, value, other, bare in _ATTRIBUTE.findall(meta[1])
+        }
+        found: re.Match[bytes] | None = None
+        if given.get(b"http-equiv", b"").lower() == b"content-type":
+            found = _CHARSET.search(given.get(b"content", b""))
+        declared: bytes = (given.get(b"charset") or (found[1] if found else b"")).strip()
+        if declared:
+            return declared.decode("ascii", "replace")
+    in_xml = _XML.search(beginning)
+    return in_xml[1].decode("ascii", "replace") if in_xml else None
 
 
 def _decode(data: bytes, encoding: str, declared: str) -> str:
     try:
-        return data.decode(encoding, "c1" if encoding.startswith("windows-125") else "strict")
+        return data.decode(encoding, _LENIENCES.get(encoding, "strict"))
     except UnicodeDecodeError as error:
         raise InputError(
             f"not valid {declared}: byte 0x{data[error.start]:02x} at offset {error.start}; "
             f"convert the file to UTF-8"
         ) from error
+
+
+def _as_euro(error: UnicodeError) -> tuple[str, int]:
+    """Decode the one byte that Windows has added to GBK."""
+    if not isinstance(error, UnicodeDecodeError) or error.object[error.start] != 0x80:
+        raise error
+    return "€", error.start + 1
 
 
 def _as_control(error: UnicodeError) -> tuple[str, int]:
@@ -87,3 +107,5 @@ def _as_control(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("c1", _as_control)
+codecs.register_error("euro", _as_euro)
+_LENIENCES = {"gb18030": "euro"} | {f"windows-125{digit}": "c1" for digit in range(9)}

@@ -17,6 +17,9 @@ _FRONT_MATTER = re.compile(
     r"(---|\+\+\+)[ \t]*\r?\n(.*?)^(?:\1|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.S | re.M
 )
 _TOML_TITLE = re.compile(r"""^title\s*=\s*(?:"([^"\n]*)"|'([^'\n]*)')""", re.MULTILINE)
+_NO_HTML = re.compile(r"\\<[^\n>]*|\]\(<[^\n>]*>|!\[[^\n\]]*\]\(")
+_FIELD = re.compile(r"[\w-]+:(?:\s|\Z)|\s|#|- ")
+_TITLE_FIELD = re.compile(r"^title:[ \t]*(.+)", re.MULTILINE)
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _LONGEST_CODE_SPAN = 2000
 _PIECE = 1 << 17  # characters that are parsed at once: a token takes hundreds of bytes
@@ -59,13 +62,18 @@ def _front_matter(source: str) -> tuple[str, int]:
     if found is None:
         return "", 0
     if found[1] == "+++":
-        title = _TOML_TITLE.search(found[2])
+        title = _TOML_TITLE.search(f"\n{found[2]}".partition("\n[")[0])
         return (title[1] or title[2]) if title else "", found.end()
     yaml = require("yaml", "pyyaml")
     try:
         fields = yaml.safe_load(found[2])
     except (yaml.YAMLError, ValueError, RecursionError):
-        return "", 0  # a text between two rules
+        # A colon too many is a common slip; anything else is a text between two rules.
+        lines = [line for line in found[2].splitlines() if line.strip()]
+        if not all(_FIELD.match(line) for line in lines):
+            return "", 0
+        slip = _TITLE_FIELD.search(found[2])
+        return (slip[1].strip(" \"'") if slip else ""), found.end()
     if not isinstance(fields, dict):
         return "", found.end() if fields is None else 0
     title = fields.get("title")
@@ -134,10 +142,13 @@ def _hidden(source: str, start: int, code: Ranges) -> Ranges:
 
 
 def _without_code_spans(text: str) -> str:
-    if "`" not in text:
+    """Blank what looks like HTML and is none: code spans, escapes, destinations, labels."""
+    if "<" not in text:
         return text
     pieces = []
     for paragraph in re.split(r"(\n[ \t]*\n)", text):
+        if "<" in paragraph:
+            paragraph = _NO_HTML.sub(lambda text: " " * len(text[0]), paragraph)
         if "`" in paragraph and "<" in paragraph and len(paragraph) < _LONGEST_CODE_SPAN * 10:
             paragraph = _CODE_SPAN.sub(lambda span: " " * len(span[0]), paragraph)
         pieces.append(paragraph)

@@ -12,7 +12,9 @@ from nest_engine.retrieval.formats.rows import row_text
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 # What was deleted or moved away, and what another program shows in place of something it knows.
-_NOT_SHOWN = frozenset([f"{_WORD}del", f"{_WORD}moveFrom", _FALLBACK])
+# Pronunciation stands above the text.
+_NOT_SHOWN = frozenset([f"{_WORD}del", f"{_WORD}moveFrom", f"{_WORD}rt", _FALLBACK])
+_MATH_TEXT = "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"
 _OFF = frozenset(["0", "false", "off"])
 
 
@@ -39,52 +41,63 @@ def read_docx(stream: BinaryIO) -> Office:
     open_archive(stream)
     document = docx.Document(stream)
     title = (document.core_properties.title or "").strip()
-    heading = next(
-        (
-            paragraph.text
-            for paragraph in document.paragraphs
-            if paragraph.style is not None
-            and paragraph.style.name.startswith(("Title", "Heading"))
-            and paragraph.text.strip()
-        ),
-        "",
+    hidden = frozenset(style.style_id for style in document.styles if _is_hidden(style.element))
+    headings = (
+        "".join(_shown(paragraph._p, [], hidden)).strip()
+        for paragraph in document.paragraphs
+        if paragraph.style is not None and paragraph.style.name.startswith(("Title", "Heading"))
     )
-    return Office(title or heading, ["\n\n".join(_blocks(document.element.body))])
+    heading = next(filter(None, headings), "")
+    return Office(title or heading, ["\n\n".join(_blocks(document.element.body, hidden))])
 
 
-def _blocks(parent: Any) -> Iterator[str]:
-    """Yield the paragraphs and rows of a part of a Word document."""
+def _blocks(parent: Any, hidden: frozenset[str]) -> Iterator[str]:
+    """Yield the paragraphs and rows of a part of a Word document.
+
+    Args:
+        parent: the part.
+        hidden: ids of the styles whose text is not shown.
+    """
     for element in parent:
         if element.tag == f"{_WORD}p":
             inner: list[Any] = []
-            text = "".join(_shown(element, inner)).strip("\n ")
+            text = "".join(_shown(element, inner, hidden)).strip("\n ")
             if text.strip():
                 yield text
             for box in inner:  # text boxes are anchored in paragraphs
-                yield from _blocks(box)
+                yield from _blocks(box, hidden)
         elif element.tag == f"{_WORD}tbl":
-            yield from _rows(element)
+            yield from _rows(element, hidden)
         elif element.tag not in _NOT_SHOWN:
-            yield from _blocks(element)
+            yield from _blocks(element, hidden)
 
 
-def _rows(table: Any) -> Iterator[str]:
-    for row in table.iter(f"{_WORD}tr"):
+def _rows(table: Any, hidden: frozenset[str]) -> Iterator[str]:
+    for row in _nearest(table, f"{_WORD}tr"):
         cells: list[str] = []
-        for cell in row.iter(f"{_WORD}tc"):
+        for cell in _nearest(row, f"{_WORD}tc"):
             span = cell.find(f"{_WORD}tcPr/{_WORD}gridSpan")
             columns = min(int(span.get(f"{_WORD}val", 1)), 50) if span is not None else 1
-            cells += ["\n".join(_blocks(cell)), *[""] * (columns - 1)]
+            cells += ["\n".join(_blocks(cell, hidden)), *[""] * (columns - 1)]
         yield from row_text(cells)
 
 
-def _shown(element: Any, boxes: list[Any]) -> Iterator[str]:
+def _nearest(element: Any, tag: str) -> Iterator[Any]:
+    """Yield the elements of a tag in another, but not those inside of them."""
+    for child in element:
+        if child.tag == tag:
+            yield child
+        elif child.tag not in _NOT_SHOWN:
+            yield from _nearest(child, tag)
+
+
+def _shown(element: Any, boxes: list[Any], hidden: frozenset[str]) -> Iterator[str]:
     """Yield the pieces of text in a paragraph; text boxes in it are put aside."""
     for child in element:
         tag = child.tag
         if tag == f"{_WORD}txbxContent":
             boxes.append(child)
-        elif tag == f"{_WORD}t":
+        elif tag in (f"{_WORD}t", _MATH_TEXT):
             yield child.text or ""
         elif tag == f"{_WORD}tab":
             yield "\t" if element.tag == f"{_WORD}r" else ""
@@ -92,13 +105,17 @@ def _shown(element: Any, boxes: list[Any]) -> Iterator[str]:
             yield "\n"
         elif tag == f"{_WORD}noBreakHyphen":
             yield "\N{NON-BREAKING HYPHEN}"
-        elif tag not in _NOT_SHOWN and not (tag == f"{_WORD}r" and _is_hidden(child)):
-            yield from _shown(child, boxes)
+        elif tag not in _NOT_SHOWN and not (tag == f"{_WORD}r" and _is_hidden(child, hidden)):
+            yield from _shown(child, boxes, hidden)
 
 
-def _is_hidden(run: Any) -> bool:
+def _is_hidden(run: Any, hidden: frozenset[str] = frozenset()) -> bool:
+    """Return whether a run, or the text of a style, is not shown."""
     mark = run.find(f"{_WORD}rPr/{_WORD}vanish")
-    return mark is not None and mark.get(f"{_WORD}val", "1") not in _OFF
+    if mark is not None:
+        return mark.get(f"{_WORD}val", "1") not in _OFF
+    style = run.find(f"{_WORD}rPr/{_WORD}rStyle")
+    return style is not None and style.get(f"{_WORD}val") in hidden
 
 
 def read_pptx(stream: BinaryIO) -> Office:

@@ -32,7 +32,7 @@ _ENDS_PARAGRAPH = HEADINGS | {
 # Elements that no end tag of another closes by the way.
 _SPECIAL = _ENDS_PARAGRAPH | {
     *("applet", "body", "button", "caption", "colgroup", "frameset", "head", "html", "iframe"),
-    *("marquee", "noembed", "noframes", "noscript", "object", "option", "optgroup", "script"),
+    *("marquee", "noembed", "noframes", "noscript", "object", "script"),
     *("select", "style", "tbody", "td", "template", "textarea", "tfoot", "th", "thead", "title"),
     *("tr", "svg", "math"),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from nest_engine._optional import require
@@ -33,6 +34,7 @@ class _Rule(NamedTuple):
     name: str
     marks: frozenset[str]
     style: Mapping[str, str]
+    important: Mapping[str, str]
 
 
 def hides(style: Mapping[str, str]) -> bool:
@@ -59,25 +61,32 @@ class StyleSheet:
             return
         css = require("tinycss2", "tinycss2")
         for found in css.parse_stylesheet(source, skip_comments=True, skip_whitespace=True):
-            if found.type == "qualified-rule" and (style := _declared(css, found.content)):
+            if found.type != "qualified-rule":
+                continue
+            style, important = _declared(css, found.content)
+            if style or important:
                 for selector in css.serialize(found.prelude).split(","):
-                    self._add(selector.strip(), style)
+                    self._add(selector.strip(), style, important)
 
     def of(self, name: str, given: Mapping[str, str]) -> Mapping[str, str]:
         """Return the style of an element with some attributes, as far as it matters here."""
         style: dict[str, str] = {}
+        important: dict[str, str] = {}
         if self._rules:
             marks = {f".{each}" for each in given.get("class", "").split()}
             marks |= {f"#{given['id'].strip()}"} if "id" in given else set()
             rules = [rule for key in (*marks, name, "*") for rule in self._rules.get(key, ())]
-            for rule in sorted(rules):
+            for rule in sorted(rules, key=attrgetter("rank")):
                 if rule.name in (name, "*") and rule.marks <= marks:
                     style |= rule.style
+                    important |= rule.important
         if _MENTIONED.search(own := given.get("style", "")):
-            style |= _declared(require("tinycss2", "tinycss2"), own)
-        return style
+            own_style, own_important = _declared(require("tinycss2", "tinycss2"), own)
+            style |= own_style
+            important |= own_important
+        return style | important
 
-    def _add(self, selector: str, style: Mapping[str, str]) -> None:
+    def _add(self, selector: str, style: Mapping[str, str], important: Mapping[str, str]) -> None:
         parts = _SELECTOR.fullmatch(selector)
         if parts is None or not selector:
             return
@@ -88,15 +97,16 @@ class StyleSheet:
         rules = self._rules[min(marks, default=name)]
         rules[:] = [rule for rule in rules if (rule.name, rule.marks) != (name, marks)]
         if len(rules) < _MOST_RULES:
-            rules.append(_Rule(rank, name, marks, style))
+            rules.append(_Rule(rank, name, marks, style, important))
             self._num_rules += 1
 
 
-def _declared(css: Any, source: Any) -> dict[str, str]:
-    """Return the declarations that matter, the last of each."""
+def _declared(css: Any, source: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the declarations that matter, the last of each, and the important ones."""
     found = css.parse_blocks_contents(source, skip_comments=True, skip_whitespace=True)
-    return {
-        each.lower_name: css.serialize(each.value).strip().lower()
-        for each in found
-        if each.type == "declaration" and each.lower_name in _PROPERTIES
-    }
+    declared: tuple[dict[str, str], dict[str, str]] = {}, {}
+    for each in found:
+        if each.type == "declaration" and each.lower_name in _PROPERTIES:
+            value = css.serialize(each.value).strip().lower()
+            declared[bool(each.important)][each.lower_name] = value
+    return declared

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from nest_engine.errors import InputError
 
 _DELIMITERS = ",;\t|"
+_SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _LOOKED_AT = 1 << 16  # characters that tell the delimiter
 csv.field_size_limit(1 << 24)
 
@@ -32,11 +34,18 @@ def read_table(source: str) -> Iterator[Row]:
     Raises:
         InputError: while iterating, at what is no row.
     """
+    separator = _SEPARATOR.match(source)
+    if separator is not None:  # Excel's
+        source = source[separator.end() :]
     try:
         dialect = csv.Sniffer().sniff(source[:_LOOKED_AT], _DELIMITERS)
     except csv.Error:  # one column, say
         dialect = csv.excel
-    reader = csv.reader(io.StringIO(source, newline=""), dialect)
+    lines = io.StringIO(source, newline="")
+    if source.count('"') % 2:  # a stray one would swallow the rows behind it
+        reader = csv.reader(lines, dialect, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines, dialect)
     names: Sequence[str] | None = None
     try:
         for cells in reader:

@@ -38,11 +38,13 @@ _BLOCKS = HEADINGS | {
 # In one line with what is beside them, but apart from it.
 _APART = frozenset(["button", "input", "meter", "progress", "textarea"])
 _DRAWINGS = frozenset(["math", "svg"])
+_SECTIONS = frozenset(["tbody", "tfoot", "thead"])
 _CELLS = frozenset(["td", "th"])
 _PREFORMATTED = frozenset(["listing", "plaintext", "pre", "textarea", "xmp"])
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _NO_TAG = re.compile(r"<(?![A-Za-z/!?])")
 _TAG = re.compile(r"<(?:!--|[A-Za-z/!?])")
+_XML = re.compile(r"\s*<\?xml\b", re.IGNORECASE)
 _COMMENT_END = re.compile(r"--!?>")
 _PARAGRAPH = "\n\n"
 
@@ -59,13 +61,18 @@ class WebPage(NamedTuple):
     title: str
 
 
-def read_page(markup: str) -> WebPage:
+def read_page(markup: str, *, is_xml: bool = False) -> WebPage:
     """Return the text and title of a page, in time linear in its size.
+
+    Args:
+        markup: the page.
+        is_xml: whether ``/>`` ends an element, as in XHTML; a page that begins with an XML
+            declaration says so itself.
 
     Raises:
         InputError: if its elements are nested too deeply.
     """
-    reader = _Reader(markup)
+    reader = _Reader(markup, is_xml=is_xml)
     return WebPage(reader.text(), reader.title.strip() or reader.h1 or reader.heading)
 
 
@@ -125,14 +132,16 @@ class _Reader(HTMLParser):
         hidden: where hidden elements and comments stand in the markup.
     """
 
-    def __init__(self, markup: str) -> None:
+    def __init__(self, markup: str, *, is_xml: bool = False) -> None:
         super().__init__(convert_charrefs=True)
         self.title = self.h1 = self.heading = ""
         self.hidden: list[tuple[int, int]] = []
         self._line_starts = [0, *(end.end() for end in re.finditer("\n", markup))]
+        self._is_xml = is_xml or bool(_XML.match(markup))
         self._open = OpenElements()
         self._styles = StyleSheet()
         self._style: list[str] = []  # source of the style sheet that is being read
+        self._is_style_shown = True  # on screens
         self._num_hiding = self._num_preformatted = self._num_drawings = 0  # open elements
         self._hidden_from = 0
         self._tables: list[_Table] = []
@@ -162,7 +171,7 @@ class _Reader(HTMLParser):
         element = Element(
             tag,
             hides=(tag in _INVISIBLE and not (tag == "dialog" and "open" in given))
-            or "hidden" in given
+            or ("hidden" in given and "display" not in style)
             or bool(style and hides(style)),
             is_block=tag in _BLOCKS or style.get("display") in BLOCK_DISPLAYS,
         )
@@ -174,7 +183,7 @@ class _Reader(HTMLParser):
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
-        if self._num_drawings:  # elsewhere the slash means nothing
+        if self._num_drawings or self._is_xml:  # elsewhere the slash means nothing
             self.handle_endtag(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -223,14 +232,19 @@ class _Reader(HTMLParser):
         self._num_preformatted += tag in _PREFORMATTED
         self._is_at_start_of_code = tag in _PREFORMATTED
         self._num_drawings += tag in _DRAWINGS
+        if tag == "style":
+            media = given.get("media", "").lower()
+            self._is_style_shown = not media or "all" in media or "screen" in media
         if tag == "table":
             self._tables.append(_Table())
+        elif self._num_hiding:  # what is hidden takes no place in a table
+            pass
         elif tag == "tr" and self._tables:
             self._tables[-1].begin_row()
             self._tabs, self._is_row_empty = 0, True
         elif tag in _CELLS and self._tables:
             self._begin_cell(given)
-        elif tag in HEADINGS and not self._num_hiding:
+        elif tag in HEADINGS:
             self._said = []
 
     def _leave(self, element: Element, end: int) -> None:
@@ -245,8 +259,11 @@ class _Reader(HTMLParser):
             self._tables.pop()
         elif tag == "tr" and self._tables:
             self._tables[-1].end_row()
+        elif tag in _SECTIONS and self._tables:
+            self._tables[-1] = _Table()
         elif tag == "style":
-            self._styles.add("".join(self._style))
+            if self._is_style_shown:
+                self._styles.add("".join(self._style))
             self._style = []
         elif tag in HEADINGS and self._said is not None:
             heading = " ".join("".join(self._said).split())

@@ -21,6 +21,7 @@ from nest_engine._version import __version__
 from nest_engine.config import NestConfig
 from nest_engine.errors import InputError, SchedulerClosedError
 from nest_engine.generation.tool_calls import Turn, for_turn
+from nest_engine.models.chat_template import require_variables
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.serving.scheduler import PendingAnswer, Scheduler
 from nest_engine.serving.server import replies
@@ -299,7 +300,8 @@ class _Api:
 
     def _prompt(self, asked: Asked, config: NestConfig) -> str:
         if isinstance(asked, CompletionsRequest):
-            return asked.prompt
+            return asked.text
+        require_variables(config.chat_template_kwargs)
         written = self._scheduler.engine.format_chat(
             asked.conversation(), tools=asked.tool_definitions(), **config.chat_template_kwargs
         )

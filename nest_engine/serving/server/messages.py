@@ -9,6 +9,7 @@ what is quoted.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nest_engine.citations.formats import split_answer
 from nest_engine.errors import InputError
-from nest_engine.generation.tool_calls import ToolCall, Turn, opening
+from nest_engine.generation.tool_calls import ToolCall, opening, turn_of
 from nest_engine.interfaces import Message
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.records import Citation, Passage
-from nest_engine.retrieval.blocks import LOCATION, SourceBlocks, required_text
+from nest_engine.retrieval.blocks import IS_CITED, LOCATION, SourceBlocks, as_object, required_text
 from nest_engine.serving.server import replies
 from nest_engine.serving.server.events import event
 from nest_engine.serving.server.requests import Asked, Sent
@@ -79,7 +80,16 @@ class _MessagesBase(Asked):
 
     def given_passages(self) -> tuple[Passage, ...] | None:
         """Return the passages of documents and search results; None lets the server search."""
-        return self.sources.ranked(self.query()) or self.options.given_passages()
+        if ranked := self.sources.ranked(self.query()):
+            return ranked
+        given = self.options.given_passages()
+        if given is None:
+            return None
+        # Where a citation stands is for the blocks of the messages to say.
+        return tuple(
+            replace(each, metadata={k: v for k, v in each.metadata.items() if k != LOCATION})
+            for each in given
+        )
 
     def conversation(self) -> list[Message]:
         """Return the messages as the model's template knows them; documents are passages.
@@ -201,7 +211,7 @@ class MessagesFormat:
         self._head = head
         self._method = method
         self._notices = notices
-        self._turn = Turn(bool(asked.tool_definitions()), asked.opening())
+        self._turn = turn_of(asked.tool_definitions(), asked.opening())
         self._shows_reasoning = (asked.thinking or {}).get("type") in ("enabled", "adaptive")
         sources = asked.sources
         # Whoever brings documents says whether they are to be cited; those of the server are.
@@ -237,7 +247,7 @@ class MessagesFormat:
                 for line in blocks.add("thinking", chunk.reasoning):
                     yield line
             text += chunk.text
-            waiting += chunk.citations if self._cites else ()
+            waiting += filter(_is_shown, chunk.citations) if self._cites else ()
             end = min(chunk.settled, self._turn.shown(text)) if self._cites else len(text)
             calls: list[ToolCall] = []
             if chunk.output is not None:
@@ -274,7 +284,8 @@ class MessagesFormat:
                 yield {"type": "text", "text": output.text[:end]}
             return
         position = 0
-        for text, citation in split_answer(output):
+        shown_ones = tuple(filter(_is_shown, output.citations))
+        for text, citation in split_answer(replace(output, citations=shown_ones)):
             shown = text[: max(0, end - position)]
             position += len(text)
             if shown:
@@ -358,9 +369,15 @@ def _tool_use(call: ToolCall) -> dict[str, Any]:
     return {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
 
 
+def _is_shown(citation: Citation) -> bool:
+    """Return whether the client wants the source to be cited; those of the server are."""
+    location = citation.metadata.get(LOCATION)
+    return location is None or bool(location[IS_CITED])
+
+
 def _location(citation: Citation) -> dict[str, Any]:
     """Return a citation in the form of its source; what the server found is a search result."""
-    known: Mapping[str, Any] = citation.metadata.get(LOCATION) or {
+    known: dict[str, Any] = dict(citation.metadata.get(LOCATION) or {}) or {
         "type": "search_result_location",
         "search_result_index": 0,
         "source": citation.uri or citation.passage_id,
@@ -368,9 +385,10 @@ def _location(citation: Citation) -> dict[str, Any]:
         "start_block_index": 0,
         "end_block_index": 1,
     }
+    known.pop(IS_CITED, None)
     location = {**known, "cited_text": citation.cited_text}
-    offset = int(citation.metadata.get("start_index", 0))
     if known["type"] == "char_location":
+        offset = int(citation.metadata["start_index"])
         location["start_char_index"] = offset + citation.source_start
         location["end_char_index"] = offset + citation.source_end
     elif known["type"] == "page_location":
@@ -385,12 +403,16 @@ def _turns(role: str, blocks: Sequence[Mapping[str, Any]], place: str) -> list[M
     calls: list[dict[str, Any]] = []
     results: list[Message] = []
     for number, block in enumerate(blocks):
-        kind, here = block.get("type"), f"{place}.{number}"
+        here = f"{place}.{number}"
+        block = as_object(block, here)
+        kind = block.get("type")
         if kind == "tool_use":
             function = {"name": block.get("name"), "arguments": block.get("input") or {}}
             calls.append({"type": "function", "id": block.get("id"), "function": function})
         elif kind == "tool_result":
             content = block.get("content") or ""
+            if not isinstance(content, (str, list)):
+                raise InputError(f"{here}.content must be a text or a list of blocks")
             text = content if isinstance(content, str) else _text(content, f"{here}.content")
             results.append(Message("tool", text, {"tool_call_id": block.get("tool_use_id")}))
         else:
@@ -405,7 +427,7 @@ def _text(blocks: Sequence[Mapping[str, Any]], place: str) -> str:
     """Return the text of blocks; documents and search results are passages, thinking is over."""
     texts = []
     for number, block in enumerate(blocks):
-        kind = block.get("type")
+        kind = as_object(block, f"{place}.{number}").get("type")
         if kind == "text":
             texts.append(required_text(block.get("text"), f"{place}.{number}.text"))
         elif kind not in ("document", "search_result", "thinking", "redacted_thinking"):

@@ -44,8 +44,7 @@ class Sent(BaseModel):
     def _drop_nulls(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        known = cls.model_fields
-        return {name: value for name, value in given.items() if name in known or value is not None}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class SentPassage(Sent):
@@ -102,8 +101,9 @@ NestOptions = create_model(
 class TextPart(Sent):
     """A part of a message; text is all that the model reads."""
 
-    type: Literal["text", "input_text", "output_text"]
-    text: str
+    type: Literal["text", "input_text", "output_text", "refusal"]
+    text: str = ""
+    refusal: str | None = None
     # From an earlier answer, which the client sends back.
     annotations: list[Any] | None = None
     logprobs: list[Any] | None = None
@@ -134,6 +134,8 @@ class SentCall(Sent):
             arguments = json.loads(self.function.arguments or "{}")
         except ValueError as error:
             raise InputError(f"the arguments of {self.function.name} are not JSON") from error
+        if not isinstance(arguments, dict):
+            raise InputError(f"the arguments of {self.function.name} are no JSON object")
         function = {"name": self.function.name, "arguments": arguments}
         return {"type": "function", "id": self.id, "function": function}
 
@@ -172,11 +174,21 @@ class SentMessage(Sent):
         return Message(self.role, text, more)
 
 
+class SentFunctionTool(BaseModel):
+    """A function that the model may call."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
 class SentTool(Sent):
     """A tool that the model may call, in the format of Chat Completions."""
 
     type: Literal["function"]
-    function: dict[str, Any]
+    function: SentFunctionTool
 
 
 class Asked(Sent):
@@ -359,7 +371,7 @@ class ChatRequest(Asked):
         """Return the tools that the model may call."""
         if self.tool_choice == "none":
             return []
-        return [tool.model_dump() for tool in self.tools or ()]
+        return [tool.model_dump(exclude_none=True) for tool in self.tools or ()]
 
     def opening(self) -> str:
         """Return the beginning of the answer that makes the model call the chosen tool.
@@ -405,10 +417,18 @@ class TextOptions(Sent):
     verbosity: str | None = None
 
 
+class SentReasoning(BaseModel):
+    """What a model said to itself in an earlier answer, which the client sends back; not read."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["reasoning"]
+
+
 class ResponsesRequest(Asked):
     """A request for Responses."""
 
-    input: str | list[SentMessage] = Field(min_length=1)
+    input: str | list[SentMessage | SentReasoning] = Field(min_length=1)
     instructions: str | None = None
     max_output_tokens: int | None = Field(default=None, ge=1)
 
@@ -428,7 +448,8 @@ class ResponsesRequest(Asked):
         instructions = [Message("system", self.instructions)] if self.instructions else []
         if isinstance(self.input, str):
             return [*instructions, Message("user", self.input)]
-        return [*instructions, *(message.read() for message in self.input)]
+        said = (item for item in self.input if isinstance(item, SentMessage))
+        return [*instructions, *(message.read() for message in said)]
 
     def most_tokens(self) -> int | None:
         """Return the most tokens that an answer may have."""
@@ -438,7 +459,7 @@ class ResponsesRequest(Asked):
 class CompletionsRequest(Asked):
     """A request for Completions: the prompt is continued as it is."""
 
-    prompt: str
+    prompt: str | list[str] = Field(description="A text, or a list of one.")
     n: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
     stream_options: StreamOptions | None = None
@@ -461,7 +482,20 @@ class CompletionsRequest(Asked):
 
     def conversation(self) -> list[Message]:
         """Return the prompt, as if a user had said it."""
-        return [Message("user", self.prompt)]
+        return [Message("user", self.text)]
+
+    @property
+    def text(self) -> str:
+        """The prompt.
+
+        Raises:
+            InputError: if there are several, or none.
+        """
+        if isinstance(self.prompt, str):
+            return self.prompt
+        if len(self.prompt) != 1:
+            raise InputError(f"prompt has {len(self.prompt)} texts; send one request for each")
+        return self.prompt[0]
 
     @property
     def includes_usage(self) -> bool:
@@ -492,6 +526,8 @@ def passage_of_document(document: str | dict[str, Any]) -> Passage:
     if isinstance(document, str):
         return Passage(document)
     data = document.get("data", document)
+    if not isinstance(data, (str, dict)):
+        raise InputError(f"a document's data must be an object, got {type(data).__name__}")
     fields = {"text": data} if isinstance(data, str) else dict(data)
     text = next((fields.pop(name) for name in _TEXT_NAMES if fields.get(name)), None)
     if not isinstance(text, str):
