@@ -478,16 +478,15 @@ def test_the_page_of_a_pdf_is_shown_with_the_quotation_marked(
     path.write_bytes(pdf("Gases.", "Of gases.\nThe gas neon glows red.\nIt was found in 1898."))
     passages = read_passages(path).passages
     engine = scripted_engine("The gas neon glows red.", passages)
-    with (
-        served(create_app(engine, ABOUT, patience=SECONDS)) as address,
-        opened(browser, address) as page,
-    ):
-        ask(page)
-        page.get_by_role("button", name="neon").first.click()
-        picture = page.get_by_role("img", name="Page 2, the quotation marked")
-        expect(picture).to_be_visible()
-        expect(picture).to_have_js_property("naturalWidth", 1191)
-        path.unlink()  # what is gone cannot be shown
-        page.get_by_role("button", name="Close the passage").click()
-        page.get_by_role("button", name="neon").first.click()
-        expect(page.get_by_text("its file is gone or has changed")).to_be_visible()
+    with served(create_app(engine, ABOUT, patience=SECONDS)) as address:
+        with opened(browser, address) as page:
+            ask(page)
+            page.get_by_role("button", name="neon").first.click()
+            picture = page.get_by_role("img", name="Page 2, the quotation marked")
+            expect(picture).to_be_visible()
+            expect(picture).to_have_js_property("naturalWidth", 1191)
+        path.unlink()
+        with opened(browser, address) as page:  # which remembers no picture
+            ask(page)
+            page.get_by_role("button", name="neon").first.click()
+            expect(page.get_by_text("its file is gone or has changed")).to_be_visible()
