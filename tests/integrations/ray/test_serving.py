@@ -123,7 +123,7 @@ def test_a_streamed_answer_is_the_engines(serving: str, chat: str, shipped: Nest
         ({"nest": {"gamma": 2}}, 400, "gamma=2"),
         ({"messages": []}, 400, "messages"),
         ({"tools": [{}]}, 400, "tools"),
-        ({"max_tokens": 10**9}, 400, "this server takes at most 4,096"),
+        ({"n": 10**9}, 400, "this server takes at most 8"),
     ],
 )
 def test_what_is_wrong_with_a_request_is_said(
