@@ -14,7 +14,7 @@ from typing import Any
 from nest_engine.errors import InputError
 from nest_engine.records import Passage
 from nest_engine.retrieval.bm25 import BM25Retriever
-from nest_engine.retrieval.document import Document
+from nest_engine.retrieval.document import Document, in_pages
 from nest_engine.retrieval.formats.pdf import PdfFile
 from nest_engine.retrieval.splitting import split_document
 
@@ -136,12 +136,9 @@ class SourceBlocks:
         except ValueError as error:
             raise InputError(f"{place}.data is not base64: {error}") from error
         with PdfFile(stream) as pdf:
-            texts = [pdf.page(number).text for number in range(len(pdf))]
-        starts = [0]
-        for text in texts[:-1]:
-            starts.append(starts[-1] + len(text) + 1)
+            text, starts = in_pages([pdf.page(number).text for number in range(len(pdf))])
         name = f"document-{location['document_index']}"
-        document = Document("\f".join(texts), title, name, "", "", page_starts=tuple(starts))
+        document = Document(text, title, name, "", "", page_starts=starts)
         self._split(document, "page", location)
 
     def _add(self, passage: Passage, form: str, location: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -89,3 +89,11 @@ class Skipped(NamedTuple):
 
     path: str
     reason: str
+
+
+def in_pages(texts: Sequence[str]) -> tuple[str, tuple[int, ...]]:
+    """Return the texts of pages, separated by form feeds, and where each begins."""
+    starts = [0]
+    for text in texts[:-1]:
+        starts.append(starts[-1] + len(text) + 1)
+    return "\f".join(texts), tuple(starts)

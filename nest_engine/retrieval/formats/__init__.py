@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, NoReturn
 
 from nest_engine.errors import InputError
-from nest_engine.retrieval.document import Document, Skipped, WordBox
+from nest_engine.retrieval.document import Document, Skipped, WordBox, in_pages
 from nest_engine.retrieval.formats.ebook import read_epub
 from nest_engine.retrieval.formats.encoding import declared_encoding, decode
 from nest_engine.retrieval.formats.markdown import read_markdown
@@ -105,7 +105,7 @@ def parse_pdf(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipped
             except Exception as error:
                 yield Skipped(f"{file.source}, page {number + 1}", f"cannot be read: {error}")
                 pages.append(Page("", (), 0, 0))
-    text, starts = _in_pages([page.text for page in pages])
+    text, starts = in_pages([page.text for page in pages])
     words = [
         WordBox(start + word.start, start + word.end, word.box)
         for page, start in zip(pages, starts, strict=True)
@@ -124,7 +124,7 @@ def parse_docx(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
 def parse_pptx(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
     """Read a presentation; its pages are its slides."""
     title, slides = read_pptx(stream)
-    text, starts = _in_pages(slides)
+    text, starts = in_pages(slides)
     yield file.document(text, title, page_starts=starts)
 
 
@@ -138,14 +138,6 @@ def parse_table(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
     """Read a table: a document for each row, with ``line`` in its metadata."""
     for line, text in read_table(decode(stream.read())):
         yield file.document(text, id=f"{file.source}:{line}", metadata={"line": line})
-
-
-def _in_pages(texts: Sequence[str]) -> tuple[str, tuple[int, ...]]:
-    """Return texts separated by form feeds, and where each begins."""
-    starts = [0]
-    for text in texts[:-1]:
-        starts.append(starts[-1] + len(text) + 1)
-    return "\f".join(texts), tuple(starts)
 
 
 def parse_jsonl(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipped]:
