@@ -27,13 +27,13 @@ from torch import Tensor
 
 import nest_demo
 from benchmarks import quality, report
+from benchmarks.predicted_texts import Sample, make_samples
 from benchmarks.speed import questions_about
 from nest_demo.training_data import read_articles
 from nest_engine import KeyCache, KeyStore, NestEngine, NestError, Passage
 from nest_engine.datastore.key_store import KEY_FORMATS
 from nest_engine.datastore.passage_keys import encode_passages
 from nest_engine.evaluation.conditions import CONDITIONS
-from nest_engine.evaluation.samples import Sample, make_samples
 from nest_engine.generation.request import prepare
 from nest_engine.generation.scoring import ForcedText
 from nest_engine.retrieval import BM25Retriever
@@ -214,11 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             shipped.question for shipped in nest_demo.load_questions()[: arguments.questions]
         ]
     engine.retriever = BM25Retriever(passages)
-    samples = [
-        sample
-        for sample in make_samples(engine, passages, arguments.texts)
-        if sample.condition in CONDITIONS
-    ]  # whether passages also stand in the prompt says nothing about keys
+    samples = make_samples(engine, engine.retriever, passages, arguments.texts)
     found = engine.retriever.retrieve(questions, engine.config.passages_to_find)
     searched = [
         each for group in (*(sample.passages for sample in samples), *found) for each in group

@@ -30,6 +30,7 @@ _GENERAL: dict[str, Any] = {
     "mask_copied": True,
     "plausibility": 0.02,
     "by_sentence": True,
+    "own_words": 0.1,
 }
 _WORD_BY_WORD: dict[str, Any] = {"plausibility": 0.0, "by_sentence": False}
 _OF_METHOD: dict[str, dict[str, Any]] = {
@@ -61,8 +62,8 @@ class NestConfig:
 
     The defaults are ours, measured on a real instruction-tuned model; :meth:`paper_7b` has the
     paper's. Those of ``alpha``, ``tau``, ``knn_temperature``, ``delta``, ``gamma``,
-    ``max_draft_tokens``, ``adaptive_draft``, ``fixed_lambda``, ``mask_copied``, ``plausibility``
-    and ``by_sentence`` are the method's own.
+    ``max_draft_tokens``, ``adaptive_draft``, ``fixed_lambda``, ``mask_copied``, ``plausibility``,
+    ``by_sentence`` and ``own_words`` are the method's own.
 
     Args:
         method: ``lm`` the model alone; ``knn-lm`` fixed interpolation, no spans; ``nest`` quotes
@@ -134,7 +135,7 @@ class NestConfig:
     mask_copied: bool = _BY_METHOD
     plausibility: float = _BY_METHOD
     by_sentence: bool = _BY_METHOD
-    own_words: float = 0.1
+    own_words: float = _BY_METHOD
     num_passages: int = 40
     prompt_passages: int = 3
     min_citation_tokens: int = 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from nest_engine.retrieval import Embedder
 
 T = TypeVar("T")
+
+_MOST_EMBEDDERS = 4  # whose vectors are kept
 
 
 class NestEngine:
@@ -60,7 +62,8 @@ class NestEngine:
         background: how ``ra`` and ``ra-nest`` write passages into the prompt; holds ``{passages}``
             once.
         embedder: finds the sentences that answer a question (``by_sentence``); None takes that of
-            the retriever, and without one the letters that question and sentence share.
+            the retriever. Without one, or with False, the letters that question and sentence share
+            tell.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class NestEngine:
         key_layer: str | None = None,
         key_cache: KeyCache | None = None,
         background: str = BACKGROUND,
-        embedder: Embedder | None = None,
+        embedder: Embedder | Literal[False] | None = None,
     ) -> None:
         self.language_model = _as_language_model(model, tokenizer, key_layer)
         self.retriever = retriever
@@ -82,7 +85,7 @@ class NestEngine:
         self.background = require_background(background)
         self.embedder = embedder
         self._by_letters = LetterNearness(self._information)
-        self._nearness: tuple[Embedder | None, Nearness] = None, self._by_letters
+        self._by_vectors: dict[str, VectorNearness] = {}
 
     @classmethod
     def from_pretrained(
@@ -94,7 +97,7 @@ class NestEngine:
         key_layer: str = "ffn_input",
         key_cache: KeyCache | None = None,
         background: str = BACKGROUND,
-        embedder: Embedder | None = None,
+        embedder: Embedder | Literal[False] | None = None,
         **model_kwargs: Any,
     ) -> NestEngine:
         """Load a model from the hub, a folder or a GGUF file.
@@ -133,12 +136,22 @@ class NestEngine:
         )
 
     @property
+    def sentence_embedder(self) -> Embedder | None:
+        """The embedder given, else that of the first-stage search; None where letters tell."""
+        if self.embedder is None:
+            return getattr(self.retriever, "embedder", None)
+        return self.embedder or None
+
+    @property
     def nearness(self) -> Nearness:
-        """Tells which sentences answer a question; by the first-stage search's embedder, if any."""
-        embedder = self.embedder or getattr(self.retriever, "embedder", None)
-        if embedder is not self._nearness[0]:
-            self._nearness = embedder, VectorNearness(embedder) if embedder else self._by_letters
-        return self._nearness[1]
+        """Tells which sentences answer a question."""
+        embedder = self.sentence_embedder
+        if embedder is None:
+            return self._by_letters
+        known = self._by_vectors
+        if embedder.fingerprint not in known and len(known) >= _MOST_EMBEDDERS:
+            known.clear()
+        return known.setdefault(embedder.fingerprint, VectorNearness(embedder))
 
     def _information(self, word: str) -> float:
         tokens = self.language_model.tokenizer.encode_passage(Passage(f" {word}"))

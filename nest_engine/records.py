@@ -272,6 +272,8 @@ class DecodeStats(Record):
         steps: decoding steps: one forward each, except a last step whose token ends the answer.
         encoded_passages: passages whose keys had to be computed for this answer; 0 when all were
             known.
+        unread_passages: passages outside the prompt that may be quoted and were not read, since
+            that would cost more than it gains; they are found by their sentences and words alone.
         drafted_tokens: tokens of all drafts, each draft's decided first token included.
         accepted_tokens: those of them that were accepted.
         mean_accepted_span: mean length of the accepted part of a draft.
@@ -286,6 +288,7 @@ class DecodeStats(Record):
     lm_forwards: int = 0
     steps: int = 0
     encoded_passages: int = 0
+    unread_passages: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     mean_accepted_span: float = 0.0

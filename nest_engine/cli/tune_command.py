@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nest_engine.cli import loading
-from nest_engine.cli.console import STDERR, STDOUT, progress_bar, reports_errors, show_rows
+from nest_engine.cli.console import STDOUT, progress_bar, reports_errors, show_rows
 from nest_engine.cli.options import EmbedderOption, Load, Model, SearchOption
 from nest_engine.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from nest_engine.evaluation.summary import Row
     from nest_engine.evaluation.tuning import Tuning
 
 TUNABLE = ("nest", "ra-nest")
-_PERPLEXITIES_SHOWN = 10
+_SHOWN = {
+    "worth": "worth %",
+    "answer_recall": "right %",
+    "quoted_sentences": "quoted %",
+    "spliced_sentences": "spliced %",
+    "odd_tokens": "odd %",
+    "length": "tokens",
+    "tokens_per_forward": "tokens/forward",
+}
 
 
 @reports_errors
@@ -31,14 +40,22 @@ def tune(
     load: Load = None,
     method: Annotated[
         str, typer.Option("--method", help=f"What to tune: {' or '.join(TUNABLE)}.")
-    ] = "nest",
-    documents: Annotated[int, typer.Option("--documents", min=1, help="Documents to read.")] = 40,
-    seed: Annotated[int, typer.Option("--seed", help="Draws other documents.")] = 0,
+    ] = "ra-nest",
+    questions: Annotated[
+        int,
+        typer.Option(
+            "--questions", min=4, help="Questions to ask: half to choose by, half to check."
+        ),
+    ] = 40,
+    seed: Annotated[int, typer.Option("--seed", help="Asks other questions.")] = 0,
     search: SearchOption = None,
     embedder: EmbedderOption = None,
     out: Annotated[
         Path, typer.Option("--out", help="File for the settings; other methods' in it are kept.")
     ] = Path("tuned.json"),
+    work: Annotated[
+        Path, typer.Option("--work", help="Folder of answers; a stopped run goes on there.")
+    ] = Path("tuning"),
     store: Annotated[
         bool,
         typer.Option(
@@ -46,7 +63,7 @@ def tune(
         ),
     ] = False,
 ) -> None:
-    """Find a model's own settings: how far to trust passages, where to draft, what to accept."""
+    """Find a model's own settings, by its answers to questions made from your documents."""
     if method not in TUNABLE:
         raise ConfigError(
             f"--method {method!r} has nothing to tune: expected {' or '.join(TUNABLE)}"
@@ -57,22 +74,23 @@ def tune(
     retriever = loading.open_retriever(docs, search, embedder)
     engine.retriever = retriever
     engine.config = engine.config.replace(method=method)
-    from nest_engine.evaluation.tuning import make_samples
+    from nest_engine.evaluation.tuning import make_questions
     from nest_engine.evaluation.tuning import tune as find
 
-    with STDERR.status("searching passages"):
-        samples = make_samples(engine, retriever.passages, documents, seed=seed)
-    with progress_bar("reading") as progress:
-        tuning = find(engine, samples, progress=progress)
+    asked = make_questions(retriever.passages, retriever, questions, seed=seed)
+    with progress_bar("answering") as progress:
+        tuning = find(engine, asked, work / method, progress=progress)
     _show(tuning)
-    found = {method: tuning.settings}
-    if method == "nest":  # the scale of distances is the model's, whatever is made of them
-        found["knn-lm"] = {"knn_temperature": tuning.settings["knn_temperature"]}
+    if not tuning.settings:
+        typer.echo(f"nothing is recommended, and {out} is left as it is")
+        return
+    found = {method: saved.get(method, {}) | dict(tuning.settings)}
     _write_json(out, saved | found)
     typer.echo(f"written to {out}; use it with: nest ask ... --tuned {out}")
     if config_file is not None:
         stored = json.loads(config_file.read_text(encoding="utf-8"))
-        stored["nest"] = stored.get("nest", {}) | found
+        own = stored.get("nest", {})
+        stored["nest"] = own | {method: own.get(method, {}) | dict(tuning.settings)}
         _write_json(config_file, stored)
         typer.echo(f"stored with the model, in {config_file}")
 
@@ -107,23 +125,28 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _show(tuning: Tuning) -> None:
-    best = sorted(tuning.perplexity, key=lambda row: row.mean)[:_PERPLEXITIES_SHOWN]
     show_rows(
-        f"perplexity under p_M, the best {_PERPLEXITIES_SHOWN} of {len(tuning.perplexity)}",
-        [row.trust._asdict() | row.perplexity | {"mean": row.mean} for row in best],
-    )
-    settings = [{"settings": name} | figures for name, figures in tuning.perplexity_of.items()]
-    show_rows("perplexity", settings)
-    show_rows(
-        "drafts that could begin by lambda, and the share whose next token was right",
-        [row._asdict() for row in tuning.drafting],
+        f"what was tried, over {tuning.tried[0].examples} questions",
+        [_figures(row) for row in tuning.tried],
     )
     show_rows(
-        "drafted tokens that verification accepts", [row._asdict() for row in tuning.acceptance]
+        f"{tuning.checked[0].examples} other questions", [_figures(row) for row in tuning.checked]
     )
-    show_rows(
-        "tokens for the time of one forward, by draft length",
-        [row._asdict() for row in tuning.draft_yield],
+    chosen = "  ".join(f"{name}={value:g}" for name, value in tuning.chosen.items())
+    if tuning.gain is None:
+        STDOUT.print(f"\nwhat {tuning.method} has is best\n")
+        return
+    gain = tuning.gain
+    STDOUT.print(
+        f"\n{tuning.method} with [bold]{chosen}[/bold]: {gain.value:+.1f} points of worth over "
+        f"other questions, 95 % between {gain.low:+.1f} and {gain.high:+.1f}\n"
     )
-    chosen = "  ".join(f"{name}={value}" for name, value in tuning.settings.items())
-    STDOUT.print(f"\nrecommended for {tuning.method}: [bold]{chosen}[/bold]\n")
+    if tuning.settings and gain.low < 0:
+        STDOUT.print("This may be chance: ask more with --questions.\n")
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    return {"settings": row.variant} | {
+        heading: row.estimates[name].value if name in row.estimates else "–"
+        for name, heading in _SHOWN.items()
+    }

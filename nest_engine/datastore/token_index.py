@@ -41,7 +41,8 @@ class TokenIndex:
     Entry ``i`` holds a key (the hidden state before a token), a value (that token) and the token's
     position. Entries of a passage are consecutive, so the continuation of entry ``i`` is entry
     ``i + 1``. Masked entries take no part in a search: they are left out, not moved to infinity,
-    since the farthest neighbour enters lambda.
+    since the farthest neighbour enters lambda. An entry without a key is not found by a search, but
+    a draft may begin there all the same: where its sentence does, or where the text so far stands.
 
     Args:
         passages: keys of each passage, in first-stage order; None for a passage that cannot be
@@ -69,36 +70,36 @@ class TokenIndex:
         self._sentences: dict[tuple[int, ...], list[int]] = {}  # where each begins, by its tokens
         self._twins: dict[int, list[int]] = {}  # entries that say the same in another place
         self.beginnings: list[Beginning] = []
-        keys, is_keyed = [], []
+        keyed: list[int] = []  # entries
+        keys: list[Tensor] = []
         for number, passage in enumerate(passages):
-            if passage is None or passage.keys_TD.shape[0] == 0:
+            if passage is None or not passage.tokens.token_ids:
                 continue
             token_ids = passage.tokens.token_ids
-            # The first token of a prompt has no key; a sentence may begin with it all the same.
-            skipped = 0 if sentences else passage.first
-            unkeyed = passage.first - skipped
-            num_entries = len(token_ids) - skipped
-            end = len(self._values) + num_entries
+            start, end = len(self._values), len(self._values) + len(token_ids)
             if sentences:
                 self._add_sentences(number, sentences[number], token_ids)
-            self._values += token_ids[skipped:]
-            self._passage_ends += [end] * num_entries
+            self._values += token_ids
+            self._passage_ends += [end] * len(token_ids)
             self._last[end] = Provenance(number, len(token_ids) - 1)
-            keys += [passage.keys_TD[:1].expand(unkeyed, -1), passage.keys_TD]
-            is_keyed += [False] * unkeyed + [True] * (num_entries - unkeyed)
+            if len(passage.keys_TD):
+                keyed += range(start + passage.first, end)
+                keys.append(passage.keys_TD)
         self._pair_twins()
         self._copyable = [value not in forbidden for value in self._values]
         self._num_found = 0  # entries that a search can find
-        if keys:
+        if keyed:
             self._keys_ND = torch.cat(keys).float()
             self._norms_N = self._keys_ND.square().sum(-1)
             device = self._keys_ND.device
-            self._values_N = torch.tensor(self._values, device=device)
-            self._mask_N = ~torch.tensor(
-                [*map(all, zip(self._copyable, is_keyed, strict=True))], device=device
+            self._entries_N = torch.tensor(keyed, device=device)
+            self._values_N = torch.tensor([self._values[entry] for entry in keyed], device=device)
+            self._mask_N = torch.tensor(
+                [not self._copyable[entry] for entry in keyed], device=device
             )
             self._num_found = int((~self._mask_N).sum())
-            self._trust_N = self._trust_of_entries()
+            self._trust_N = self._trust_of(keyed)
+        self._key_of = {entry: key for key, entry in enumerate(keyed)}
 
     def __len__(self) -> int:
         """Return the number of entries that a search can still find."""
@@ -119,9 +120,9 @@ class TokenIndex:
             return None
         distances_QN = squared_distances(query_QD.float(), self._keys_ND, self._norms_N)
         distances_QN.masked_fill_(self._mask_N, torch.inf)
-        distances_QK, entries_QK = distances_QN.topk(k, dim=-1, largest=False)
-        trust_QK = None if self._trust_N is None else self._trust_N[entries_QK]
-        return Neighbors(distances_QK, self._values_N[entries_QK], entries_QK, trust_QK)
+        distances_QK, keys_QK = distances_QN.topk(k, dim=-1, largest=False)
+        trust_QK = None if self._trust_N is None else self._trust_N[keys_QK]
+        return Neighbors(distances_QK, self._values_N[keys_QK], self._entries_N[keys_QK], trust_QK)
 
     def span(self, entry: int, limit: int) -> list[int]:
         """Return the entries that can be copied from ``entry`` onwards, within its passage.
@@ -216,14 +217,14 @@ class TokenIndex:
                     places = [start + offset for start in starts]
                     self._twins |= dict.fromkeys(places, places)
 
-    def _trust_of_entries(self) -> Tensor | None:
-        """Return how far each entry counts: as its sentence does; None if all count the same."""
+    def _trust_of(self, entries: Sequence[int]) -> Tensor | None:
+        """Return how far entries count: as their sentence does; None if all count the same."""
         if not self.beginnings:
             return None
         trust = [1.0] * len(self._values)
         for each in self.beginnings:
             trust[each.entry : each.entry + each.length] = [each.trust] * each.length
-        return torch.tensor(trust, device=self._keys_ND.device)
+        return torch.tensor([trust[entry] for entry in entries], device=self._keys_ND.device)
 
     def mark_copied(self, entries: Sequence[int]) -> None:
         """Mask copied entries, so that no sentence is said again, wherever it stands."""
@@ -232,6 +233,8 @@ class TokenIndex:
         entries = [twin for entry in entries for twin in self._twins.get(entry, [entry])]
         for entry in entries:
             self._copyable[entry] = False
-        marked = torch.tensor(sorted(set(entries)), device=self._mask_N.device)
-        self._num_found -= int((~self._mask_N[marked]).sum())
-        self._mask_N[marked] = True
+        keys = sorted({self._key_of[entry] for entry in entries if entry in self._key_of})
+        if keys:
+            marked = torch.tensor(keys, device=self._mask_N.device)
+            self._num_found -= int((~self._mask_N[marked]).sum())
+            self._mask_N[marked] = True

@@ -8,7 +8,7 @@
     print(to_markdown(rows))
 
 ``nest eval`` does this from the command line; ``docs/evaluation.md`` describes tasks, data and
-figures. ``make_samples`` and ``tune`` are what ``nest tune`` calls.
+figures. ``make_questions`` and ``tune`` are what ``nest tune`` calls.
 """
 
 from nest_engine.evaluation.articles import Articles
@@ -32,7 +32,7 @@ from nest_engine.evaluation.summary import (
     to_markdown,
 )
 from nest_engine.evaluation.tasks import TASKS
-from nest_engine.evaluation.tuning import Sample, Tuning, make_samples, tune
+from nest_engine.evaluation.tuning import Tuning, make_questions, tune
 
 __all__ = [
     "METRICS",
@@ -45,13 +45,12 @@ __all__ = [
     "Record",
     "Results",
     "Row",
-    "Sample",
     "Tuning",
     "difference",
     "evaluate",
     "factscore_records",
     "identity",
-    "make_samples",
+    "make_questions",
     "plan",
     "read_examples",
     "require_libraries",

@@ -120,6 +120,12 @@ METRICS: dict[str, Metric] = {
     "odd_tokens": Metric(
         "odd %", "tokens of the answer that the model there gives less than 0.001", False, 100
     ),
+    "worth": Metric(
+        "worth %",
+        "answers that are right, each times the shares that are neither spliced nor odd",
+        True,
+        100,
+    ),
     "off_topic": Metric(
         "off topic %",
         "answer tokens copied from passages that are neither about the subject nor mention it",

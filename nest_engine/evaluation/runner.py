@@ -143,7 +143,7 @@ def identity(evaluation: Evaluation, engine: NestEngine, articles: Articles) -> 
         "data": evaluation.data,
         "passages": articles.fingerprint,
         "search": getattr(engine.retriever, "fingerprint", type(engine.retriever).__name__),
-        "embedder": getattr(engine.embedder, "fingerprint", None),
+        "embedder": getattr(engine.sentence_embedder, "fingerprint", None),
         "model": engine.language_model.fingerprint,
         "version": __version__,
     }

@@ -1,4 +1,14 @@
-"""Keys of the passages of a request: from its own prompt, from the cache, or computed once."""
+"""Keys of the passages of a request: from its own prompt, from the cache, or computed once.
+
+Reading a passage for its keys costs as much as writing several tokens, so it has to pay:
+
+- passages in the prompt are read anyway;
+- ``ra-nest`` sentence by sentence quotes other passages by their sentences alone, whatever the
+  cache holds; every other method uses keys that are stored or cached;
+- ``nest`` and ``knn-lm``, and ``ra-nest`` as published, are searches for tokens: they read all;
+- ``lossless`` drafts from unread passages where the text so far stands in them. It reads those
+  ranked best, as many as cost a tenth of a short answer: on a GPU several, on a CPU mostly none.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +19,15 @@ from nest_engine._stopwatch import Stopwatch
 from nest_engine.citations.attribution import Source
 from nest_engine.citations.sentences import Sentence, in_tokens
 from nest_engine.datastore.key_cache import KeyCache
-from nest_engine.datastore.passage_keys import PassageKeys, encode_passages
+from nest_engine.datastore.passage_keys import PassageKeys, encode_passages, unread
 from nest_engine.datastore.token_index import TokenIndex
 from nest_engine.generation.prompts import passage_in_prompt
 from nest_engine.generation.request import Request
 from nest_engine.interfaces import LanguageModel, Prefill
 from nest_engine.records import Passage
+
+_SHORT_ANSWER = 32  # tokens
+_AFFORDABLE = 0.1  # of what it costs to write
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,7 @@ class Datastore:
         passages: the passages of the request.
         keys: keys of each passage; None where nothing is copied from it.
         num_encoded: passages whose keys had to be computed.
+        num_unread: passages that can be copied and were not read.
         sentences: of each passage, in characters; empty when spans may go beyond them.
         copies: passages that say what an earlier one says, each with the first of them.
     """
@@ -32,6 +46,7 @@ class Datastore:
     passages: Sequence[Passage]
     keys: Sequence[PassageKeys | None]
     num_encoded: int
+    num_unread: int
     sentences: Sequence[Sequence[Sentence]] = ()
     copies: Mapping[int, int] = field(default_factory=dict)
 
@@ -85,29 +100,45 @@ def build_datastores(
             _keys_in_prompt(request, prefill)
             for request, prefill in zip(requests, prefills, strict=True)
         ]
-        wanted_B = [_wanted(request) for request in requests]
-        ahead = {name: keys for request in requests for name, keys in request.read_ahead.items()}
-        wanted = {
-            name: passage
-            for wanted in wanted_B
-            for name, passage in wanted.items()
-            if name not in ahead
-        }
-        known, encoded = _passage_keys(language_model, key_cache, wanted)
+        others_B = [_others(request) for request in requests]
+        known: dict[_Name, PassageKeys] = {}
+        missing: dict[_Name, Passage] = {}
+        for request, others in zip(requests, others_B, strict=True):
+            known |= request.read_ahead or {}
+            if _uses_keys(request):
+                known |= _held(language_model, key_cache, others, known)
+                missing |= _to_read(language_model, request, others, known)
+        encoded = _encode(language_model, key_cache, missing)
+        known |= encoded
+        unread_B = [
+            {
+                name: unread(language_model, passage)
+                for name, passage in others.items()
+                if name not in known or not _uses_keys(request)
+            }
+            for request, others in zip(requests, others_B, strict=True)
+        ]
     datastores = []
-    for request, in_prompt, wanted in zip(requests, in_prompt_B, wanted_B, strict=True):
+    for request, in_prompt, others, tokens in zip(
+        requests, in_prompt_B, others_B, unread_B, strict=True
+    ):
         request.stopwatch.add(stopwatch)
+        copied = {name: tokens.get(name) or known[name] for name in others}
         keys = [
-            in_prompt[number]
-            if number in in_prompt
-            else (ahead | known)[_name(passage)]
-            if _name(passage) in wanted and number not in request.copies
-            else None
+            in_prompt.get(number)
+            or (None if number in request.copies else copied.get(_name(passage)))
             for number, passage in enumerate(request.passages)
         ]
-        num_encoded = len((encoded | request.read_ahead.keys()) & wanted.keys())
+        read = encoded.keys() | (request.read_ahead or {}).keys()
         datastores.append(
-            Datastore(request.passages, keys, num_encoded, request.sentences or (), request.copies)
+            Datastore(
+                request.passages,
+                keys,
+                num_encoded=len((read & others.keys()) - tokens.keys()),
+                num_unread=len(tokens),
+                sentences=request.sentences or (),
+                copies=request.copies,
+            )
         )
     return datastores
 
@@ -123,9 +154,13 @@ def read_ahead(language_model: LanguageModel, key_cache: KeyCache, request: Requ
     Returns:
         the request with the keys that had to be computed.
     """
+    if not _uses_keys(request):
+        return request
     with request.stopwatch.phase("index_building"):
-        known, encoded = _passage_keys(language_model, key_cache, _wanted(request))
-    return replace(request, read_ahead={name: known[name] for name in encoded})
+        others = _others(request)
+        known = _held(language_model, key_cache, others, {})
+        missing = _to_read(language_model, request, others, known)
+        return replace(request, read_ahead=_encode(language_model, key_cache, missing))
 
 
 _Name = tuple[str, str]
@@ -141,8 +176,8 @@ def _numbers_in_prompt(request: Request) -> set[int]:
     return {each.number for each in request.located} if is_used else set()
 
 
-def _wanted(request: Request) -> dict[_Name, Passage]:
-    """Return the other passages whose keys are needed."""
+def _others(request: Request) -> dict[_Name, Passage]:
+    """Return the passages outside the prompt that can be copied, best first."""
     if not (request.may_copy and request.config.uses_datastore):
         return {}
     in_prompt = _numbers_in_prompt(request)
@@ -153,20 +188,60 @@ def _wanted(request: Request) -> dict[_Name, Passage]:
     }
 
 
-def _passage_keys(
-    language_model: LanguageModel, key_cache: KeyCache, wanted: dict[_Name, Passage]
-) -> tuple[dict[_Name, PassageKeys], set[_Name]]:
-    """Return the keys of passages, and the names of those that had to be encoded."""
+def _uses_keys(request: Request) -> bool:
+    """Return whether keys of passages outside the prompt are used, if there are any."""
+    config = request.config
+    return config.method != "ra-nest" or not config.by_sentence
+
+
+def _held(
+    language_model: LanguageModel,
+    key_cache: KeyCache,
+    passages: Mapping[_Name, Passage],
+    known: Mapping[_Name, PassageKeys],
+) -> dict[_Name, PassageKeys]:
+    """Return those keys of passages, beyond the known ones, that are stored or cached."""
     model, device = language_model.fingerprint, language_model.device
-    cached = {name: key_cache.get(model, passage, device) for name, passage in wanted.items()}
-    known = {name: keys for name, keys in cached.items() if keys is not None}
-    missing = [name for name in wanted if name not in known]
-    if missing:
-        encoded = encode_passages(language_model, [wanted[name] for name in missing])
-        for name, keys in zip(missing, encoded, strict=True):
-            known[name] = keys
-            key_cache.put(model, wanted[name], keys)
-    return known, set(missing)
+    cached = {
+        name: key_cache.get(model, passage, device)
+        for name, passage in passages.items()
+        if name not in known
+    }
+    return {name: keys for name, keys in cached.items() if keys is not None}
+
+
+def _to_read(
+    language_model: LanguageModel,
+    request: Request,
+    passages: Mapping[_Name, Passage],
+    known: Mapping[_Name, PassageKeys],
+) -> dict[_Name, Passage]:
+    """Return the passages without keys that the model is to read."""
+    missing = {name: passage for name, passage in passages.items() if name not in known}
+    if request.config.method != "lossless" or not missing:
+        return missing
+    if request.read_ahead is not None:
+        return {}  # what is affordable has been read
+    left = _AFFORDABLE * _SHORT_ANSWER / language_model.marginal_token_cost
+    affordable = {}
+    for name, passage in missing.items():
+        left -= len(language_model.tokenizer.encode_passage(passage).token_ids)
+        if left < 0:
+            break
+        affordable[name] = passage
+    return affordable
+
+
+def _encode(
+    language_model: LanguageModel, key_cache: KeyCache, passages: Mapping[_Name, Passage]
+) -> dict[_Name, PassageKeys]:
+    """Let the model read passages, and keep their keys."""
+    if not passages:
+        return {}
+    encoded = encode_passages(language_model, [*passages.values()])
+    for passage, keys in zip(passages.values(), encoded, strict=True):
+        key_cache.put(language_model.fingerprint, passage, keys)
+    return dict(zip(passages, encoded, strict=True))
 
 
 def _keys_in_prompt(request: Request, prefill: Prefill) -> dict[int, PassageKeys]:

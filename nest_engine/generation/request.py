@@ -57,7 +57,7 @@ class Request:
         process_logits: changes the model's logits before anything else sees them.
         is_stopped: ends the answer at a token.
         read_ahead: keys that were computed before the prompt is read, by title and text of their
-            passages.
+            passages; None if nobody has tried.
         query: the question, when the caller named it.
     """
 
@@ -72,7 +72,7 @@ class Request:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     process_logits: LogitsProcessor | None = None
     is_stopped: StoppingCriterion | None = None
-    read_ahead: Mapping[tuple[str, str], PassageKeys] = field(default_factory=dict)
+    read_ahead: Mapping[tuple[str, str], PassageKeys] | None = None
     query: str | None = None
 
     @cached_property

@@ -117,7 +117,9 @@ class Decoding:
             citations=tuple(self._transcript.citations),
             finish_reason=cast(FinishReason, self.sequence.finish_reason),
             stats=dataclasses.replace(
-                self.sequence.stats(), encoded_passages=self._datastore.num_encoded
+                self.sequence.stats(),
+                encoded_passages=self._datastore.num_encoded,
+                unread_passages=self._datastore.num_unread,
             ),
             token_ids=tuple(self.sequence.token_ids),
             provenance=tuple(self._transcript.provenance),

@@ -1,15 +1,16 @@
 """How far each sentence of the passages can be trusted to answer what was asked.
 
 A sentence is trusted by how near it is to the question, in comparison with the nearest. An embedder
-tells this in any wording; without one, the letters that both share do, in any language. Where even
-the nearest is hardly nearer to the question than small talk, or lacks what the question tells,
-nothing answers it.
+tells this in any wording; without one, the letters that both share do, in any language. What is
+near to an embedder differs from one to the next, so it counts from chance: from how near the
+sentences come to small talk. Where even the nearest is hardly nearer to the question, or lacks what
+the question tells, nothing answers it.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nest_engine.citations.sentences import Sentence
+from nest_engine.errors import RetrievalError
 from nest_engine.models.tokenization import titled_text
 from nest_engine.records import Passage
 from nest_engine.retrieval.embedder import query_embedding
@@ -66,33 +68,32 @@ class Nearness(Protocol):
 
 
 class VectorNearness:
-    """The cosine of an embedder's vectors; each text's is computed once.
+    """The cosine of an embedder's vectors, between chance (0) and the greatest (1).
+
+    Each text's vector is computed once. May be shared between threads.
 
     Args:
         embedder: computes vectors.
     """
 
-    sharpness = 0.05
+    sharpness = 0.056
 
     def __init__(self, embedder: Embedder) -> None:
         self._embed = embedder.embed
         self._embed_queries = query_embedding(embedder)
-        self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
-        self._questions: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._texts: dict[str, NDArray[np.float32]] = {}
+        self._questions: dict[str, NDArray[np.float32]] = {}
 
     def of(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the cosines, ``[texts]``."""
-        return np.asarray(self._cosines([question], texts)[0])
+        """Return how near texts are beyond chance, ``[texts]``; negative below it."""
+        asked_QE = _vectors([question, *_SMALL_TALK], self._questions, self._embed_queries)
+        cosines_QT = asked_QE @ _vectors(texts, self._texts, self._embed).T
+        chance = float(cosines_QT[1:].max(-1).mean())
+        return np.asarray((cosines_QT[0] - chance) / max(1 - chance, 1e-3), dtype=np.float32)
 
     def is_answered(self, question: str, texts: Sequence[str]) -> bool:
         """Return whether a text is nearer to the question than the texts are to small talk."""
-        best, *others = self._cosines([question, *_SMALL_TALK], texts).max(-1).tolist()
-        chance = sum(others) / len(others)
-        return bool(best >= chance + _BEYOND_CHANCE * (1 - chance))
-
-    def _cosines(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
-        asked = _vectors(questions, self._questions, self._embed_queries)
-        return np.asarray(asked @ _vectors(texts, self._texts, self._embed).T)
+        return bool(self.of(question, texts).max() >= _BEYOND_CHANCE)
 
 
 class LetterNearness:
@@ -195,21 +196,41 @@ def trusted(
 
 def _vectors(
     texts: Sequence[str],
-    known: OrderedDict[str, NDArray[np.float32]],
+    known: dict[str, NDArray[np.float32]],
     embed: Callable[[Sequence[str]], NDArray[np.float32]],
 ) -> NDArray[np.float32]:
-    """Return unit vectors ``[texts, D]``, computing those that are not known."""
-    new = [text for text in dict.fromkeys(texts) if text not in known]
+    """Return unit vectors ``[texts, E]``, computing those that are not known."""
+    # Another thread may clear what is known at any moment.
+    found = {text: vector for text in texts if (vector := known.get(text)) is not None}
+    new = [text for text in dict.fromkeys(texts) if text not in found]
     if new:
-        vectors = embed(new)
+        vectors = _embedded(new, embed)
         lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        known.update(zip(new, vectors / np.maximum(lengths, 1e-12), strict=True))
-    found = np.stack([known[text] for text in texts])
-    for text in texts:
-        known.move_to_end(text)
-    while len(known) > _KEPT:
-        known.popitem(last=False)
-    return found
+        computed = dict(zip(new, vectors / np.maximum(lengths, 1e-12), strict=True))
+        if len(known) + len(new) > _KEPT:
+            known.clear()
+        known |= computed
+        found |= computed
+    return np.stack([found[text] for text in texts])
+
+
+def _embedded(
+    texts: Sequence[str], embed: Callable[[Sequence[str]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Return the vectors of texts, ``[texts, E]``; other people's code computes them."""
+    try:
+        vectors = np.asarray(embed(texts), dtype=np.float32)
+    except Exception as error:
+        raise RetrievalError(
+            f"the embedder failed, which finds the sentence that answers: {error}; without one, "
+            "letters are compared"
+        ) from error
+    if vectors.ndim != 2 or len(vectors) != len(texts):
+        raise RetrievalError(
+            f"the embedder returned vectors of shape {vectors.shape} for {len(texts)} texts; it "
+            "must return one row for each"
+        )
+    return vectors
 
 
 def _runs_of(word: str) -> list[str]:

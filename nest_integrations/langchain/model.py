@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from nest_engine import (
 )
 from nest_engine._validation import require_count
 from nest_integrations.langchain.documents import passages_of_each
+from nest_integrations.langchain.embedding import as_embedder, embedder_behind
 from nest_integrations.langchain.identity import name_of
 from nest_integrations.langchain.retrievers import DEFAULT_K, as_retriever
 from nest_integrations.langchain.search import Found, OnError, Search
@@ -69,6 +71,8 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
         tokenizer: the tokenizer of ``model``.
         retriever: any vector store or retriever, of LangChain or of the engine; the engine's own by
             default.
+        embeddings: embeddings of LangChain, or an embedder of the engine, that tell which sentence
+            answers; by default those of the vector store that is searched. False compares letters.
         config: settings, in place of the engine's; every field of ``NestConfig`` may also be given
             by itself, here and with each call. ``stop`` adds to the stop strings configured before
             it; everything else replaces.
@@ -90,6 +94,7 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
     engine: NestEngine = Field(exclude=True, repr=False)
     tokenizer: Any = Field(default=None, exclude=True, repr=False)
     retriever: Any = Field(default=None, exclude=True, repr=False)
+    embeddings: Any = Field(default=None, exclude=True, repr=False)
     deadline: float | None = Field(default=None, gt=0)
     on_error: OnError = "raise"
     max_retries: int = Field(default=0, ge=0)
@@ -124,6 +129,8 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
         self.config_for(self.engine.config, None, {})
         if self.retriever is not None:
             as_retriever(self.retriever)
+        if self.embeddings not in (None, False):
+            as_embedder(self.embeddings)
         return self
 
     @model_validator(mode="after")
@@ -198,6 +205,7 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
             "model": name_of(self.engine.language_model),
             "background": self.engine.background,
             "passages": self._source_identity(),
+            "embeddings": name_of(self.embeddings) if self.embeddings else self.embeddings,
             "on_error": self.on_error,
             "n": self.n,
             "nest_version": __version__,
@@ -287,12 +295,12 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
     def _decode(
         self, call: Call, found: Sequence[Found], cancel: Cancel | None
     ) -> list[tuple[list[NestOutput], Found]]:
-        cancel = cancel_after(self.timeout, cancel)
+        cancel, engine = cancel_after(self.timeout, cancel), self._answering_engine()
         answers: list[list[NestOutput]] = [[] for _ in call.prompts]
         for config in _configs(call):
             for start in range(0, len(call.prompts), self.batch_size):
                 rows = slice(start, start + self.batch_size)
-                outputs = self.engine.generate_batch(
+                outputs = engine.generate_batch(
                     call.prompts[rows],
                     passages=[each.passages for each in found[rows]],
                     queries=call.questions[rows],
@@ -306,13 +314,23 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
     def _decode_stream(
         self, call: Call, found: Found, cancel: Cancel | None
     ) -> Iterator[NestChunk]:
-        return self.engine.stream(
+        return self._answering_engine().stream(
             call.prompts[0],
             passages=found.passages,
             query=call.questions[0],
             config=call.config,
             cancel=cancel_after(self.timeout, cancel),
         )
+
+    def _answering_engine(self) -> NestEngine:
+        """Return the engine with the embedder of what this model searches."""
+        engine = copy.copy(self.engine)  # whose own settings others rely on
+        engine.retriever = None  # passages are handed over
+        if self.embeddings is not None:
+            engine.embedder = as_embedder(self.embeddings) if self.embeddings else False
+        elif engine.embedder is None:
+            engine.embedder = embedder_behind(self._source)
+        return engine
 
     @property
     def _source(self) -> Any:

@@ -17,7 +17,9 @@ from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field
 
 from nest_engine import ConfigError, Passage, PassageRetriever
+from nest_engine.retrieval import Embedder
 from nest_integrations.langchain.documents import to_document, to_passage
+from nest_integrations.langchain.embedding import embedder_behind
 
 DEFAULT_K = 4  # as everywhere in LangChain
 
@@ -111,6 +113,11 @@ class LangChainRetriever:
 
     def __init__(self, retriever: VectorStore | Runnable[str, list[Document]]) -> None:
         self._retriever = as_retriever(retriever)
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """What turns texts into vectors there."""
+        return embedder_behind(self._retriever)
 
     def retrieve(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """Return up to ``k`` passages for each query, best first."""

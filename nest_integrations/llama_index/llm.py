@@ -18,10 +18,11 @@ from contextlib import aclosing
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.llms.generic_utils import (
     messages_to_prompt as generic_messages_to_prompt,
 )
@@ -59,8 +60,10 @@ from nest_engine import (
 from nest_engine.citations.formats import json_ready
 from nest_engine.generation.tool_calls import Turn, for_turn
 from nest_engine.models.chat_template import ChatTemplate
+from nest_engine.retrieval import Embedder
 from nest_integrations.llama_index.answer import AnswerLog, PartialAnswer, StreamedAnswer
 from nest_integrations.llama_index.blocks import require_readable, sources_of
+from nest_integrations.llama_index.embedding import as_embedder, embedder_of_settings
 from nest_integrations.llama_index.events import NestCitationEvent
 from nest_integrations.llama_index.loading import StoppingLanguageModel, load_engine
 from nest_integrations.llama_index.nodes import Quotable, cite_nodes, passages_of
@@ -139,6 +142,9 @@ class NestLLM(CustomLLM, ToolCalling):
         engine: an engine, instead of a model; several LLMs may share one.
         retriever: first-stage search: any LlamaIndex retriever or index, or a
             ``nest_engine.PassageRetriever``.
+        embed_model: an embedding model of LlamaIndex, or an embedder of the engine, that tells
+            which sentence answers; by default the engine's or the retriever's, else that of
+            ``Settings`` where one has been set. False compares letters.
         config: default settings; the engine's when None.
         context_window: tokens of prompt and answer together; the model's when None.
         max_new_tokens: most tokens of an answer; the value of ``config`` when None.
@@ -198,6 +204,7 @@ class NestLLM(CustomLLM, ToolCalling):
         tokenizer: Any = None,
         engine: NestEngine | None = None,
         retriever: PassageRetriever | BaseRetriever | BaseIndex[Any] | None = None,
+        embed_model: BaseEmbedding | Embedder | Literal[False] | None = None,
         config: NestConfig | dict[str, Any] | None = None,
         context_window: int | None = None,
         max_new_tokens: int | None = None,
@@ -233,6 +240,8 @@ class NestLLM(CustomLLM, ToolCalling):
         engine = copy.copy(engine)  # the caller's own keeps its retriever and its stopping tokens
         if retriever is not None:
             engine.retriever = passage_retriever(retriever)
+        if embed_model is not None:
+            engine.embedder = as_embedder(embed_model) if embed_model else False
         if stopping_ids:
             engine.language_model = StoppingLanguageModel(engine.language_model, stopping_ids)
         if isinstance(config, dict):
@@ -432,10 +441,18 @@ class NestLLM(CustomLLM, ToolCalling):
         return self.completion_to_prompt(self._extend_prompt(prompt))  # type: ignore[misc]
 
     def _generate(self, call: EngineCall, cancel: Cancel | None = None) -> NestOutput:
-        return cite_nodes(self._ask(self._engine.generate, call, cancel))
+        return cite_nodes(self._ask(self._answering_engine().generate, call, cancel))
 
     def _chunks(self, call: EngineCall, cancel: Cancel | None = None) -> Iterator[NestChunk]:
-        return self._ask(self._engine.stream, call, cancel)
+        return self._ask(self._answering_engine().stream, call, cancel)
+
+    def _answering_engine(self) -> NestEngine:
+        """Return the engine; without an embedder of its own, with the one ``Settings`` have now."""
+        if self._engine.embedder is False or self._engine.sentence_embedder is not None:
+            return self._engine
+        engine = copy.copy(self._engine)
+        engine.embedder = embedder_of_settings()
+        return engine
 
     def _ask(self, answer: Callable[..., T], call: EngineCall, cancel: Cancel | None) -> T:
         try:

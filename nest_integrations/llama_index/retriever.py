@@ -9,6 +9,8 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.indices.base import BaseIndex
 
 from nest_engine import ConfigError, Passage, PassageRetriever
+from nest_engine.retrieval import Embedder
+from nest_integrations.llama_index.embedding import embedder_behind
 from nest_integrations.llama_index.nodes import passages_of
 
 
@@ -30,6 +32,11 @@ class NodeRetriever:
                 "use index.as_retriever(similarity_top_k=...)"
             )
         self._source = source
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """What turns texts into vectors there."""
+        return embedder_behind(self._source)
 
     def retrieve(self, queries: Sequence[str], k: int) -> list[tuple[Passage, ...]]:
         """Return up to ``k`` nodes for each query as passages, best first."""

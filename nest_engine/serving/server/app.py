@@ -195,8 +195,7 @@ class _Api:
             await json_body(request, self._limits.body_bytes)
         )
         self._require_model(asked.model)
-        engine = self._scheduler.engine
-        embedder = engine.embedder or getattr(engine.retriever, "embedder", None)
+        embedder = self._scheduler.engine.sentence_embedder
         if embedder is None:
             raise UnknownModelError(
                 "this server has no embedder; start it with --docs and --search dense or hybrid"

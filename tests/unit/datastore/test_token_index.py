@@ -53,10 +53,12 @@ def test_provenance_counts_every_passage():
         [None, passage([1, 2], [0, 1]), passage([9], []), passage([7, 8], [5], first=1)]
     )
     assert len(index) == 3
-    assert [index.value(entry) for entry in range(3)] == [1, 2, 8]
-    assert [index.provenance(entry) for entry in range(3)] == [
+    assert [index.value(entry) for entry in range(5)] == [1, 2, 9, 7, 8]
+    assert [index.provenance(entry) for entry in range(5)] == [
         Provenance(1, 0),
         Provenance(1, 1),
+        Provenance(2, 0),
+        Provenance(3, 0),
         Provenance(3, 1),
     ]
 
@@ -66,6 +68,17 @@ def test_nothing_to_copy(passages):
     index = TokenIndex(passages)
     assert len(index) == 0
     assert index.search(at(0), 5) is None
+
+
+def test_entries_without_keys_are_copied_and_not_found():
+    index = TokenIndex([passage([7, 8], [5], first=1), passage([4, 7, 9], [], first=3)])
+    assert index.search(at(5), EVERYTHING).entries_QK.tolist() == [[1]]
+    assert index.span(2, 5) == [2, 3, 4]
+    assert index.match([4, 7]) == (3, 2)
+    index.mark_copied([2, 3, 4])
+    assert (len(index), index.can_copy(3)) == (1, False)
+    index.mark_copied([0, 1])
+    assert index.search(at(5), EVERYTHING) is None
 
 
 def test_masked_and_control_entries_are_left_out():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nest_engine import NestEngine, NestOutput, Passage
+from nest_engine import NestEngine, NestOutput, Passage, RetrievalError
 from nest_engine.citations.sentences import ends_sentence, in_tokens, sentences_of
 from nest_engine.generation.sentence_trust import LetterNearness, VectorNearness
 from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 from nest_engine.testing import ByteTokenizer, ScriptedLanguageModel
+from tests.letter_vectors import letter_vectors
 from tests.settings import WORD_BY_WORD
 
 HELIUM = Passage(
@@ -171,17 +172,20 @@ def test_plausibility_keeps_out_what_the_model_finds_implausible() -> None:
 
 
 class _Vectors:
-    """Texts that share a letter of a set are as near as can be."""
+    """Remembers what it has embedded; ``between`` 0 and 1, everything is near to everything."""
 
     fingerprint = "letters"
 
-    def __init__(self, letters: str = "JZ") -> None:
-        self.letters = letters
+    def __init__(self, between: float = 0.0) -> None:
+        self.between = between
         self.embedded: list[str] = []
 
     def embed(self, texts):
         self.embedded += texts
-        return np.array([[letter in text for letter in self.letters] + [0.01] for text in texts])
+        vectors = letter_vectors(texts)
+        vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+        in_common = np.full((len(texts), 1), self.between**0.5)
+        return np.concatenate([(1 - self.between) ** 0.5 * vectors, in_common], axis=-1)
 
 
 def test_an_embedder_finds_the_sentence_in_any_words_and_reads_each_once() -> None:
@@ -195,6 +199,47 @@ def test_an_embedder_finds_the_sentence_in_any_words_and_reads_each_once() -> No
     assert engine.ask("Which Z was it?", **settings).notices  # no sentence has one
     assert len(embedder.embedded) == len(set(embedder.embedded))
     assert "Helium. It boils at 4 kelvin." in embedder.embedded
+
+
+@pytest.mark.parametrize("between", [0.0, 0.8])
+def test_what_is_near_counts_from_what_is_near_by_chance(between: float) -> None:
+    """To some embedders everything is near: their cosines lie between 0.8 and 1."""
+    nearness = VectorNearness(_Vectors(between))
+    texts = ["It is said of J.", "It is not.", "Nor is this."]
+    near, *others = nearness.of("Which J saw it?", texts)
+    assert near == pytest.approx(0.96, abs=0.02)
+    assert np.allclose(others, 0, atol=0.05)
+    assert nearness.is_answered("Which J saw it?", texts)
+    assert not nearness.is_answered("Which Z was it?", texts)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda texts: 1 / 0, "the embedder failed, which finds the sentence that answers: div"),
+        (lambda texts: [[1.0]], r"vectors of shape \(1, 1\) for 9 texts"),
+    ],
+)
+def test_an_embedder_that_fails_is_named(returned, message: str) -> None:
+    engine = unsure()
+    embedder = _Vectors()
+    embedder.embed = returned
+    engine.embedder = embedder
+    with pytest.raises(RetrievalError, match=message):
+        engine.ask("Which J saw it?", passages=[NEON, HELIUM])
+
+
+def test_a_few_embedders_are_remembered() -> None:
+    engine = unsure()
+    for number in range(20):
+        engine.embedder = _Vectors()
+        engine.embedder.fingerprint = str(number)
+        assert engine.nearness is engine.nearness
+    assert len(engine._by_vectors) <= 4
+    engine.embedder = False
+    engine.retriever = DenseRetriever([NEON, HELIUM], _Vectors())
+    assert isinstance(engine.nearness, LetterNearness)
+    assert engine.sentence_embedder is None
 
 
 def test_the_retrievers_embedder_is_the_engines() -> None:

@@ -1,7 +1,8 @@
-"""`nest tune`: the sweep agrees with the engine's score, the choice follows from its counts."""
+"""`nest tune`: questions without labels; what is recommended is better over other questions."""
+
+from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
 
@@ -11,208 +12,150 @@ from typer.testing import CliRunner
 import nest_demo
 from nest_engine import InputError, NestConfig, NestEngine, Passage
 from nest_engine.cli import app
-from nest_engine.evaluation.draft_outcomes import (
-    DraftingRow,
-    DraftOutcome,
-    acceptance_by_gamma,
-    choose_delta,
-    choose_gamma,
-    draft_outcomes,
-    drafting_by_lambda,
-    yield_by_length,
-)
-from nest_engine.evaluation.samples import Sample, force, make_samples
-from nest_engine.evaluation.trust import PredictedTexts, Trust
-from nest_engine.evaluation.tuning import tune
+from nest_engine.evaluation import tuning as module
+from nest_engine.evaluation.matching import names, words_of
+from nest_engine.evaluation.summary import Estimate
+from nest_engine.evaluation.tuning import Tuning, make_questions, tune
 from nest_engine.retrieval import BM25Retriever
-from tests.settings import WORD_BY_WORD
+from nest_engine.testing import ScriptedLanguageModel
+
+PASSAGES = nest_demo.load_passages()[:60]
 
 
 @pytest.fixture(scope="module")
-def engine() -> NestEngine:
-    loaded = nest_demo.load_engine(BM25Retriever(nest_demo.load_passages()))
-    loaded.config = WORD_BY_WORD
-    return loaded
+def search() -> BM25Retriever:
+    return BM25Retriever(PASSAGES)
 
 
-@pytest.fixture(scope="module")
-def samples(engine: NestEngine) -> list[Sample]:
-    return make_samples(engine, nest_demo.load_passages(), 3)
+def wants_to_speak() -> NestEngine:
+    """A model that answers everything with a sentence of its own, of which it is rather sure."""
+    return NestEngine(ScriptedLanguageModel("It is hard to say. " * 4, confidence=0.5))
 
 
-def test_the_document_is_among_the_passages_or_kept_out_of_them(
-    engine: NestEngine, samples: list[Sample]
+def test_a_question_asks_for_a_sentence_and_its_passage_stands_among_others(
+    search: BM25Retriever,
 ) -> None:
-    assert [sample.condition for sample in samples] == [
-        "gold",
-        "no-gold",
-        "gold, in prompt",
-        "no-gold, in prompt",
-    ] * 3
-    for gold, without in zip(samples[::4], samples[1::4], strict=True):
-        assert (gold.prompt, gold.query, gold.text) == (without.prompt, without.query, without.text)
-        assert gold.prompt == engine.format_question(gold.query)
-        assert any(f" {passage.text}" == gold.text for passage in gold.passages)
-        assert not any(f" {passage.text}" == gold.text for passage in without.passages)
-        assert len(gold.passages) == len(without.passages) == engine.config.num_passages
+    asked = make_questions(PASSAGES, search, 20)
+    assert len(asked) == 20
+    places = set()
+    for example in asked:
+        [answer] = example.answers
+        given = example.passages[:3]
+        titles = [passage.title for passage in given]
+        [own] = [each for each in given if example.question.startswith(f"{each.title}: ")]
+        places.add(titles.index(own.title))
+        assert names(words_of(own.text), answer)
+        assert not names(words_of(example.question), answer)
+        assert len({passage.text for passage in given}) == 3
+        words = example.question.removeprefix(f"{own.title}: ").rstrip("?").split()
+        assert len(words) >= 2
+        assert all(names(words_of(own.text), word) for word in words)
+    assert places == {0, 1, 2}
 
 
-def test_few_passages_stand_in_the_prompt_as_a_chain_writes_them(
-    engine: NestEngine, samples: list[Sample]
-) -> None:
-    for searched, placed in [
-        *zip(samples[::4], samples[2::4], strict=True),
-        *zip(samples[1::4], samples[3::4], strict=True),
-    ]:
-        assert placed.query == placed.prompt
-        assert placed.text == searched.text
-        assert placed.passages == searched.passages[: engine.config.prompt_passages]
-        assert all(passage.text in placed.prompt for passage in placed.passages)
-
-
-def test_a_method_that_writes_passages_into_the_prompt_itself_has_two_conditions(
-    engine: NestEngine,
-) -> None:
-    writes = NestEngine(
-        engine.language_model,
-        retriever=engine.retriever,
-        config=engine.config.replace(method="ra-nest"),
-    )
-    assert [sample.condition for sample in make_samples(writes, nest_demo.load_passages(), 1)] == [
-        "gold",
-        "no-gold",
+def test_other_languages_can_be_asked_about() -> None:
+    texts = [
+        "東京タワーは三百三十三メートルです。富士山は高い山です。",
+        "大阪城は豊臣秀吉が築いた城です。京都には寺が多い。",
+        "Берлин стоит на реке Шпрее. Париж стоит на реке Сене близ леса.",
     ]
+    passages = [Passage(text, title=f"{number}") for number, text in enumerate(texts)]
+    asked = make_questions(passages, BM25Retriever(passages), 3)
+    assert len(asked) == 3
+    assert {example.question[0] for example in asked} == {"0", "1", "2"}
 
 
-def test_samples_depend_on_the_seed_alone(engine: NestEngine, samples: list[Sample]) -> None:
-    passages = nest_demo.load_passages()
-    assert make_samples(engine, passages, 3) == samples
-    assert make_samples(engine, passages, 3, seed=1) != samples
+def test_questions_depend_on_the_seed_alone(search: BM25Retriever) -> None:
+    assert make_questions(PASSAGES, search, 5) == make_questions(PASSAGES, search, 5)
+    assert make_questions(PASSAGES, search, 5) != make_questions(PASSAGES, search, 5, seed=1)
 
 
-def test_documents_without_titles_cannot_be_asked_for(engine: NestEngine) -> None:
-    with pytest.raises(InputError, match="no passage has a title"):
-        make_samples(engine, [Passage(text="Text alone.")], 3)
+def test_what_says_too_little_is_not_asked_about() -> None:
+    passages = [Passage("It is. It was.", title="Being"), Passage("", title="Nothing")]
+    with pytest.raises(InputError, match="none of 2 passages has a sentence to ask about"):
+        make_questions(passages, BM25Retriever([Passage("other")]), 5)
 
 
-def test_tuning_needs_a_search(engine: NestEngine) -> None:
-    with pytest.raises(InputError, match="the engine has no retriever"):
-        make_samples(NestEngine(engine.language_model), nest_demo.load_passages(), 3)
-
-
-@pytest.mark.parametrize(
-    ("alpha", "tau", "knn_temperature"), [(0.3, 0.1, 1.0), (0.1, 0.02, 0.1), (0.8, 0.3, 0.3)]
-)
-def test_perplexity_by_arithmetic_is_the_engines_own(
-    engine: NestEngine, samples: list[Sample], alpha: float, tau: float, knn_temperature: float
+def test_a_model_that_knows_nothing_is_turned_towards_its_sources(
+    search: BM25Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trust = Trust(alpha, tau, knn_temperature)
-    observed = PredictedTexts([knn_temperature])
-    for sample in samples[:4]:
-        for predicted in force(engine, engine.config, sample).predict():
-            observed.add(sample.condition, predicted)
-    for sample in samples[:4]:
-        score = engine.score(
-            sample.text,
-            prompt=sample.prompt,
-            passages=sample.passages,
-            query=sample.query,
-            **trust._asdict(),
-        )
-        assert observed.perplexity(trust)[sample.condition] == pytest.approx(
-            score.perplexity, rel=1e-3
-        )
-        alone = engine.score(sample.text, prompt=sample.prompt, passages=[], method="lm")
-        assert observed.perplexity(None)[sample.condition] == pytest.approx(
-            alone.perplexity, rel=1e-4
-        )
-
-
-def test_a_copy_is_right_as_far_as_passage_and_text_agree(engine: NestEngine) -> None:
-    passage = next(p for p in nest_demo.load_passages() if p.title == "Neptune")
-    words = passage.text.split()
-    departing = " ".join([*words[:20], "entirely", *words[21:25]])
-    query = "Tell me about Neptune."
-    sample = Sample(engine.format_question(query), query, f" {departing}", (passage,), "gold")
-    config = engine.config.replace(fixed_lambda=0.0)
-    forced = force(engine, config, sample)
-    [predicted] = forced.predict()
-    copies = list(draft_outcomes(predicted, forced.index, config))
-    departed = next(copy for copy in copies if copy.wrong_ratio is not None)
-    before = engine.language_model.tokenizer.encode_prompt(" ".join(words[:20])).token_ids
-    assert sum(copy.right for copy in copies[: copies.index(departed) + 1]) <= len(before)
-    assert departed.right > 5
-    assert len(departed.right_ratios) == departed.right - 1
-    assert 0 < departed.wrong_ratio <= 1
-    assert departed.lambda_ == 0.0
-
-
-def copy(lambda_: float, right: int, wrong: float | None = 0.5) -> DraftOutcome:
-    return DraftOutcome(lambda_, right, (0.9,) * (right - 1), wrong)
-
-
-def test_drafting_is_counted_by_lambda() -> None:
-    copies = [copy(0.05, 4), copy(0.1, 1), copy(0.15, 1), copy(0.55, 9, None), copy(0.55, 1, None)]
-    rows = {row.delta: (row.drafts, row.right) for row in drafting_by_lambda(copies)}
-    assert rows[0.1] == (2, 0.5)
-    assert rows[0.2] == (1, 0.0)
-    assert rows[0.6] == (1, 1.0)  # the other ended with its first token, which says nothing
-    assert rows[1.0] == (0, 0.0)
-
-
-def test_delta_is_where_drafting_has_gained_most() -> None:
-    first, last = [(0.1, 10, 0.9), (0.2, 4, 0.25)], [(0.4, 8, 0.0)]
-    assert choose_delta([DraftingRow(*row) for row in (*first, (0.3, 6, 1.0), *last)]) == 0.3
-    assert choose_delta([DraftingRow(*row) for row in (*first, (0.3, 1, 1.0), *last)]) == 0.1
-
-
-def test_acceptance_is_counted_by_gamma() -> None:
-    rows = {
-        row.gamma: row
-        for row in acceptance_by_gamma([copy(0.1, 3, 0.04), copy(0.1, 2, None), copy(0.1, 2, 0.3)])
-    }
-    assert (rows[1e-5].right, rows[1e-5].wrong) == (1.0, 1.0)
-    # the test is p > 0.5 * gamma * max p
-    assert (rows[0.1].right, rows[0.1].wrong) == (1.0, 0.5)
-    assert (rows[1.0].right, rows[1.0].wrong) == (1.0, 0.0)
-
-
-def test_gamma_refuses_what_is_wrong_unless_that_ends_copies() -> None:
-    # Its second token is right, and hardly probable.
-    lost = [DraftOutcome(0.1, 9, (0.9, 0.04, *[0.9] * 6), 0.3)]
-    assert choose_gamma(lost) == 0.05
-    wrong = [copy(0.1, 2, 0.3)] * 8
-    assert choose_gamma(lost + wrong) == 1.0  # seven tokens against eight
-    assert choose_gamma(lost * 2 + wrong) == 0.05
-
-
-def test_draft_yield_weighs_tokens_against_width() -> None:
-    rows = {row.length: row.tokens for row in yield_by_length([copy(0.1, 20), copy(0.1, 4)], 0.1)}
-    assert rows[8] == pytest.approx((8 + 4) / 2 / 1.6)
-    assert rows[32] == pytest.approx((20 + 4) / 2 / 4.0)
-
-
-def test_recommended_settings_predict_better_and_are_settings(
-    engine: NestEngine, samples: list[Sample]
-) -> None:
+    engine = wants_to_speak()
+    engine.config = NestConfig(own_words=0.9)
+    monkeypatch.setattr(module, "_BY_SENTENCE", {"own_words": (0.0,), "plausibility": (0.02,)})
+    asked = make_questions(PASSAGES, search, 12)
     told: list[tuple[int, int]] = []
-    tuning = tune(engine, samples, progress=lambda done, total: told.append((done, total)))
-    config = engine.config.replace(**tuning.settings)
-    assert told == [(number, 24) for number in range(1, 25)]
+    tuning = tune(engine, asked, tmp_path, progress=lambda *done: told.append(done))
+    assert tuning.method == "ra-nest"
+    assert tuning.settings["own_words"] < 0.5
+    before, chosen = tuning.checked
+    assert (before.variant, before.examples, chosen.examples) == ("before", 6, 6)
+    worth = [row.estimates["worth"].value for row in (before, chosen)]
+    assert tuning.gain is not None
+    assert tuning.gain.value == pytest.approx(worth[1] - worth[0])
+    assert tuning.gain.value > 0
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1] == 6 * 3 + 12
 
-    def mean(figures: dict[str, float]) -> float:
-        return math.prod(figures.values()) ** (1 / len(figures))
 
-    assert mean(tuning.perplexity_of["recommended"]) <= 1.01 * mean(tuning.perplexity_of["before"])
-    assert mean(tuning.perplexity_of["recommended"]) < mean(tuning.perplexity_of["lm"])
-    for sample in samples[:2]:
-        engine.generate(
-            sample.prompt,
-            passages=sample.passages,
-            query=sample.query,
-            config=config,
-            max_new_tokens=4,
-        )
+def test_what_is_not_better_is_not_recommended(
+    search: BM25Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BY_SENTENCE", {"own_words": (0.9,)})
+    engine = wants_to_speak()
+    engine.config = NestConfig(own_words=0.0)
+    tuning = tune(engine, make_questions(PASSAGES, search, 12), tmp_path)
+    assert (tuning.settings, tuning.chosen, tuning.gain) == ({}, {}, None)
+    assert [row.variant for row in tuning.checked] == ["before"]
+
+
+def test_what_other_questions_do_not_confirm_is_not_recommended(
+    search: BM25Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chance has chosen: over the other questions it is worse."""
+    engine = wants_to_speak()
+    engine.config = NestConfig(own_words=0.0)
+    monkeypatch.setattr(module, "_BY_SENTENCE", {"own_words": (1.0,)})
+    rank = module._rank
+    monkeypatch.setattr(module, "_rank", lambda row: tuple(-figure for figure in rank(row)))
+    tuning = tune(engine, make_questions(PASSAGES, search, 12), tmp_path)
+    assert (tuning.settings, tuning.chosen) == ({}, {"own_words": 1.0})
+    assert tuning.gain is not None
+    assert tuning.gain.value < 0
+
+
+def test_a_stopped_run_goes_on(search: BM25Retriever, tmp_path: Path) -> None:
+    asked = make_questions(PASSAGES, search, 4)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        if done >= 6:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        tune(wants_to_speak(), asked, tmp_path, progress=stop)
+    again, engine = [], wants_to_speak()
+    whole = tune(engine, asked, tmp_path, progress=lambda done, _: again.append(done))
+    assert again[0] >= 6
+    anew = tune(wants_to_speak(), asked, tmp_path / "other")
+    assert (whole.settings, worths(whole)) == (anew.settings, worths(anew))
+
+
+def worths(tuning: Tuning) -> list[float]:
+    return [row.estimates["worth"].value for row in (*tuning.tried, *tuning.checked)]
+
+
+def test_word_by_word_distances_are_tuned(search: BM25Retriever, tmp_path: Path) -> None:
+    engine = wants_to_speak()
+    engine.config = NestConfig.paper_7b(max_new_tokens=8)
+    tuning = tune(engine, make_questions(PASSAGES, search, 4), tmp_path)
+    assert all(row.variant.startswith("knn_temperature=") for row in tuning.tried)
+
+
+def test_too_few_questions_are_refused(search: BM25Retriever, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="2 questions are too few"):
+        tune(wants_to_speak(), make_questions(PASSAGES, search, 2), tmp_path)
 
 
 @pytest.fixture
@@ -224,53 +167,62 @@ def docs(tmp_path: Path) -> Path:
     return folder
 
 
+def run(docs: Path, tmp_path: Path, *arguments: str) -> object:
+    model = ["--model", str(nest_demo.model_path())] if "--model" not in arguments else []
+    fixed = ["--docs", str(docs), "--out", str(tmp_path / "tuned.json")]
+    work = ["--work", str(tmp_path / "work"), "--questions", "4"]
+    return CliRunner().invoke(app, ["tune", *fixed, *work, *model, *arguments])
+
+
+@pytest.fixture
+def generous(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is tried first is best, and is confirmed."""
+    monkeypatch.setattr(module, "_BY_SENTENCE", {"own_words": (0.3,)})
+    monkeypatch.setattr(module, "_rank", lambda row: (row.variant == "own_words=0.3", 0.0))
+    monkeypatch.setattr(module, "difference", lambda *given: Estimate(5.0, -1.0, 9.0, 2))
+
+
+@pytest.mark.usefixtures("generous")
 def test_the_command_writes_settings_that_ask_takes(docs: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned.json"
-    out.write_text('{"lossless": {"max_draft_tokens": 8}}')
-    run = CliRunner().invoke(
-        app, ["tune", "--docs", str(docs), "--documents", "2", "--out", str(out)]
-    )
-    assert run.exit_code == 0, run.output
-    tuned = json.loads(out.read_text())
-    assert tuned["lossless"] == {"max_draft_tokens": 8}
-    assert set(tuned["nest"]) == {
-        "alpha",
-        "tau",
-        "knn_temperature",
-        "delta",
-        "gamma",
-        "max_draft_tokens",
+    out.write_text('{"lossless": {"max_draft_tokens": 8}, "ra-nest": {"gamma": 0.1}}')
+    done = run(docs, tmp_path)
+    assert done.exit_code == 0, done.output
+    assert json.loads(out.read_text()) == {
+        "lossless": {"max_draft_tokens": 8},
+        "ra-nest": {"gamma": 0.1, "own_words": 0.3},
     }
-    assert f"alpha={tuned['nest']['alpha']}" in run.output
+    assert "with own_words=0.3: +5.0 points" in " ".join(done.output.split())
+    assert "This may be chance" in done.output
     asked = ["ask", "Tell me about the Sun.", "--docs", str(docs), "--max-new-tokens", "2"]
-    assert CliRunner().invoke(app, [*asked, "--tuned", str(out)]).exit_code == 0
+    asked += ["--model", str(nest_demo.model_path()), "--tuned", str(out)]
+    assert CliRunner().invoke(app, asked).exit_code == 0
     out.write_text("[]")
-    refused = CliRunner().invoke(app, [*asked, "--tuned", str(out)])
+    refused = CliRunner().invoke(app, asked)
     assert refused.exit_code == 1
     assert "holds no settings by method" in refused.output
 
 
+def test_the_command_leaves_the_file_alone_where_nothing_is_better(
+    docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BY_SENTENCE", {"own_words": (0.1,)})
+    done = run(docs, tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "nothing is recommended" in done.output
+    assert not (tmp_path / "tuned.json").exists()
+
+
+@pytest.mark.usefixtures("generous")
 def test_stored_settings_come_with_the_model(docs: Path, tmp_path: Path) -> None:
-    model, out = tmp_path / "model", tmp_path / "tuned.json"
+    model = tmp_path / "model"
     shutil.copytree(nest_demo.model_path(), model)
     before = NestEngine.from_pretrained(str(model), dtype="float32").language_model.fingerprint
-    arguments = [
-        "--docs",
-        str(docs),
-        "--documents",
-        "2",
-        "--out",
-        str(out),
-        "--model",
-        str(model),
-        "--store",
-    ]
-    run = CliRunner().invoke(app, ["tune", *arguments, "--method", "ra-nest"])
-    assert run.exit_code == 0, run.output
+    done = run(docs, tmp_path, "--store", "--model", str(model))
+    assert done.exit_code == 0, done.output
     engine = NestEngine.from_pretrained(str(model), dtype="float32")
-    settings = json.loads(out.read_text())["ra-nest"]
-    tuned = engine.config.replace(method="ra-nest")
-    assert {name: getattr(tuned, name) for name in settings} == settings
+    assert engine.config.replace(method="ra-nest").own_words == 0.3
+    assert engine.config.replace(method="nest").own_words == 0.1
     # keys stay valid: they do not depend on settings
     assert engine.language_model.fingerprint == before
 
@@ -288,16 +240,13 @@ def test_stored_settings_come_with_the_model(docs: Path, tmp_path: Path) -> None
 def test_wrong_use_is_told_before_anything_slow(
     docs: Path, arguments: list[str], message: str
 ) -> None:
-    run = CliRunner().invoke(app, ["tune", "--docs", str(docs), *arguments])
-    assert run.exit_code == 1
-    assert message in " ".join(run.output.split())
+    done = CliRunner().invoke(app, ["tune", "--docs", str(docs), *arguments])
+    assert done.exit_code == 1
+    assert message in " ".join(done.output.split())
 
 
-def test_settings_of_a_model_are_the_engines(engine: NestEngine) -> None:
-    class Tuned:
-        tuned = {"nest": {"alpha": 0.2}}  # noqa: RUF012
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(engine.language_model, name)
-
-    assert NestEngine(Tuned()).config.replace(method="nest") == NestConfig(method="nest", alpha=0.2)
+def test_settings_of_a_model_are_the_engines() -> None:
+    scripted = ScriptedLanguageModel("")
+    scripted.tuned = {"nest": {"own_words": 0.2}}  # type: ignore[attr-defined]
+    config = NestEngine(scripted).config.replace(method="nest")
+    assert config == NestConfig(method="nest", own_words=0.2)

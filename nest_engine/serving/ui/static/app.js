@@ -459,6 +459,7 @@ function showStatistics() {
     "mean accepted span": figure(stats.mean_accepted_span, 1),
     "mean λ": figure(stats.mean_lambda),
     "passages newly read": figure(stats.encoded_passages),
+    "passages not read": figure(stats.unread_passages),
   };
   $("statistics").replaceChildren(
     ...Object.entries(figures).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
