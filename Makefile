@@ -7,7 +7,7 @@ PROCESSES ?= 2
 PYTEST_ARGS ?=
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) $(PYTEST_ARGS)
 
-.PHONY: demo ui test test-all check format cookbooks bench screenshot clean
+.PHONY: demo ui test test-all check format cookbooks bench screenshot dist docs clean
 
 demo: $(VENV)/.demo $(VENV)/.smollm2 ## Answer questions offline, and show what was copied from where
 	$(BIN)/nest demo
@@ -39,6 +39,13 @@ bench: $(VENV)/.dev ## Compare the methods on the shipped model and corpus
 
 screenshot: $(VENV)/.dev ## Take the pictures in docs/images again: `nest ui`, an answer in a notebook
 	$(BIN)/python -m tests.ui.screenshot
+
+dist: $(VENV)/.dev ## Build the wheels for a package index; the 7M model comes in one of its own
+	NEST_WITHOUT_MODEL=1 $(BIN)/python -m build --wheel --outdir dist .
+	for package in packages/*; do $(BIN)/python -m build --wheel --outdir dist $$package; done
+
+docs: $(VENV)/.dev ## Build the site of docs/ and of the docstrings, in build/site
+	$(BIN)/mkdocs build --strict
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

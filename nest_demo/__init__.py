@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nest_engine import Passage, PassageRetriever
+from nest_engine import ModelLoadError, Passage, PassageRetriever
 
 if TYPE_CHECKING:
     from nest_engine import NestEngine
@@ -60,7 +60,8 @@ def default_model() -> str:
     cache``), else the shipped model.
 
     Raises:
-        ModelLoadError: if the package holds another file than it should, or it cannot be converted.
+        ModelLoadError: if the package holds another file than it should, or it cannot be converted;
+            or if there is none of these: from a package index, the shipped model comes separately.
         MissingDependencyError: if ``gguf`` is not installed, which converts it.
     """
     if named := os.environ.get("NEST_MODEL"):
@@ -68,6 +69,11 @@ def default_model() -> str:
     package, file = _SMOLLM2
     spec = find_spec(package)  # not imported: that would need what it depends on
     if spec is None or spec.origin is None:
+        if not model_path().is_dir():
+            raise ModelLoadError(
+                f"no offline model is installed: name a model, or install one: {GET_SMOLLM2}; or "
+                "pip install nest-demo-model (7 million parameters, which know nothing)"
+            )
         return str(model_path())
     from nest_engine.models.gguf import converted
 
@@ -75,8 +81,11 @@ def default_model() -> str:
 
 
 def model_path() -> Path:
-    """Return the folder of the shipped model."""
-    return _data("model")
+    """Return the folder of the shipped model: its own, or that of the package nest-demo-model."""
+    own, elsewhere = _data("model"), find_spec("nest_demo_model")
+    if own.is_dir() or elsewhere is None or elsewhere.origin is None:
+        return own
+    return Path(elsewhere.origin).parent / "model"
 
 
 def load_engine(

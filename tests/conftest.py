@@ -29,6 +29,7 @@ SLOW = {
     "browser": "ui/test_page.py",
     "processes": "unit/models/test_tensor_parallel.py",
     "benchmarks": "unit/benchmarks",
+    "packages": "packages",
     "graphs": "unit/models/test_static_cache.py",
     "training": "unit/demo/test_training.py",
     "postgres": "integrations/langchain/test_postgres.py",
