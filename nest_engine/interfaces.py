@@ -162,10 +162,12 @@ class Prefill(NamedTuple):
     Args:
         frontier: the model's state after the prompt.
         hidden_TD: hidden state after each prompt token.
+        num_known: tokens of the prompt's beginning that an earlier request had read.
     """
 
     frontier: Frontier
     hidden_TD: Tensor
+    num_known: int = 0
 
 
 class Session(Protocol):

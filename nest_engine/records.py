@@ -267,6 +267,7 @@ class DecodeStats(Record):
 
     Args:
         prompt_tokens: tokens of the prompt, passages placed in it included.
+        cached_prompt_tokens: those at its beginning that an earlier request had read.
         completion_tokens: tokens of the answer, an end-of-sequence token included.
         lm_forwards: forward passes that produced the answer, the one over the prompt included.
         steps: decoding steps: one forward each, except a last step whose token ends the answer.
@@ -284,6 +285,7 @@ class DecodeStats(Record):
     """
 
     prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
     completion_tokens: int = 0
     lm_forwards: int = 0
     steps: int = 0

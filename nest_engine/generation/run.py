@@ -43,6 +43,7 @@ class Decoding:
         datastore: what can be copied.
         sequence: the answer as tokens.
         transcript: the answer as text.
+        num_known: tokens of the prompt that an earlier request had read.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Decoding:
         datastore: Datastore,
         sequence: SequenceState,
         transcript: Transcript,
+        num_known: int,
     ) -> None:
         self.sequence = sequence
         self._request = request
         self._datastore = datastore
         self._transcript = transcript
+        self._num_known = num_known
         # What is final and has not been taken.
         self._text, self._reasoning = "", ""
         self._citations: list[Citation] = []
@@ -118,6 +121,7 @@ class Decoding:
             finish_reason=cast(FinishReason, self.sequence.finish_reason),
             stats=dataclasses.replace(
                 self.sequence.stats(),
+                cached_prompt_tokens=self._num_known,
                 encoded_passages=self._datastore.num_encoded,
                 unread_passages=self._datastore.num_unread,
             ),
@@ -253,7 +257,7 @@ class Run:
             _attributor(datastore, request),
             reasons=request.prompt.rstrip().endswith(OPENING),
         )
-        return Decoding(request, datastore, sequence, transcript)
+        return Decoding(request, datastore, sequence, transcript, prefill.num_known)
 
 
 def _attributor(datastore: Datastore, request: Request) -> Attributor | TextAttributor:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
+from nest_engine._validation import require_count
 from nest_engine.errors import ContextOverflowError
 from nest_engine.interfaces import Frontier, Prefill, TokenizedPassage
 from nest_engine.models.attention_mask import AttentionMasks
@@ -24,6 +25,7 @@ from nest_engine.models.hidden_state import HiddenStateTap, KeyLayer, decoder_la
 from nest_engine.models.loading import load_pretrained, require_compatible_placement
 from nest_engine.models.passage_reading import encode_passages
 from nest_engine.models.precision import default_dtype
+from nest_engine.models.prompt_cache import PromptCache
 from nest_engine.models.requirements import (
     keeps_a_state,
     require_attention_only,
@@ -44,6 +46,12 @@ if TYPE_CHECKING:
 
 __all__ = ["HuggingFaceLanguageModel", "HuggingFaceSession", "KeyLayer"]
 
+PROMPT_CACHE = 2**28  # bytes: the beginnings of a conversation or two
+# Tokens of a piece of a prompt: few, so that much of a beginning is whole pieces; and as many as
+# keep the device busy.
+_PIECE = {"cpu": 64}
+_WIDE_PIECE = 512
+
 ModelSession: TypeAlias = HuggingFaceSession | RowByRowSession
 
 
@@ -58,6 +66,9 @@ class HuggingFaceLanguageModel:
         static_cache: decode one session at a time with a cache at fixed addresses and forwards of
             few shapes; on CUDA they are captured as graphs, and a small forward is no longer
             limited by how fast Python launches it.
+        prompt_cache: most bytes of what is kept of the beginnings of prompts, so that a prompt that
+            begins like an earlier one is read from there on; 0 keeps nothing. Prompts of a batch
+            that is read together are not kept.
 
     A model whose layers keep a state, such as linear attention or convolutions, decodes the rows of
     a batch one after the other.
@@ -69,6 +80,7 @@ class HuggingFaceLanguageModel:
     """
 
     _static_cache: StaticCache | None = None
+    _prompt_cache: PromptCache | None = None
 
     def __init__(
         self,
@@ -77,7 +89,9 @@ class HuggingFaceLanguageModel:
         *,
         key_layer: KeyLayer = "ffn_input",
         static_cache: bool = False,
+        prompt_cache: int = PROMPT_CACHE,
     ) -> None:
+        require_count("prompt_cache", prompt_cache, least=0)
         self.model = model.eval()
         self.tokenizer = TextTokenizer(tokenizer)
         self.key_layer = key_layer
@@ -106,6 +120,10 @@ class HuggingFaceLanguageModel:
             min(self._config.vocab_size, len(self.tokenizer)),
             self.device,
         )
+        if prompt_cache and not self.keeps_a_state:
+            self._prompt_cache = PromptCache(
+                prompt_cache, _PIECE.get(self.device.type, _WIDE_PIECE)
+            )
 
     @classmethod
     def from_pretrained(
@@ -122,6 +140,7 @@ class HuggingFaceLanguageModel:
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
         static_cache: bool = False,
+        prompt_cache: int | None = None,
         **model_kwargs: Any,
     ) -> Self:
         """Load a model and its tokenizer from the hub, a folder or a GGUF file.
@@ -141,6 +160,7 @@ class HuggingFaceLanguageModel:
             attn_implementation: ``sdpa`` or ``eager``; None lets transformers choose.
             trust_remote_code: whether code from the model repository may run.
             static_cache: as for the class; excludes ``tp_plan``.
+            prompt_cache: as for the class; excludes ``tp_plan``.
             model_kwargs: anything else for ``AutoModelForCausalLM.from_pretrained``; what says
                 where the files are (``token``, ``cache_dir``, ``local_files_only``, ``subfolder``,
                 ``gguf_file`` ...) also finds the tokenizer.
@@ -159,6 +179,7 @@ class HuggingFaceLanguageModel:
             tp_plan,
             distributed_config=model_kwargs.get("distributed_config"),
             static_cache=static_cache,
+            prompt_cache=prompt_cache,
         )
         optional = {
             "device_map": device_map,
@@ -178,7 +199,8 @@ class HuggingFaceLanguageModel:
             **model_kwargs,
         )
         # Only where it is wanted: a class for split models does not take it.
-        options = {"static_cache": True} if static_cache else {}
+        options: dict[str, Any] = {"static_cache": True} if static_cache else {}
+        options |= {} if prompt_cache is None else {"prompt_cache": prompt_cache}
         return cls(model, tokenizer, key_layer=key_layer, **options)
 
     @property
@@ -266,6 +288,10 @@ class HuggingFaceLanguageModel:
                 stacklevel=2,
             )
         session = self._open_session(len(prompts))
+        if self._prompt_cache is not None and len(prompts) == 1:
+            assert isinstance(session, HuggingFaceSession)  # no state, so a cache of rows
+            logits_V, hidden_TD, num_known = session.read_prompt(prompts[0], self._prompt_cache)
+            return session, [Prefill(Frontier(logits_V, hidden_TD[-1]), hidden_TD, num_known)]
         logits_BTV, hidden_BTD = session.forward(prompts, last_logits_only=True)
         return session, [
             Prefill(Frontier(logits_TV[-1], hidden_TD[len(prompt) - 1]), hidden_TD[: len(prompt)])

@@ -41,16 +41,21 @@ def require_compatible_placement(
     *,
     distributed_config: Any = None,
     static_cache: bool = False,
+    prompt_cache: int | None = None,
 ) -> None:
     """Raise ``ConfigError`` if arguments ask for the model in two places, or in too many."""
     placement = {"device": device, "device_map": device_map, "tp_plan": tp_plan}
     chosen = [f"{name}={value!r}" for name, value in placement.items() if value is not None]
     if len(chosen) > 1:
         raise ConfigError(f"{' and '.join(chosen)} exclude each other; give one")
-    if static_cache and (tp_plan is not None or distributed_config is not None):
-        raise ConfigError(
-            "static_cache=True needs the whole model in one process; leave it or the splitting out"
-        )
+    wanted = {"static_cache": static_cache, "prompt_cache": prompt_cache}
+    if tp_plan is not None or distributed_config is not None:
+        for name, value in wanted.items():
+            if value:
+                raise ConfigError(
+                    f"{name}={value} needs the whole model in one process; leave it or the "
+                    "splitting out"
+                )
 
 
 def load_pretrained(

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from nest_engine.models.batching import padded
+from nest_engine.models.prompt_cache import Piece
 
 
 class Forward(Protocol):
@@ -116,6 +117,31 @@ class RowCache(Cache):
         ]
         for layer, (keys, values) in zip(layers, joined, strict=True):
             layer.keys, layer.values = keys, values
+
+    def begin(self, pieces: Sequence[Piece]) -> None:
+        """Hold the beginning of the only row, which an empty cache has read before."""
+        for layers in zip(*(piece.layers for piece in pieces), strict=True):
+            layer = self._new_layer()
+            held = [states for states in layers if states is not None]
+            if held:
+                keys, values = (
+                    torch.cat(states, dim=1)[None] for states in zip(*held, strict=True)
+                )
+                layer.lazy_initialization(keys, values)
+                layer.keys, layer.values = _grown(keys, 256), _grown(values, 256)
+            self.layers.append(layer)
+
+    def piece(self, start: int, end: int, hidden_TD: Tensor) -> Piece:
+        """Return a copy of what the only row holds of some tokens."""
+        return Piece(
+            [
+                (layer.keys[0, :, start:end].clone(), layer.values[0, :, start:end].clone())
+                if layer.is_initialized
+                else None
+                for layer in self.layers
+            ],
+            hidden_TD,
+        )
 
     def release(self) -> RowCache:
         """Return the cache with which a session that has lost all its rows goes on: this one."""

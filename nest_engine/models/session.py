@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nest_engine.interfaces import Outputs
+from nest_engine.models.prompt_cache import PromptCache
 from nest_engine.models.row_cache import RowCache
 from nest_engine.models.static_cache import StaticCache
 
@@ -79,6 +80,33 @@ class HuggingFaceSession:
         """
         self._cache.join(other._cache)
         self._lengths += other._lengths
+
+    def read_prompt(self, prompt: Sequence[int], known: PromptCache) -> tuple[Tensor, Tensor, int]:
+        """Read the prompt of the only row in pieces, behind the beginning that is known.
+
+        Args:
+            prompt: token ids.
+            known: where pieces are kept between sessions.
+
+        Returns:
+            logits after the last token ``[V]``, hidden states ``[T, D]``, and how many tokens were
+            known.
+        """
+        names = known.names(prompt)
+        pieces = known.beginning(names)
+        num_known = len(pieces) * known.piece
+        if pieces:
+            self._cache.begin(pieces)
+            self._lengths = [num_known]
+        for start in range(num_known, len(names) * known.piece, known.piece):
+            end = start + known.piece
+            _, [hidden_TD] = self.forward([prompt[start:end]], last_logits_only=True)
+            pieces.append(self._cache.piece(start, end, hidden_TD))
+        known.put(names, pieces)
+        rest = prompt[len(names) * known.piece :]
+        [logits_TV], [hidden_TD] = self.forward([rest], last_logits_only=True)
+        read = [piece.hidden_TD for piece in pieces]
+        return logits_TV[-1], torch.cat([*read, hidden_TD[: len(rest)]]), num_known
 
     def forward(
         self, drafts: Sequence[Sequence[int]], last_logits_only: bool = False

@@ -94,7 +94,7 @@ class TensorParallelLanguageModel(HuggingFaceLanguageModel):
         _require_no_other(type(self)._is_in_use)
         _require_equal_shares(model, dist.get_world_size())
         require_attention_only(model, model.config.get_text_config(decoder=True))
-        super().__init__(model, tokenizer, key_layer=key_layer)
+        super().__init__(model, tokenizer, key_layer=key_layer, prompt_cache=0)
         self.rank = dist.get_rank()
         _ = self.fingerprint  # now, while every process is here to bring its part of the weights
         self._processes = _Processes()

@@ -52,7 +52,11 @@ def closing_info(output: NestOutput, model_name: str, failure: str | None) -> di
 def usage_of(outputs: Sequence[NestOutput]) -> UsageMetadata:
     """Return the token counts of one prompt and its answers; the prompt counts once."""
     prompt = max(output.usage["prompt_tokens"] for output in outputs)
+    known = max(output.stats.cached_prompt_tokens for output in outputs)
     completion = sum(output.usage["completion_tokens"] for output in outputs)
     return UsageMetadata(
-        input_tokens=prompt, output_tokens=completion, total_tokens=prompt + completion
+        input_tokens=prompt,
+        output_tokens=completion,
+        total_tokens=prompt + completion,
+        input_token_details={"cache_read": known},
     )

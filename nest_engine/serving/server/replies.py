@@ -81,10 +81,17 @@ class Choice(BaseModel):
     nest: Remarks
 
 
+class InputDetails(BaseModel):
+    """Tokens at the prompt's beginning that an earlier request had read."""
+
+    cached_tokens: int = 0
+
+
 class Usage(BaseModel):
     """Tokens read and written."""
 
     prompt_tokens: int
+    prompt_tokens_details: InputDetails = InputDetails()
     completion_tokens: int
     total_tokens: int
 
@@ -180,12 +187,6 @@ class ReasoningItem(BaseModel):
     status: Literal["in_progress", "completed", "incomplete"]
     summary: list[Any] = []
     content: list[ReasoningText]
-
-
-class InputDetails(BaseModel):
-    """Nothing is cached between requests that OpenAI would count here."""
-
-    cached_tokens: int = 0
 
 
 class OutputDetails(BaseModel):
@@ -340,11 +341,17 @@ def remarks(output: NestOutput, method: str, notices: Sequence[str] = ()) -> dic
     }
 
 
-def usage(outputs: Sequence[NestOutput]) -> dict[str, int]:
+def usage(outputs: Sequence[NestOutput]) -> dict[str, Any]:
     """Return the tokens of all answers to a request, its prompt counted once."""
     read = outputs[0].usage["prompt_tokens"] if outputs else 0
+    known = outputs[0].stats.cached_prompt_tokens if outputs else 0
     written = sum(output.usage["completion_tokens"] for output in outputs)
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    return {
+        "prompt_tokens": read,
+        "prompt_tokens_details": {"cached_tokens": known},
+        "completion_tokens": written,
+        "total_tokens": read + written,
+    }
 
 
 def dumped(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

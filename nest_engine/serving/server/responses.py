@@ -59,7 +59,7 @@ class ResponsesFormat:
         [output] = outputs
         is_cut = output.finish_reason == "length"
         status = "incomplete" if is_cut else "completed"
-        prompt, completion, total = output.usage.values()
+        usage = replies.usage(outputs)
         reasoning = output.reasoning if self._shows_reasoning else ""
         return replies.dumped(
             Response,
@@ -72,9 +72,10 @@ class ResponsesFormat:
                 ],
                 "incomplete_details": {} if is_cut else None,
                 "usage": {
-                    "input_tokens": prompt,
-                    "output_tokens": completion,
-                    "total_tokens": total,
+                    "input_tokens": usage["prompt_tokens"],
+                    "input_tokens_details": usage["prompt_tokens_details"],
+                    "output_tokens": usage["completion_tokens"],
+                    "total_tokens": usage["total_tokens"],
                 },
                 "nest": replies.remarks(output, self._config.method, self._notices),
             },

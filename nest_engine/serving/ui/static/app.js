@@ -455,6 +455,7 @@ function showStatistics() {
     "LM forwards": figure(stats.lm_forwards),
     tokens: figure(stats.completion_tokens),
     "tokens in the prompt": figure(stats.prompt_tokens),
+    "of these known": figure(stats.cached_prompt_tokens),
     "drafted tokens accepted": stats.drafted_tokens ? `${stats.accepted_tokens}/${stats.drafted_tokens}` : "–",
     "mean accepted span": figure(stats.mean_accepted_span, 1),
     "mean λ": figure(stats.mean_lambda),

@@ -1,0 +1,99 @@
+"""What reading the beginnings of prompts has yielded, kept between requests.
+
+A chain's prompts begin alike: the system's text, often the same passages, the conversation so far.
+Prompts are read in pieces of a fixed length, and each piece is kept under the tokens up to its end.
+Reading goes on behind the longest beginning that is known. Since the same pieces would have been
+read otherwise, in forwards of the same width over the same cache, the result is the same to the
+last bit, in any precision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+Layer = tuple[Tensor, Tensor] | None
+"""Keys and values ``[heads, T, width]`` of a layer; None if it shares another's."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What reading a piece of a prompt has yielded.
+
+    Args:
+        layers: keys and values of each layer.
+        hidden_TD: hidden state after each token.
+    """
+
+    layers: Sequence[Layer]
+    hidden_TD: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        states = [state for layer in self.layers if layer is not None for state in layer]
+        return sum(int(tensor.nbytes) for tensor in (*states, self.hidden_TD))
+
+
+class PromptCache:
+    """Least-recently-used pieces of prompts, bounded by bytes. Safe to share between threads.
+
+    Args:
+        max_bytes: most bytes of all pieces.
+        piece: tokens of a piece.
+    """
+
+    def __init__(self, max_bytes: int, piece: int) -> None:
+        self.max_bytes = max_bytes
+        self.piece = piece
+        self.nbytes = 0
+        self._pieces: OrderedDict[bytes, Piece] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def names(self, prompt: Sequence[int]) -> list[bytes]:
+        """Return a name for each whole piece of a prompt, but for one at its very end.
+
+        The state behind the last token is what decoding begins with, so that is always read.
+
+        Args:
+            prompt: token ids.
+        """
+        names, digest = [], hashlib.sha256()
+        for start in range(0, len(prompt) - self.piece, self.piece):
+            digest.update(array("q", prompt[start : start + self.piece]).tobytes())
+            names.append(digest.digest())
+        return names
+
+    def beginning(self, names: Sequence[bytes]) -> list[Piece]:
+        """Return the longest run of known pieces from the beginning on."""
+        found = []
+        with self._lock:
+            for name in names:
+                piece = self._pieces.get(name)
+                if piece is None:
+                    break
+                found.append(piece)
+            # What a piece goes on from is dropped after it.
+            for name in reversed(names[: len(found)]):
+                self._pieces.move_to_end(name)
+        return found
+
+    def put(self, names: Sequence[bytes], pieces: Sequence[Piece]) -> None:
+        """Keep the pieces of a prompt, dropping the least recently used when space runs out."""
+        with self._lock:
+            for name, piece in reversed(list(zip(names, pieces, strict=True))):
+                dropped = self._pieces.pop(name, None)
+                self._pieces[name] = piece
+                self.nbytes += piece.nbytes - (dropped.nbytes if dropped else 0)
+            while self.nbytes > self.max_bytes:
+                _, dropped = self._pieces.popitem(last=False)
+                self.nbytes -= dropped.nbytes
