@@ -49,6 +49,7 @@ def test_cite() -> None:
     assert "quotation altered: 'Neon was discovered in 1889" in run("cite_answer.py")
 
 
+@pytest.mark.allow_hosts(["127.0.0.1"])
 def test_a_client_of_the_server() -> None:
     pytest.importorskip("openai", reason="needs: pip install openai")
     engine = nest_demo.load_engine(BM25Retriever(nest_demo.load_passages()))

@@ -116,6 +116,46 @@ def test_a_sentence_of_several_places_says_so(page: Page) -> None:
     expect(page.locator("#notices")).to_contain_text(f"‡ {note}")
 
 
+def test_pieces_of_a_sentence_look_unlike_whole_quotations(browser: Browser) -> None:
+    whole, piece = "Neon glows red in tubes.", "helium is the lightest noble gas"
+    passages = [Passage(whole, title="Neon"), Passage(f"It is said that {piece}.", title="Helium")]
+    model = ScriptedLanguageModel(f"{whole} I think {piece} of all.")
+    engine = NestEngine(model, retriever=Fixed(passages))
+    with (
+        served(create_app(engine, ABOUT, patience=SECONDS)) as address,
+        opened(browser, address) as page,
+    ):
+        ask(page)
+        marks = page.locator("#answer mark")
+        assert [text.strip() for text in marks.all_text_contents()] == [whole, piece]
+        styles = [
+            mark.evaluate("mark => getComputedStyle(mark).borderBottomStyle")
+            for mark in marks.all()
+        ]
+        assert styles == ["solid", "dashed"]
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 1100), ("light", 390)])
+def test_axe_finds_nothing(browser: Browser, address: str, scheme: Any, width: int) -> None:
+    """The rules of WCAG that a program can check, in every state of the page."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+
+    def violations(page: Page) -> list[str]:
+        found = axe.run(page).response["violations"]
+        return [f"{each['id']}: {node['html']}" for each in found for node in each["nodes"]]
+
+    viewport: Any = {"width": width, "height": 900}
+    with opened(browser, address, color_scheme=scheme, viewport=viewport) as page:
+        assert violations(page) == []
+        ask(page)
+        assert violations(page) == []
+        page.locator("#answer mark").first.click()
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+        page.get_by_label("Token view").check()
+        assert violations(page) == []
+
+
 def test_a_click_shows_the_passage_with_the_span_in_its_context(page: Page) -> None:
     ask(page)
     panel = page.get_by_role("complementary")

@@ -10,7 +10,6 @@ import pytest
 
 import nest_demo
 from nest_engine import Passage
-from nest_engine.cli import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -100,18 +99,6 @@ def test_cite(tmp_path: Path) -> None:
         passages=[Passage("It is a colourless gas that was first seen in the light of the Sun.")],
     )
     assert [citation.cited_text for citation in names["cited"].citations]
-
-
-@pytest.mark.parametrize("line", re.findall(r"^\$ nest (.*?)(?: *#.*)?$", README, re.MULTILINE))
-def test_every_command_takes_these_arguments(line: str) -> None:
-    """The command is there, and so is each of its options."""
-    from typer.main import get_command
-
-    name, *arguments = line.split()
-    command = get_command(app).get_command(None, name)  # type: ignore[attr-defined, arg-type]
-    assert command is not None
-    options = {flag for parameter in command.params for flag in parameter.opts}
-    assert [each for each in arguments if each.startswith("--") and each not in options] == []
 
 
 @pytest.mark.parametrize("target", re.findall(r"^\$ make ([\w-]+)", README, re.MULTILINE))

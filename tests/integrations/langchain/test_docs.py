@@ -26,7 +26,7 @@ def test_every_snippet_runs(capsys: pytest.CaptureFixture[str]):
     for number, snippet in enumerate(SNIPPETS):
         exec(compile(snippet, f"docs/langchain.md, snippet {number}", "exec"), namespace)
         printed.append(capsys.readouterr().out)
-    before, after, citations, chat, failure = (printed[number] for number in (1, 2, 3, 6, 7))
+    before, after, citations, chat, failure = (printed[number] for number in (3, 4, 5, 8, 9))
     assert "comet" in after.lower()
     assert len(after) < len(before)  # two sentences, and an end
     assert citations.startswith("Halley's Comet nest-demo:halleys-comet ")
@@ -36,7 +36,7 @@ def test_every_snippet_runs(capsys: pytest.CaptureFixture[str]):
 
 def test_the_diff_is_the_difference_of_the_two_chains():
     [shown] = re.findall(r"```diff\n(.*?)```", PAGE, re.DOTALL)
-    before, after = (snippet.splitlines() for snippet in SNIPPETS[1:3])
+    before, after = (snippet.splitlines() for snippet in SNIPPETS[3:5])
     lines = difflib.ndiff(before, after)
     changes = [line[0] + line[2:] for line in lines if line[0] in "+-"]
     assert sorted(shown.splitlines()) == sorted(changes)

@@ -145,7 +145,7 @@ class Written {
     this.characters = []; // offsets count code points
     this.reasoned = "";
     this.settled = 0; // characters drawn before the tail
-    this.pieces = []; // { start, end, node, quoted }: what is drawn before the tail
+    this.pieces = []; // { start, end, node, mark }: what is drawn before the tail
     this.tail = document.createTextNode("");
     this.sources = new Map(); // passage id -> { number, citations }
     $("answer").replaceChildren(this.tail);
@@ -178,25 +178,27 @@ class Written {
     const between = document.createTextNode(this.text(this.settled, citation.answer_start));
     this.tail.before(between, mark, number);
     this.pieces.push(
-      { start: this.settled, end: citation.answer_start, node: between, quoted: false },
-      { start: citation.answer_start, end: citation.answer_end, node: number, quoted: true },
+      { start: this.settled, end: citation.answer_start, node: between },
+      { start: citation.answer_start, end: citation.answer_end, node: number, mark },
     );
     this.settled = citation.answer_end;
   }
 
-  /** Mark where sentences end that are put together from several places. */
+  /** Mark sentences that are put together from several places: their quotations, and their end. */
   markSplices(sentences) {
-    this.pieces.push({ start: this.settled, end: this.characters.length, node: this.tail, quoted: false });
-    for (const { end, kind } of sentences) {
+    this.pieces.push({ start: this.settled, end: this.characters.length, node: this.tail });
+    for (const { start, end, kind } of sentences) {
+      if (kind === "spliced")
+        for (const piece of this.pieces) if (piece.start < end && start < piece.end) piece.mark?.classList.add("spliced");
       const index = this.pieces.findIndex((piece) => piece.start < end && end <= piece.end);
       if (kind !== "spliced" || index < 0) continue;
       const piece = this.pieces[index];
       const sign = element("sup", { class: "splice", title: SPLICED }, "‡");
       piece.node.after(sign);
-      if (piece.quoted) continue;
+      if (piece.mark) continue;
       const rest = document.createTextNode(this.text(end, piece.end));
       sign.after(rest);
-      this.pieces.splice(index + 1, 0, { start: end, end: piece.end, node: rest, quoted: false });
+      this.pieces.splice(index + 1, 0, { start: end, end: piece.end, node: rest });
       piece.node.data = this.text(piece.start, end);
       piece.end = end;
     }
