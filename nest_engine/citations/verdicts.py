@@ -44,6 +44,9 @@ def judge_sentences(
         stretch = stretches[before.answer_start] if before and goes_on else number
         stretches[start:end] = [stretch] * (end - start)
         before = citation
+    if before is not None and _is_cut_off(text, before, passages):
+        rest = len(text) - before.answer_end
+        stretches[before.answer_end :] = [stretches[before.answer_start]] * rest
     judged = []
     for start, end, _ in sentences_of(text):
         found = {stretches[i] for i in range(start, end) if counts[i]}
@@ -75,11 +78,27 @@ def _goes_on(text: str, before: Citation, after: Citation, passages: Sequence[Pa
         return False
     said = REFERENCE.sub(" ", text[before.answer_end : after.answer_start])
     return any(
-        _keys(passage.text[start:end]) == _keys(said)
-        for passage in passages
-        if passage.id == before.passage_id
-        and passage.text[before.source_start : start] == before.cited_text
+        _keys(passage.text[start:end]) == _keys(said) for passage in _quoted(before, passages)
     )
+
+
+def _is_cut_off(text: str, last: Citation, passages: Sequence[Passage]) -> bool:
+    """Return whether an answer ends within the word that follows its last citation in the source.
+
+    Citations end with whole words, and the longest answer may end anywhere.
+    """
+    rest = text[last.answer_end :].rstrip()
+    return len(rest.split()) == 1 and any(
+        passage.text.startswith(rest, last.source_end) for passage in _quoted(last, passages)
+    )
+
+
+def _quoted(citation: Citation, passages: Sequence[Passage]) -> Iterator[Passage]:
+    """Yield the passages that a citation may quote: different ones may have one id."""
+    for passage in passages:
+        quoted = passage.text[citation.source_start : citation.source_end]
+        if passage.id == citation.passage_id and quoted == citation.cited_text:
+            yield passage
 
 
 def _keys(text: str) -> list[str]:

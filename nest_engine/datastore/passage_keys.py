@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from nest_engine.interfaces import LanguageModel, TokenizedPassage
 from nest_engine.records import Passage
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class PassageKeys:
 
 def unread(language_model: LanguageModel, passage: Passage) -> PassageKeys:
     """Return the tokens of a passage without keys."""
+    import torch  # plain records and citations do not need it
+
     tokens = language_model.tokenizer.encode_passage(passage)
     return PassageKeys(tokens, len(tokens.token_ids), torch.empty(0, 0))
 

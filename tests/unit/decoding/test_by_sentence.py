@@ -7,6 +7,7 @@ import pytest
 
 from nest_engine import NestEngine, NestOutput, Passage, RetrievalError
 from nest_engine.citations.sentences import ends_sentence, in_tokens, sentences_of
+from nest_engine.citations.verdicts import judge_sentences
 from nest_engine.generation.sentence_trust import LetterNearness, VectorNearness
 from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 from nest_engine.testing import ByteTokenizer, ScriptedLanguageModel
@@ -40,6 +41,23 @@ def test_the_sentence_that_answers_is_quoted_whole_and_then_the_answer_ends() ->
     assert citation.cited_text == "Helium was discovered in 1868 by Janssen."
     assert citation.title == "Helium"
     assert output.stats.tokens_per_forward > 10
+
+
+@pytest.mark.parametrize("length", [12, 20, 33, 35, 40])
+def test_a_quotation_that_the_longest_answer_cuts_off_is_one_stretch(length: int) -> None:
+    """Its citation ends with a whole word; what follows is the beginning of the next."""
+    output = ask(max_new_tokens=length)
+    assert output.finish_reason == "length"
+    assert output.text == "Helium was discovered in 1868 by Janssen."[:length]
+    assert [sentence.kind for sentence in output.sentences] == ["quoted"]
+
+
+def test_what_the_model_adds_behind_a_quotation_is_not_its_next_word() -> None:
+    quoted = "Helium was discovered in"
+    citation = ask(max_new_tokens=len(quoted)).citations[0]
+    for said, kind in ((" 18", "quoted"), (" 19", "spliced"), (" 1868 b", "spliced")):
+        judged = judge_sentences(quoted + said, [citation], [NEON, HELIUM])
+        assert [sentence.kind for sentence in judged] == [kind]
 
 
 def test_a_sentence_longer_than_a_draft_is_quoted_whole() -> None:
