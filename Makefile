@@ -42,7 +42,7 @@ screenshot: $(VENV)/.dev ## Take the pictures in docs/images again: `nest ui`, a
 
 dist: $(VENV)/.dev ## Build the wheels for a package index; the 7M model comes in one of its own
 	NEST_WITHOUT_MODEL=1 $(BIN)/python -m build --wheel --outdir dist .
-	for package in packages/*; do $(BIN)/python -m build --wheel --outdir dist $$package; done
+	for package in packages/*; do $(BIN)/python -m build --wheel --outdir dist $$package || exit 1; done
 
 docs: $(VENV)/.dev ## Build the site of docs/ and of the docstrings, in build/site
 	$(BIN)/mkdocs build --strict

@@ -10,7 +10,7 @@ from nest_engine.retrieval import BM25Retriever
 from nest_integrations.langchain import CitationCallback, NestLLM, NestRetriever
 
 question = sys.argv[1] if len(sys.argv) > 1 else "When was helium first seen?"
-# or your vector store: its embeddings then find the sentence that answers, too
+# or your vector store's retriever; then NestLLM(..., embeddings=store.embeddings) as well
 retriever = NestRetriever(retriever=BM25Retriever(nest_demo.load_passages()), k=3)
 llm = NestLLM.from_model_id(nest_demo.default_model(), max_tokens=64)
 prompt = PromptTemplate.from_template("{context}\n\nQuestion: {question}\nAnswer:")

@@ -14,7 +14,7 @@ nodes = [
     for passage in nest_demo.load_passages()
     if passage.title in ("Helium", "Neon", "Argon")
 ]
-index = SummaryIndex(nodes)  # or a VectorStoreIndex, whose embed_model finds the sentence, too
+index = SummaryIndex(nodes)  # or a VectorStoreIndex; then NestLLM(..., embed_model=...) as well
 llm = NestLLM(nest_demo.default_model(), max_new_tokens=64)
 query_engine = index.as_query_engine(llm=llm, response_synthesizer=NestSynthesizer(llm))
 

@@ -112,7 +112,7 @@ class NestEngine:
             embedder: as for the class.
             model_kwargs: ``revision``, ``dtype``, ``device``, ``device_map``, ``tp_plan``,
                 ``quantization_config``, ``attn_implementation``, ``trust_remote_code``,
-                ``static_cache`` and whatever else transformers takes; see
+                ``static_cache``, ``prompt_cache`` and whatever else transformers takes; see
                 ``HuggingFaceLanguageModel.from_pretrained``. With ``tp_plan`` the engine's
                 ``language_model`` is a ``TensorParallelLanguageModel``: all processes but the first
                 call its ``follow()``.
@@ -150,7 +150,7 @@ class NestEngine:
             return self._by_letters
         known = self._by_vectors
         if embedder.fingerprint not in known and len(known) >= _MOST_EMBEDDERS:
-            known.clear()
+            known.pop(next(iter(known), ""), None)  # the oldest
         return known.setdefault(embedder.fingerprint, VectorNearness(embedder))
 
     def _information(self, word: str) -> float:

@@ -17,7 +17,7 @@ from nest_engine.evaluation.examples import Example
 from nest_engine.evaluation.matching import names, words_of
 from nest_engine.interfaces import PassageRetriever
 from nest_engine.records import Passage
-from nest_engine.retrieval.terms import folded_words
+from nest_engine.retrieval.terms import STOP_WORDS, folded_words
 
 _SPARE = 3  # passages beyond those given, in case the answer's own is kept out
 _FEWEST_WORDS = 4  # that tell something, of a sentence that can be asked about
@@ -85,7 +85,7 @@ def _questions(
         information = {
             word: math.log(num_passages / frequency[word])
             for word in words_of(said).split()
-            if word not in title and 2 * frequency[word] <= max(num_passages, 2)
+            if word not in title | STOP_WORDS and 0 < 2 * frequency[word] <= num_passages
         }
         if len(information) < _FEWEST_WORDS:
             continue

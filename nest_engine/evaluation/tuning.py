@@ -8,6 +8,8 @@ before; where it is not, nothing is recommended.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +18,7 @@ from nest_engine.config import NestConfig
 from nest_engine.engine import NestEngine
 from nest_engine.errors import InputError
 from nest_engine.evaluation.articles import Articles
-from nest_engine.evaluation.examples import Example
+from nest_engine.evaluation.examples import Example, fingerprint
 from nest_engine.evaluation.questions import make_questions
 from nest_engine.evaluation.results import Record, Results
 from nest_engine.evaluation.runner import evaluate, identity, plan
@@ -92,6 +94,7 @@ def tune(
     before = engine.config.replace(max_new_tokens=limit)
     grid = _BY_SENTENCE if before.by_sentence else _WORD_BY_WORD
     half = (len(questions) + 1) // 2
+    folder = folder / _digest(questions, before)
     choosing = _Measurement(engine, questions[:half], folder / "choosing")
     checking = _Measurement(engine, questions[half:], folder / "checking")
     num_tried = sum(len({getattr(before, name), *values}) for name, values in grid.items())
@@ -129,6 +132,12 @@ def tune(
         checked=summarize(records),
         gain=gain,
     )
+
+
+def _digest(questions: Sequence[Example], before: NestConfig) -> str:
+    """Return a name for what results depend on: others go into another folder."""
+    settings = json.dumps(before.to_dict(), sort_keys=True, default=str)
+    return hashlib.sha256(f"{fingerprint(questions)} {settings}".encode()).hexdigest()[:12]
 
 
 class _Measurement:

@@ -208,7 +208,8 @@ def _vectors(
         lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
         computed = dict(zip(new, vectors / np.maximum(lengths, 1e-12), strict=True))
         if len(known) + len(new) > _KEPT:
-            known.clear()
+            for text in list(known)[: _KEPT // 2]:  # the oldest
+                known.pop(text, None)
         known |= computed
         found |= computed
     return np.stack([found[text] for text in texts])

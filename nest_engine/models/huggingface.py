@@ -25,9 +25,10 @@ from nest_engine.models.hidden_state import HiddenStateTap, KeyLayer, decoder_la
 from nest_engine.models.loading import load_pretrained, require_compatible_placement
 from nest_engine.models.passage_reading import encode_passages
 from nest_engine.models.precision import default_dtype
-from nest_engine.models.prompt_cache import PromptCache
+from nest_engine.models.prompt_cache import PromptCache, model_state
 from nest_engine.models.requirements import (
     keeps_a_state,
+    positions_depend_on_length,
     require_attention_only,
     require_fitting_vocabulary,
     require_one_device,
@@ -68,7 +69,8 @@ class HuggingFaceLanguageModel:
             limited by how fast Python launches it.
         prompt_cache: most bytes of what is kept of the beginnings of prompts, so that a prompt that
             begins like an earlier one is read from there on; 0 keeps nothing. Prompts of a batch
-            that is read together are not kept.
+            that is read together are not kept, nor those of a model that encodes positions
+            otherwise in longer texts (longrope).
 
     A model whose layers keep a state, such as linear attention or convolutions, decodes the rows of
     a batch one after the other.
@@ -120,7 +122,8 @@ class HuggingFaceLanguageModel:
             min(self._config.vocab_size, len(self.tokenizer)),
             self.device,
         )
-        if prompt_cache and not self.keeps_a_state:
+        in_pieces = not (self.keeps_a_state or positions_depend_on_length(self._config))
+        if prompt_cache and in_pieces:
             self._prompt_cache = PromptCache(
                 prompt_cache, _PIECE.get(self.device.type, _WIDE_PIECE)
             )
@@ -200,7 +203,12 @@ class HuggingFaceLanguageModel:
         )
         # Only where it is wanted: a class for split models does not take it.
         options: dict[str, Any] = {"static_cache": True} if static_cache else {}
-        options |= {} if prompt_cache is None else {"prompt_cache": prompt_cache}
+        if (
+            prompt_cache is not None
+            and tp_plan is None
+            and "distributed_config" not in model_kwargs
+        ):
+            options["prompt_cache"] = prompt_cache
         return cls(model, tokenizer, key_layer=key_layer, **options)
 
     @property
@@ -290,7 +298,10 @@ class HuggingFaceLanguageModel:
         session = self._open_session(len(prompts))
         if self._prompt_cache is not None and len(prompts) == 1:
             assert isinstance(session, HuggingFaceSession)  # no state, so a cache of rows
-            logits_V, hidden_TD, num_known = session.read_prompt(prompts[0], self._prompt_cache)
+            names = self._prompt_cache.names(prompts[0], model_state(self.model))
+            logits_V, hidden_TD, num_known = session.read_prompt(
+                prompts[0], names, self._prompt_cache
+            )
             return session, [Prefill(Frontier(logits_V, hidden_TD[-1]), hidden_TD, num_known)]
         logits_BTV, hidden_BTD = session.forward(prompts, last_logits_only=True)
         return session, [

@@ -10,13 +10,14 @@ last bit, in any precision.
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Layer = tuple[Tensor, Tensor] | None
 """Keys and values ``[heads, T, width]`` of a layer; None if it shares another's."""
@@ -41,6 +42,34 @@ class Piece:
         return sum(int(tensor.nbytes) for tensor in (*states, self.hidden_TD))
 
 
+def model_state(model: nn.Module) -> bytes:
+    """Return a digest that changes when weights are trained, moved or cast, or adapters switched.
+
+    Whatever writes to a weight raises its version, so nothing needs to be read.
+    """
+    state: list[object] = [
+        (_address(weight), 0 if weight.is_inference() else weight._version, weight.dtype)
+        for weight in model.parameters()
+        if not weight.is_meta
+    ]
+    if "peft" in sys.modules:
+        state += [
+            (tuple(module.active_adapters), module.disable_adapters, module.merged)
+            for module in model.modules()
+            if isinstance(getattr(module, "active_adapters", None), (list, tuple))
+            and hasattr(module, "disable_adapters")
+        ]
+    return hashlib.sha256(repr(state).encode()).digest()
+
+
+def _address(weight: Tensor) -> object:
+    """Return where a weight is; quantized ones may have no single place."""
+    try:
+        return weight.data_ptr(), str(weight.device)
+    except (RuntimeError, NotImplementedError):
+        return id(weight)
+
+
 class PromptCache:
     """Least-recently-used pieces of prompts, bounded by bytes. Safe to share between threads.
 
@@ -59,15 +88,16 @@ class PromptCache:
     def __len__(self) -> int:
         return len(self._pieces)
 
-    def names(self, prompt: Sequence[int]) -> list[bytes]:
+    def names(self, prompt: Sequence[int], state: bytes = b"") -> list[bytes]:
         """Return a name for each whole piece of a prompt, but for one at its very end.
 
         The state behind the last token is what decoding begins with, so that is always read.
 
         Args:
             prompt: token ids.
+            state: of the model that reads them.
         """
-        names, digest = [], hashlib.sha256()
+        names, digest = [], hashlib.sha256(state)
         for start in range(0, len(prompt) - self.piece, self.piece):
             digest.update(array("q", prompt[start : start + self.piece]).tobytes())
             names.append(digest.digest())

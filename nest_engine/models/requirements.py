@@ -45,6 +45,19 @@ def require_attention_only(model: PreTrainedModel, text_config: Any) -> None:
         )
 
 
+def positions_depend_on_length(text_config: Any) -> bool:
+    """Return whether a position is encoded otherwise in a longer text: so not in pieces."""
+    parameters = getattr(text_config, "rope_parameters", None) or {}
+    of_layers = [each for each in parameters.values() if isinstance(each, dict)] or [parameters]
+    scaling = getattr(text_config, "rope_scaling", None)  # its name before transformers 5
+    kinds = {
+        each.get("rope_type", each.get("type"))
+        for each in (*of_layers, scaling)
+        if isinstance(each, dict)
+    }
+    return bool(kinds & {"longrope", "dynamic", "su", "yarn_dynamic"})
+
+
 def _other_layers(text_config: Any) -> list[str]:
     return sorted(set(getattr(text_config, "layer_types", None) or ()) - ATTENTION_LAYERS)
 

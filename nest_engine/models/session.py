@@ -81,19 +81,23 @@ class HuggingFaceSession:
         self._cache.join(other._cache)
         self._lengths += other._lengths
 
-    def read_prompt(self, prompt: Sequence[int], known: PromptCache) -> tuple[Tensor, Tensor, int]:
+    def read_prompt(
+        self, prompt: Sequence[int], names: Sequence[bytes], known: PromptCache
+    ) -> tuple[Tensor, Tensor, int]:
         """Read the prompt of the only row in pieces, behind the beginning that is known.
 
         Args:
             prompt: token ids.
+            names: of its pieces.
             known: where pieces are kept between sessions.
 
         Returns:
             logits after the last token ``[V]``, hidden states ``[T, D]``, and how many tokens were
             known.
         """
-        names = known.names(prompt)
         pieces = known.beginning(names)
+        hidden = [piece.hidden_TD for piece in pieces]
+        nbytes = sum(piece.nbytes for piece in pieces)
         num_known = len(pieces) * known.piece
         if pieces:
             self._cache.begin(pieces)
@@ -101,12 +105,14 @@ class HuggingFaceSession:
         for start in range(num_known, len(names) * known.piece, known.piece):
             end = start + known.piece
             _, [hidden_TD] = self.forward([prompt[start:end]], last_logits_only=True)
-            pieces.append(self._cache.piece(start, end, hidden_TD))
-        known.put(names, pieces)
+            hidden.append(hidden_TD)
+            if nbytes < known.max_bytes:  # no copies of what cannot be kept
+                pieces.append(self._cache.piece(start, end, hidden_TD))
+                nbytes += pieces[-1].nbytes
+        known.put(names[: len(pieces)], pieces)
         rest = prompt[len(names) * known.piece :]
         [logits_TV], [hidden_TD] = self.forward([rest], last_logits_only=True)
-        read = [piece.hidden_TD for piece in pieces]
-        return logits_TV[-1], torch.cat([*read, hidden_TD[: len(rest)]]), num_known
+        return logits_TV[-1], torch.cat([*hidden, hidden_TD[: len(rest)]]), num_known
 
     def forward(
         self, drafts: Sequence[Sequence[int]], last_logits_only: bool = False

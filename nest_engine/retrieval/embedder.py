@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,6 +44,19 @@ class QueryEmbedder(Embedder, Protocol):
 def query_embedding(embedder: Embedder) -> Callable[[Sequence[str]], NDArray[np.float32]]:
     """Return what embeds queries: the embedder's own way, where it has one."""
     return embedder.embed_queries if isinstance(embedder, QueryEmbedder) else embedder.embed
+
+
+def fingerprint_of(embeddings: object) -> str:
+    """Return a fingerprint for another library's embeddings: their kind and what they show.
+
+    Two that were made alike are one, so that an application may make them anew for each request.
+    Those that show nothing of themselves are told apart as objects.
+    """
+    kind, shown = type(embeddings), repr(embeddings)
+    if kind.__repr__ is object.__repr__:
+        return f"{kind.__module__}.{kind.__qualname__} {id(embeddings)}"
+    made = re.sub(r" at 0x[0-9a-fA-F]+", "", shown)
+    return f"{kind.__module__}.{kind.__qualname__} {hashlib.sha256(made.encode()).hexdigest()[:16]}"
 
 
 class SentenceTransformerEmbedder:

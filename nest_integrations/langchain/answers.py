@@ -52,7 +52,7 @@ def closing_info(output: NestOutput, model_name: str, failure: str | None) -> di
 def usage_of(outputs: Sequence[NestOutput]) -> UsageMetadata:
     """Return the token counts of one prompt and its answers; the prompt counts once."""
     prompt = max(output.usage["prompt_tokens"] for output in outputs)
-    known = max(output.stats.cached_prompt_tokens for output in outputs)
+    known = outputs[0].stats.cached_prompt_tokens  # the others find what it has read
     completion = sum(output.usage["completion_tokens"] for output in outputs)
     return UsageMetadata(
         input_tokens=prompt,

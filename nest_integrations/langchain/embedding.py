@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables.base import RunnableBindingBase
 from numpy.typing import NDArray
 
 from nest_engine import ConfigError
 from nest_engine.retrieval import Embedder
+from nest_engine.retrieval.embedder import fingerprint_of
 
 # Where LangChain's retrievers keep what they search: a store, another retriever, several.
-_PARTS = ("vectorstore", "retriever", "base_retriever", "retrievers")
+_PARTS = ("vectorstore", "retriever", "base_retriever", "retrievers", "bound")
 
 
 class LangChainEmbedder:
@@ -26,8 +28,7 @@ class LangChainEmbedder:
 
     def __init__(self, embeddings: Embeddings) -> None:
         self._embeddings = embeddings
-        kind = type(embeddings)
-        self.fingerprint = f"{kind.__module__}.{kind.__qualname__} {id(embeddings)}"
+        self.fingerprint = fingerprint_of(embeddings)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one vector for each passage, ``[len(texts), D]``."""
@@ -65,7 +66,7 @@ def _embedders(source: Any) -> Iterator[Embedder]:
     embeddings = getattr(source, "embeddings", None)
     if isinstance(embeddings, Embeddings):
         yield LangChainEmbedder(embeddings)
-    elif isinstance(source, BaseRetriever):
+    elif isinstance(source, (BaseRetriever, RunnableBindingBase)):
         for name in _PARTS:
             part = getattr(source, name, None)
             for each in part if isinstance(part, (list, tuple)) else [part]:

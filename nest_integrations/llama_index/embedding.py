@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.embeddings.mock_embed_model import MockEmbedding
 from llama_index.core.settings import Settings
 from numpy.typing import NDArray
 
 from nest_engine import ConfigError
 from nest_engine.retrieval import Embedder
+from nest_engine.retrieval.embedder import fingerprint_of
 
 
 class LlamaIndexEmbedder:
@@ -22,7 +24,7 @@ class LlamaIndexEmbedder:
 
     def __init__(self, embed_model: BaseEmbedding) -> None:
         self._embed_model = embed_model
-        self.fingerprint = f"{embed_model.class_name()} {embed_model.model_name} {id(embed_model)}"
+        self.fingerprint = fingerprint_of(embed_model)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one vector for each passage, ``[len(texts), D]``."""
@@ -53,11 +55,15 @@ def as_embedder(given: object) -> Embedder:
 
 def embedder_behind(source: object) -> Embedder | None:
     """Return the embedder of an index or retriever over vectors; None if it has none."""
-    embed_model = getattr(source, "_embed_model", None)
-    return LlamaIndexEmbedder(embed_model) if isinstance(embed_model, BaseEmbedding) else None
+    return _embedder(getattr(source, "_embed_model", None))
 
 
 def embedder_of_settings() -> Embedder | None:
     """Return the embedder of LlamaIndex's ``Settings``, if the application has set one."""
-    embed_model = Settings._embed_model  # the public property would load a default
-    return None if embed_model is None else LlamaIndexEmbedder(embed_model)
+    return _embedder(Settings._embed_model)  # the public property would load a default
+
+
+def _embedder(embed_model: object) -> Embedder | None:
+    """Return an embedder; none for what stands where embeddings are switched off."""
+    is_real = isinstance(embed_model, BaseEmbedding) and not isinstance(embed_model, MockEmbedding)
+    return LlamaIndexEmbedder(embed_model) if is_real else None  # type: ignore[arg-type]

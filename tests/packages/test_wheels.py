@@ -210,7 +210,7 @@ def test_the_readmes_lines_run(
     if package == "langchain-nest":
         afterwards += 'print(chain.invoke({"question": "Who discovered helium?"}).text)\n'
     else:
-        afterwards = "query_engine = engine\n" + afterwards + "print(response)\n"
+        afterwards += "print(response)\n"
     program = "\n".join([BEFORE, before, lines, "print('----')", afterwards])
     printed = run(python, "-c", program, cwd=tmp_path, HF_HUB_OFFLINE="1")
     first, second = printed.split("----")

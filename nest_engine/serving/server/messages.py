@@ -295,11 +295,13 @@ class MessagesFormat:
 
     def _frame(self, output: NestOutput | None) -> dict[str, Any]:
         usage = output.usage if output else {"prompt_tokens": 0, "completion_tokens": 0}
+        known = output.stats.cached_prompt_tokens if output else 0
         return {
             "id": self._head.id,
             "model": self._head.model,
             "usage": {
-                "input_tokens": usage["prompt_tokens"],
+                "input_tokens": usage["prompt_tokens"] - known,  # those known count apart here
+                "cache_read_input_tokens": known,
                 "output_tokens": usage["completion_tokens"],
             },
         }

@@ -189,7 +189,7 @@ class Written {
     this.pieces.push({ start: this.settled, end: this.characters.length, node: this.tail });
     for (const { start, end, kind } of sentences) {
       if (kind === "spliced")
-        for (const piece of this.pieces) if (piece.start < end && start < piece.end) piece.mark?.classList.add("spliced");
+        for (const piece of this.pieces) if (start <= piece.start && piece.end <= end) piece.mark?.classList.add("spliced");
       const index = this.pieces.findIndex((piece) => piece.start < end && end <= piece.end);
       if (kind !== "spliced" || index < 0) continue;
       const piece = this.pieces[index];
