@@ -203,11 +203,8 @@ class HuggingFaceLanguageModel:
         )
         # Only where it is wanted: a class for split models does not take it.
         options: dict[str, Any] = {"static_cache": True} if static_cache else {}
-        if (
-            prompt_cache is not None
-            and tp_plan is None
-            and "distributed_config" not in model_kwargs
-        ):
+        is_split = tp_plan is not None or "distributed_config" in model_kwargs
+        if prompt_cache is not None and not is_split:
             options["prompt_cache"] = prompt_cache
         return cls(model, tokenizer, key_layer=key_layer, **options)
 

@@ -52,6 +52,12 @@ def test_every_page_with_snippets_is_tried() -> None:
     assert rest == ONLY_READ | tried
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS], ids=lambda page: page.name)
+def test_nothing_is_left_to_be_filled_in(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^(?:[A-Z]{5,}|.*\b(?:TODO|FIXME|XXX)\b.*)$", text, re.MULTILINE) == []
+
+
 @pytest.mark.parametrize("page", ONLY_READ)
 def test_what_is_only_read_is_python(page: str) -> None:
     for snippet in snippets(page):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from langchain_core.documents import Document
-from langchain_core.embeddings import Embeddings
+from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.prompts import PromptTemplate
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import InMemoryVectorStore
@@ -78,6 +78,7 @@ SOURCES = {
     "its retriever": lambda: a_store().as_retriever(),
     "an ensemble": lambda: Several(retrievers=[by_letters(), a_store().as_retriever()]),
     "a wrapper": lambda: Wrapper(base_retriever=a_store().as_retriever()),
+    "one that retries": lambda: a_store().as_retriever().with_retry(),
     "an engine's retriever": lambda: DenseRetriever(
         [Passage(text) for text in TEXTS], LangChainEmbedder(Vectors())
     ),
@@ -146,6 +147,20 @@ def test_two_that_differ_are_none() -> None:
     assert embedder_behind(Several(retrievers=[a_store(), a_store()])) is None
     assert embedder_behind(by_letters()) is None
     assert embedder_behind(None) is None
+
+
+def test_embeddings_made_alike_are_one() -> None:
+    """A server may make its store anew for each request."""
+    stores = [
+        InMemoryVectorStore.from_texts(TEXTS, DeterministicFakeEmbedding(size=size))
+        for size in (8, 8, 9)
+    ]
+    one, same, other = [embedder_behind(store) for store in stores]
+    assert one is not None
+    assert same is not None
+    assert other is not None
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+    assert embedder_behind(Several(retrievers=[each.as_retriever() for each in stores[:2]]))
 
 
 def test_embeddings_that_fail_are_named() -> None:

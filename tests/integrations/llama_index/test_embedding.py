@@ -81,6 +81,13 @@ def test_without_any_nothing_is_loaded(settings: Any) -> None:
     assert settings._embed_model is None
 
 
+def test_switched_off_is_not_an_embedder(settings: Any) -> None:
+    settings.embed_model = None  # LlamaIndex puts a mock there, to which everything is near
+    nodes = [TextNode(text=text) for text in TEXTS]
+    output = unsure().complete("Who saw the light gas, Janssen?", passages=nodes)
+    assert output.text.startswith(ANSWER)  # by letters
+
+
 def test_one_may_be_named() -> None:
     nodes = [TextNode(text=text) for text in TEXTS]
     llm = unsure(embed_model=Vectors())

@@ -146,6 +146,29 @@ def worths(tuning: Tuning) -> list[float]:
     return [row.estimates["worth"].value for row in (*tuning.tried, *tuning.checked)]
 
 
+def test_other_questions_and_other_settings_have_results_of_their_own(
+    search: BM25Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BY_SENTENCE", {"own_words": (0.0,)})
+    engine = wants_to_speak()
+    for seed, own_words in ((0, 0.1), (1, 0.1), (1, 0.2)):
+        engine.config = NestConfig(own_words=own_words)
+        tune(engine, make_questions(PASSAGES, search, 4, seed=seed), tmp_path)
+    assert len([*tmp_path.iterdir()]) == 3
+
+
+def test_filler_words_and_stray_marks_are_no_answers() -> None:
+    texts = [
+        "Helium was discovered by Janssen during an eclipse. It was light.",
+        "alpha beta gamma delta\u06d4 \u064eepsilon zeta eta theta iota.",
+        "Nothing of this stands elsewhere, which was to be expected.",
+    ]
+    passages = [Passage(text, title=str(number)) for number, text in enumerate(texts)]
+    asked = make_questions(passages, BM25Retriever(passages), 3)
+    assert asked
+    assert all(example.answers[0] not in ("was", "it", "by", "of") for example in asked)
+
+
 def test_word_by_word_distances_are_tuned(search: BM25Retriever, tmp_path: Path) -> None:
     engine = wants_to_speak()
     engine.config = NestConfig.paper_7b(max_new_tokens=8)

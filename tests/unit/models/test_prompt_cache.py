@@ -127,6 +127,55 @@ def test_answers_say_what_was_known() -> None:
     assert again[0].provenance == again[1].provenance
 
 
+@pytest.mark.parametrize("change", ["trained", "cast", "another layer"])
+def test_a_changed_model_begins_anew(change: str) -> None:
+    language_model = loaded()
+    before = language_model.prefill([PROMPTS[0]])[1][0]
+    weights = dict(language_model.model.named_parameters())
+    name = "model.layers.0.mlp.up_proj.weight"
+    if change == "trained":
+        with torch.no_grad():
+            weights[name].mul_(1.5)
+    elif change == "cast":
+        language_model.model.to(torch.float64)
+    else:
+        owner = language_model.model.get_submodule(name.rpartition(".")[0])
+        owner.weight = torch.nn.Parameter(weights[name] * 1.5)
+    [after] = language_model.prefill([PROMPTS[0]])[1]
+    assert after.num_known == 0
+    assert not torch.equal(before.frontier.logits_V, after.frontier.logits_V)
+    assert language_model.prefill([PROMPTS[0]])[1][0].num_known == 128
+
+
+def test_positions_that_depend_on_the_length_are_read_in_one() -> None:
+    """longrope takes other factors in longer texts."""
+    factors = [1.0 + 0.1 * number for number in range(4)]
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": factors,
+        "original_max_position_embeddings": 128,
+    }
+    model = tiny_model("llama", max_position_embeddings=512, rope_parameters=rope)
+    language_model = HuggingFaceLanguageModel(model, tiny_tokenizer())
+    assert language_model._prompt_cache is None
+    assert widths(language_model, PROMPTS[0]) == [190]
+    assert loaded()._prompt_cache is not None
+
+
+def test_no_copies_are_made_of_what_cannot_be_kept() -> None:
+    language_model = loaded(prompt_cache=1)
+    copied: list[int] = []
+    session = language_model._open_session(1)
+    of_cache = session._cache.piece
+    session._cache.piece = lambda *given: copied.append(1) or of_cache(*given)
+    cache = language_model._prompt_cache
+    assert cache is not None
+    session.read_prompt(PROMPTS[0], cache.names(PROMPTS[0]), cache)
+    assert (copied, len(cache)) == ([1], 0)
+
+
 # The cache
 
 
