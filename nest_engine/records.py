@@ -269,7 +269,8 @@ class DecodeStats(Record):
         prompt_tokens: tokens of the prompt, passages placed in it included.
         cached_prompt_tokens: those at its beginning that an earlier request had read.
         completion_tokens: tokens of the answer, an end-of-sequence token included.
-        lm_forwards: forward passes that produced the answer, the one over the prompt included.
+        lm_forwards: forward passes that produced the answer; the prompt counts as one, in however
+            many pieces it was read.
         steps: decoding steps: one forward each, except a last step whose token ends the answer.
         encoded_passages: passages whose keys had to be computed for this answer; 0 when all were
             known.

@@ -156,13 +156,26 @@ def question_in(
 
     In a prompt, which holds passages, control strings or a label with nothing behind it
     ("Answer:"), that is the last sentence with a question mark, or else the last line with a label
-    ("Query: ..."), or else all that is no passage. Any other text is a question.
+    ("Query: ..."), or else all that is no passage; in a chat, of the last turn unless that is
+    nothing but passages. Any other text is a question.
 
     Args:
         text: a question, or a prompt that may hold passages.
         passages: all passages of the request.
         control_strings: where control strings are in the text.
     """
+    for start, end in _turns(text, control_strings)[-1:]:
+        if asked := _asked(text[start:end], passages).strip():
+            return asked
+    return _asked(text, passages, control_strings) or text
+
+
+def _asked(
+    text: str,
+    passages: Sequence[Passage],
+    control_strings: Sequence[tuple[int, int]] = (),
+) -> str:
+    """Return what a text asks, or nothing; arguments as for :func:`question_in`."""
     others = [*untrusted_ranges(text, passages, locate(text, passages)), *control_strings]
     kept, end = [], 0
     for start, stop in sorted(others):
@@ -181,7 +194,7 @@ def question_in(
     ]
     labelled = [after for after, line in zip(plain, lines, strict=True) if after != line]
     asked = questions or labelled
-    return asked[-1] if asked else "\n".join(lines) or text
+    return asked[-1] if asked else "\n".join(lines)
 
 
 def question_start(

@@ -6,6 +6,8 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +86,12 @@ def test_retrieval(engine: NestEngine, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(("number", "package"), [(0, "openai"), (1, "anthropic")])
-def test_serving(
-    engine: NestEngine, number: int, package: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_serving(engine: NestEngine, number: int, package: str) -> None:
     pytest.importorskip(package, reason=f"needs: pip install {package}")
     snippet = snippets("serving.md")[number]
-    with served(engine) as address:
+    with served(engine) as address, redirect_stdout(StringIO()) as printed:
         run(snippet.replace("http://127.0.0.1:8000", address).replace("nest-demo", MODEL))
-    assert "Helium was first seen in 1868" in capsys.readouterr().out
+    assert "Helium was first seen in 1868" in printed.getvalue()
 
 
 def test_the_scheduler(engine: NestEngine, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,11 @@ SECTIONS = {
     heading: re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     for heading, text in re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.M)
 }
-NOTES = {passage.title: passage for passage in nest_demo.load_passages()}
+NOTES = {
+    "Helium": "Helium was discovered by Jules Janssen in 1868. It is lighter than air.",
+    "Neon": "Neon glows reddish orange in a discharge tube.",
+    "Sun": "The Sun is the star at the centre of the Solar System.",
+}
 
 
 def run(section: str, folder: Path, **given: Any) -> dict[str, Any]:
@@ -46,7 +50,7 @@ def test_python(
     monkeypatch.chdir(tmp_path)
     Path("notes").mkdir()
     for title in ("Helium", "Neon", "Sun"):
-        Path("notes", f"{title}.txt").write_text(NOTES[title].text, encoding="utf-8")
+        Path("notes", f"{title}.txt").write_text(NOTES[title], encoding="utf-8")
     run("In Python", tmp_path)
     assert re.search(r"\| Helium \d+ \d+", capsys.readouterr().out)
     assert "Helium" in Path("answer.html").read_text(encoding="utf-8")
@@ -69,7 +73,7 @@ def test_langchain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     store = InMemoryVectorStore(ByTheFirstWord(size=64))
     store.add_documents(
-        Document(NOTES[title].text, metadata={"title": title}) for title in ("Helium", "Neon")
+        [Document(NOTES[title], metadata={"title": title}) for title in ("Helium", "Neon")]
     )
     prompt = PromptTemplate.from_template("Question: {question}\nAnswer:")
     names = run("In LangChain", tmp_path, vectorstore=store, prompt=prompt)
@@ -83,8 +87,7 @@ def test_llama_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     from llama_index.core.schema import TextNode
 
     nodes = [
-        TextNode(text=NOTES[title].text, metadata={"file_name": title})
-        for title in ("Helium", "Neon")
+        TextNode(text=NOTES[title], metadata={"file_name": title}) for title in ("Helium", "Neon")
     ]
     names = run("In LlamaIndex", tmp_path, index=SummaryIndex(nodes))
     assert names["response"].citations

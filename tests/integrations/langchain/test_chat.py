@@ -81,6 +81,7 @@ def test_usage_and_metadata():
         "input_tokens": len(prompt),
         "output_tokens": len(SAID) + 1,
         "total_tokens": len(prompt) + len(SAID) + 1,
+        "input_token_details": {"cache_read": 0},
     }
     assert message.usage_metadata == expected
     assert used.usage_metadata["scripted"].items() >= expected.items()

@@ -217,6 +217,7 @@ def test_an_answer_tells_its_cost_and_never_the_prompt(scripted_engine: Engine):
         "input_tokens": 5,
         "output_tokens": len(SENTENCE) + 1,
         "total_tokens": len(SENTENCE) + 6,
+        "input_token_details": {"cache_read": 0},
     }
     assert info["stats"]["tokens_per_forward"] > 2
     assert result.llm_output == {

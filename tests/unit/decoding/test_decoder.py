@@ -7,6 +7,7 @@ import pytest
 from nest_engine import NestEngine, Passage
 from nest_engine.config import METHODS
 from nest_engine.decoding.decoder import Decoder
+from nest_engine.models.huggingface import HuggingFaceLanguageModel
 from nest_engine.testing import ScriptedLanguageModel
 from tests.settings import WORD_BY_WORD
 from tests.tiny_models import tiny_model, tiny_tokenizer
@@ -39,7 +40,7 @@ def count_forwards(monkeypatch, model) -> list[int]:
 @pytest.mark.parametrize("method", METHODS)
 def test_one_forward_per_step(monkeypatch, method):
     model = tiny_model("llama")
-    engine = NestEngine(model, tiny_tokenizer())
+    engine = NestEngine(HuggingFaceLanguageModel(model, tiny_tokenizer(), prompt_cache=0))
     config = WORD_BY_WORD.replace(
         method=method, max_new_tokens=40, k=16, alpha=0.8, delta=0.9, gamma=0.05
     )

@@ -161,3 +161,36 @@ def test_control_strings_are_not_asked() -> None:
     text = "<s>user\nWho found helium?</s><s>assistant\n"
     marks = [(m.start(), m.end()) for m in re.finditer("</?s>", text)]
     assert question_in(text, [], marks) == "Who found helium?"
+
+
+GAS = "Helium is a colourless gas that is lighter than air."
+CHAT = (
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\nA model.<|im_end|>\n"
+    "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("Tell me about helium.", "Tell me about helium."),
+        (
+            f"{GAS}\n\nTell me about helium.",
+            "Tell me about helium.",
+        ),
+        (
+            f"{GAS}\nIs it light? Say why.",
+            "Is it light?",
+        ),
+        (
+            "Helium is a colourless gas that is lighter than air.",
+            "Who are you?",
+        ),  # a turn of nothing but passages asks nothing
+    ],
+)
+def test_what_the_last_turn_of_a_chat_asks(said: str, asked: str) -> None:
+    prompt = CHAT.format(said)
+    control = [match.span() for match in re.finditer(r"<\|im_(?:start|end)\|>", prompt)]
+    found = question_in(prompt, [Passage(GAS)], control)
+    assert found == asked
