@@ -3,15 +3,15 @@
 Behind the end of a sentence, and at the beginning of an answer, the passages' sentences stand for
 election: each has as many votes as it is trusted, the model has a share of its own, and what the
 model finds impossible to say there cannot be chosen. Once something is quoted, the end stands, too;
-where the model wants to end, it ends. A sentence that was begun at its beginning is copied to its
-end: what it says is the source's business (names and numbers are implausible to a model; that is
-why they are looked up). Everywhere else p_M decides as in the paper, among the tokens that the
-model finds plausible.
+where the model wants to end, it ends, but not before it has begun: where a sentence answers, an
+answer is not empty. A sentence that was begun at its beginning is copied to its end: what it says
+is the source's business (names and numbers are implausible to a model; that is why they are looked
+up). Everywhere else p_M decides as in the paper, among the tokens that the model finds plausible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -79,8 +79,10 @@ class SentenceAcceptance(RelaxedAcceptance):
             following = draft[1:] or [sequence.index.value(_next_entry(sequence))]
             return _certain(following, lm_probs_QV)
         if not draft and (text := self._tail(sequence)) is not None:
-            wants_to_end = int(lm_probs_QV[0].argmax()) in sequence.eos_ids
-            elected = None if wants_to_end else self._election(sequence, lm_probs_QV, text)
+            begins = not sequence.token_ids
+            probs_QV = _without_end(lm_probs_QV, sequence.eos_ids) if begins else lm_probs_QV
+            wants_to_end = int(probs_QV[0].argmax()) in sequence.eos_ids
+            elected = None if wants_to_end else self._election(sequence, probs_QV, text)
             return elected or model_alone(lm_probs_QV)
         return super().target(sequence, lm_probs_QV, hidden_QD, draft)
 
@@ -156,6 +158,14 @@ class SentenceProposal(SpanProposal):
 def _next_entry(sequence: SequenceState) -> int:
     assert sequence.continuation is not None
     return sequence.continuation
+
+
+def _without_end(probs_QV: Tensor, eos_ids: Collection[int]) -> Tensor:
+    """Return distributions that leave out the end, unless there is nothing else."""
+    others_QV = probs_QV.clone()
+    others_QV[:, list(eos_ids)] = 0.0
+    total_Q1 = others_QV.sum(-1, keepdim=True)
+    return torch.where(total_Q1 > 0, others_QV / total_Q1, probs_QV)
 
 
 def _certain(tokens: Sequence[int], like_QV: Tensor) -> Mixture:

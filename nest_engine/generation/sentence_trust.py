@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _LEAST = 0.01  # trust in the sentence that is farthest from the question
 _INTRODUCTION = 0.03  # so much nearer counts a passage's first sentence: it says what it is about
+# And it counts nearly as near as the title alone: whoever asks for no more than the title ("Tell me
+# about helium.") wants to know what that is.
+_SUBJECT = 0.1
 _KEPT = 20_000  # texts whose vectors, or runs of letters, are kept
 # What no passage answers. How near these come to passages is how near chance comes.
 _SMALL_TALK = (
@@ -184,8 +187,17 @@ def trusted(
     ]
     if not said or not nearness.is_answered(question, said):
         return None
-    is_first = [number == 0 for sentences in sentences_P for number in range(len(sentences))]
-    near_T = nearness.of(question, said) + _INTRODUCTION * np.array(is_first)
+    is_first_T = np.array(
+        [number == 0 for sentences in sentences_P for number in range(len(sentences))]
+    )
+    near_T = nearness.of(question, said) + _INTRODUCTION * is_first_T
+    titles = [
+        passage.title for passage, sentences in zip(passages, sentences_P, strict=True) if sentences
+    ]
+    if all(titles):
+        near_T[is_first_T] = np.maximum(
+            near_T[is_first_T], nearness.of(question, titles) - _SUBJECT
+        )
     trust = np.exp((near_T - near_T.max()) / nearness.sharpness).clip(min=_LEAST).tolist()
     of_sentence = iter(trust)
     return [

@@ -8,7 +8,7 @@ import pytest
 from nest_engine import NestEngine, NestOutput, Passage, RetrievalError
 from nest_engine.citations.sentences import ends_sentence, in_tokens, sentences_of
 from nest_engine.citations.verdicts import judge_sentences
-from nest_engine.generation.sentence_trust import LetterNearness, VectorNearness
+from nest_engine.generation.sentence_trust import LetterNearness, VectorNearness, trusted
 from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 from nest_engine.testing import ByteTokenizer, ScriptedLanguageModel
 from tests.letter_vectors import letter_vectors
@@ -20,6 +20,7 @@ HELIUM = Passage(
 )
 NEON = Passage("Neon glows red in tubes. Ramsay discovered neon in 1898.", title="Neon")
 QUESTION = "Who discovered helium in 1868?"
+TOLD = [sentences_of(HELIUM.text)]
 
 
 def unsure() -> NestEngine:
@@ -64,10 +65,37 @@ def test_a_sentence_longer_than_a_draft_is_quoted_whole() -> None:
     assert ask(max_draft_tokens=8).text == "Helium was discovered in 1868 by Janssen."
 
 
-def test_where_the_model_wants_to_end_it_ends() -> None:
-    engine = NestEngine(ScriptedLanguageModel("", confidence=0.9))  # ends at once
-    output = engine.ask(QUESTION, passages=[HELIUM], method="ra-nest")
-    assert (output.text, output.finish_reason, output.citations) == ("", "eos", ())
+def test_where_the_model_wants_to_end_it_ends_but_not_before_it_has_begun() -> None:
+    """Instruction-tuned models end at once behind a prompt without their template."""
+    engine = NestEngine(ScriptedLanguageModel("", confidence=0.9))
+    for own_words in (0.0, 0.1, 0.5):
+        output = engine.ask(QUESTION, passages=[HELIUM], method="ra-nest", own_words=own_words)
+        said = ("Helium was discovered in 1868 by Janssen.", "eos")
+        assert (output.text, output.finish_reason) == said
+        assert len(output.citations) == 1
+    alone = engine.ask(QUESTION, passages=[HELIUM], method="ra")
+    assert (alone.text, alone.finish_reason) == ("", "eos")
+    nothing = engine.ask("Hello! How are you?", passages=[HELIUM], method="ra-nest")
+    assert (nothing.text, nothing.finish_reason) == ("", "eos")
+
+
+def test_whoever_asks_for_a_subject_is_told_what_it_is() -> None:
+    """With the title in front, any sentence is near to a request for no more than the title."""
+
+    class ByTitle:
+        fingerprint = "by title"
+
+        def embed(self, texts):
+            asked = [[1.0, 0.0] if "Janssen" in text else [0.0, 0.1] for text in texts]
+            subject = [[float("Helium" in text)] for text in texts]
+            return np.concatenate([asked, subject, letter_vectors(texts)], axis=-1)
+
+    near = trusted(VectorNearness(ByTitle()), "Tell me about Helium.", [HELIUM], TOLD)
+    assert near is not None
+    assert max(near[0], key=lambda each: each.trust) == near[0][0]
+    near = trusted(VectorNearness(ByTitle()), "What of Helium has Janssen seen?", [HELIUM], TOLD)
+    assert near is not None
+    assert max(near[0], key=lambda each: each.trust) == near[0][1]
 
 
 def test_what_no_sentence_answers_is_said() -> None:
