@@ -53,12 +53,10 @@ def model_state(model: nn.Module) -> bytes:
         if not weight.is_meta
     ]
     if "peft" in sys.modules:
-        state += [
-            (tuple(module.active_adapters), module.disable_adapters, module.merged)
-            for module in model.modules()
-            if isinstance(getattr(module, "active_adapters", None), (list, tuple))
-            and hasattr(module, "disable_adapters")
-        ]
+        for module in model.modules():
+            active = getattr(module, "active_adapters", None)
+            if isinstance(active, (list, tuple)):
+                state.append((tuple(active), getattr(module, "disable_adapters", None)))
     return hashlib.sha256(repr(state).encode()).digest()
 
 
