@@ -1,4 +1,4 @@
-"""Take the pictures in the documentation again, with the shipped model: ``make screenshot``.
+"""Take the pictures in the documentation again, with the offline model: ``make screenshot``.
 
 ``ui.png`` shows `nest ui`, ``notebook.png`` an answer in a notebook, as the first cookbook has
 saved it.
@@ -66,9 +66,8 @@ def ui_picture(question: str, color_scheme: str) -> bytes:
     passages = nest_demo.load_passages()
     engine = nest_demo.load_engine(BM25Retriever(passages))
     questions = tuple(shipped.question for shipped in nest_demo.load_questions()[:4])
-    app = create_app(
-        engine, About("the demo model", f"{len(passages)} passages, shipped", questions)
-    )
+    name = Path(nest_demo.default_model()).name.partition(".")[0]
+    app = create_app(engine, About(name, f"{len(passages)} passages, shipped", questions))
     with served(app) as address, browser_page(WIDTH, 600, color_scheme=color_scheme) as page:
         page.goto(address)
         page.get_by_label("Question", exact=True).fill(question)

@@ -55,8 +55,8 @@ _HEADERS = {
 }
 _SETTINGS = ("method", "own_words", "gamma", "max_new_tokens")
 _SUMMARIES: dict[Method, str] = {
-    "nest": "mixes model and passages, copies and verifies spans",
-    "ra-nest": "the same, with the best passages in the prompt as well",
+    "ra-nest": "passages in the prompt, and the sentences that answer quoted whole",
+    "nest": "the same, without the passages in the prompt",
     "lossless": "copies only what the model would have said anyway",
     "ra": "passages in the prompt, nothing else",
     "knn-lm": "fixed mixture, token by token",
