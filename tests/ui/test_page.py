@@ -186,7 +186,7 @@ def test_a_click_shows_the_passage_with_the_span_in_its_context(page: Page) -> N
 def test_all_of_it_works_from_the_keyboard(page: Page) -> None:
     expect(page.get_by_label("Question", exact=True)).to_be_focused()
     page.keyboard.type("What is neon?")
-    page.get_by_role("radio", name="nest", exact=True).focus()
+    page.get_by_role("radio", name="ra-nest", exact=True).focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("radio", name="lossless")).to_be_checked()
