@@ -50,7 +50,9 @@ def compared(
         num_tokens: tokens of each answer, unless the model ends before.
     """
     passages = nest_demo.load_passages()
-    engine = nest_demo.load_engine(BM25Retriever(passages), model=model, dtype=dtype)
+    engine = nest_demo.load_engine(
+        BM25Retriever(passages), model=model, dtype=dtype, prompt_cache=0
+    )
     questions = [shipped.question for shipped in nest_demo.load_questions()[:num_prompts]]
     prompts = [engine.ask(question, method="ra", max_new_tokens=1).prompt for question in questions]
     equal, seconds, tokens = ({name: 0.0 for name in ("generate", *METHODS)} for _ in range(3))

@@ -273,9 +273,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     engine = (
-        NestEngine.from_pretrained(arguments.model, dtype=torch.float32)
+        NestEngine.from_pretrained(arguments.model, dtype=torch.float32, prompt_cache=0)
         if arguments.model
-        else nest_demo.load_engine()
+        else nest_demo.load_engine(prompt_cache=0)
     )
     references = read_references(arguments.references, engine, arguments.passages)
     ways: dict[str, Callable[[Reference], Forced]] = {

@@ -197,9 +197,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     engine = (
-        NestEngine.from_pretrained(arguments.model, dtype=torch.float32)
+        NestEngine.from_pretrained(arguments.model, dtype=torch.float32, prompt_cache=0)
         if arguments.model
-        else nest_demo.load_engine()
+        else nest_demo.load_engine(prompt_cache=0)
     )
     # Word by word, where keys decide every token.
     engine.config = engine.config.replace(method="nest", **quality.WORD_BY_WORD)

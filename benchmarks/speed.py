@@ -339,9 +339,9 @@ def main() -> None:
         passages = list(read_passages([arguments.docs]).passages)
         questions = questions_about([passage.title for passage in passages], arguments.prompts)
     engine = (
-        NestEngine.from_pretrained(arguments.model, dtype=torch.float32)
+        NestEngine.from_pretrained(arguments.model, dtype=torch.float32, prompt_cache=0)
         if arguments.model
-        else nest_demo.load_engine()
+        else nest_demo.load_engine(prompt_cache=0)
     )
     engine.key_cache = KeyCache(2**33)
     engine.config = engine.config.replace(num_passages=arguments.passages)

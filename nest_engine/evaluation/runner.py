@@ -307,6 +307,8 @@ class _Batch:
     ) -> list[Record]:
         if self._evaluation.task == "choice":
             return [self._choose(*row, config) for row in zip(prompted_B, passages_B, strict=True)]
+        # Variants ask the same: none may find what another has read.
+        getattr(self._engine.language_model, "forget_prompts", lambda: None)()
         start = time.perf_counter()
         outputs = self._engine.generate_batch(
             [prompted.prompt for prompted in prompted_B],

@@ -306,6 +306,11 @@ class HuggingFaceLanguageModel:
             for prompt, logits_TV, hidden_TD in zip(prompts, logits_BTV, hidden_BTD, strict=True)
         ]
 
+    def forget_prompts(self) -> None:
+        """Read the next prompt from its beginning, whatever came before: for fair measurements."""
+        if self._prompt_cache is not None:
+            self._prompt_cache.clear()
+
     def _open_session(self, num_rows: int) -> ModelSession:
         if self.keeps_a_state:
             return RowByRowSession(self._forward_row, self._config, num_rows)

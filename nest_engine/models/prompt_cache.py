@@ -86,6 +86,12 @@ class PromptCache:
     def __len__(self) -> int:
         return len(self._pieces)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._pieces.clear()
+            self.nbytes = 0
+
     def names(self, prompt: Sequence[int], state: bytes = b"") -> list[bytes]:
         """Return a name for each whole piece of a prompt, but for one at its very end.
 

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
+import nest_demo
 from nest_engine import ConfigError, InputError, NestConfig, NestEngine, Passage
 from nest_engine.cli import app, loading
 from nest_engine.evaluation import (
@@ -652,3 +653,30 @@ def test_without_documents_the_examples_bring_their_passages(docs: Path, tmp_pat
     assert f"1 of 1 examples of {data} come without passages: give --docs" in " ".join(
         refused.stderr.split()
     )
+
+
+def test_no_variant_finds_what_another_has_read(tmp_path: Path) -> None:
+    """They ask the same prompts, and their times are compared."""
+    engine = nest_demo.load_engine(BM25Retriever(nest_demo.load_passages()))
+    passage = nest_demo.load_passages()[0]
+    example = Example("sun", "What is the Sun?", answers=("star",), passages=(passage,) * 2)
+    variants = {name: NestConfig(method="ra", max_new_tokens=2 + n) for n, name in enumerate("ab")}
+    known: list[int] = []
+    answer = engine.generate_batch
+
+    def noting(*given, **more):
+        outputs = answer(*given, **more)
+        known.extend(output.stats.cached_prompt_tokens for output in outputs)
+        return outputs
+
+    engine.generate_batch = noting
+    nowhere = Articles(())
+    planned = plan("qa", [example], variants, nowhere, conditions=("gold",))
+    settings = {name: config.to_dict() for name, config in variants.items()}
+    results = Results(tmp_path, identity(planned, engine, nowhere), settings)
+    evaluate(planned, engine, nowhere, results, batch_size=1)
+    assert known == [0, 0]
+    again = engine.generate(
+        engine.format_question(example.question), passages=[passage], query=example.question
+    )
+    assert again.stats.cached_prompt_tokens >= 64
