@@ -49,8 +49,9 @@ __all__ = ["HuggingFaceLanguageModel", "HuggingFaceSession", "KeyLayer"]
 
 PROMPT_CACHE = 2**28  # bytes: the beginnings of a conversation or two
 # Tokens of a piece of a prompt: few, so that much of a beginning is whole pieces; and as many as
-# keep the device busy.
-_PIECE = {"cpu": 64}
+# keep the device busy. Two CPU cores take a tenth longer over a prompt of 400 in pieces of 256 than
+# in one forward, and half as long again in pieces of 64 (benchmarks/prompt_beginnings.py).
+_PIECE = {"cpu": 256}
 _WIDE_PIECE = 512
 
 ModelSession: TypeAlias = HuggingFaceSession | RowByRowSession

@@ -34,6 +34,7 @@ from nest_engine.evaluation import (
 from nest_engine.evaluation import runner as runner_module
 from nest_engine.evaluation.conditions import CONDITIONS, search, title_key
 from nest_engine.evaluation.tasks import make_prompt
+from nest_engine.models import huggingface
 from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 from nest_engine.testing import ScriptedLanguageModel
 
@@ -655,8 +656,11 @@ def test_without_documents_the_examples_bring_their_passages(docs: Path, tmp_pat
     )
 
 
-def test_no_variant_finds_what_another_has_read(tmp_path: Path) -> None:
+def test_no_variant_finds_what_another_has_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They ask the same prompts, and their times are compared."""
+    monkeypatch.setitem(huggingface._PIECE, "cpu", 64)
     engine = nest_demo.load_engine(BM25Retriever(nest_demo.load_passages()))
     passage = nest_demo.load_passages()[0]
     example = Example("sun", "What is the Sun?", answers=("star",), passages=(passage,) * 2)

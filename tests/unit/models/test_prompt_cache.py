@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nest_engine import ConfigError, NestEngine, Passage
+from nest_engine.models import huggingface
 from nest_engine.models.huggingface import HuggingFaceLanguageModel
 from nest_engine.models.prompt_cache import Piece, PromptCache
 from tests.tiny_models import tiny_model, tiny_tokenizer
@@ -18,6 +19,11 @@ BEGINNING = [5 + number % 200 for number in range(150)]
 PROMPTS = [[*BEGINNING, *range(20 + number, 60 + number)] for number in range(3)]
 # Among them sliding windows, and heads that share keys.
 ARCHITECTURES = ["llama", "mistral", "gemma", "qwen3", "gpt2", "opt"]
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(huggingface._PIECE, "cpu", PIECE)
 
 
 def loaded(architecture: str = "llama", **options) -> HuggingFaceLanguageModel:
