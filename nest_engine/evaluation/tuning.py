@@ -175,10 +175,8 @@ def _share(measures: Mapping[str, Sequence[float]], name: str) -> float:
 
 def _rank(row: Row) -> tuple[float, float]:
     """Return what a row is worth; of equal ones, the faster one is better."""
-    figures = row.estimates
-    return tuple(
-        figures[name].value if name in figures else 0.0 for name in ("worth", "tokens_per_forward")
-    )  # type: ignore[return-value]
+    worth, speed = (row.estimates.get(name) for name in ("worth", "tokens_per_forward"))
+    return worth.value if worth else 0.0, speed.value if speed else 0.0
 
 
 def _named(config: NestConfig, grid: Mapping[str, object]) -> str:
