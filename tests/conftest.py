@@ -6,6 +6,8 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+# Threads that wait do not spin: processes that compute side by side would keep each other waiting.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from collections.abc import Generator, Iterator
 from pathlib import Path

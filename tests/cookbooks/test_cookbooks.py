@@ -92,7 +92,8 @@ def test_numbers_of_a_cell_that_varies_do_not_count_but_words_do():
 
 def test_an_unknown_number_is_named(capsys: pytest.CaptureFixture[str]):
     assert execute.main(["999"]) == 2
-    assert capsys.readouterr().err.startswith("error: no notebook '999'; there are 101, 102, 201")
+    said = capsys.readouterr().err
+    assert said.startswith("error: no notebook '999'; there are 101, 102, 103, 201, 202")
 
 
 def _cell(text: str, *tags: str) -> nbformat.NotebookNode:

@@ -9,12 +9,16 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 # Read when Ray is imported, and by every process that it starts.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Ray Serve kills a proxy that three times does not answer within these seconds (else 5 and 10).
+# On a busy machine it has not even started by then.
+os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"
+os.environ["RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S"] = "60"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # Ray would write one to the home directory
 
 
@@ -32,14 +36,8 @@ def cluster() -> Iterator[None]:
         "_node_ip_address": "127.0.0.1",
         "_temp_dir": folder,
     }
-    for attempt in range(5):
-        try:
-            ray.init(**options)
-            break
-        except Exception:  # Ray gives itself thirty seconds, which a busy machine may not keep
-            ray.shutdown()
-            if attempt == 4:
-                raise
+    # Ray gives itself thirty seconds, which a busy machine may not keep.
+    _patiently(lambda: ray.init(**options), ray.shutdown)
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
     ray.shutdown()
@@ -52,11 +50,26 @@ def serving(cluster: None) -> Iterator[str]:
     from ray import serve
 
     port = _free_port()
-    serve.start(
-        http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "ERROR"}
+    http = {"host": "127.0.0.1", "port": port}
+    # Ray Serve gives its proxy sixty seconds.
+    _patiently(
+        lambda: serve.start(http_options=http, logging_config={"log_level": "ERROR"}),
+        serve.shutdown,
     )
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
+
+
+def _patiently(start: Callable[[], object], clean_up: Callable[[], object]) -> None:
+    """Start something that gives itself a fixed time; where that is too short, start it again."""
+    for attempt in range(5):
+        try:
+            start()
+            return
+        except Exception:
+            clean_up()
+            if attempt == 4:
+                raise
 
 
 def _free_port() -> int:
