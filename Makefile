@@ -70,3 +70,8 @@ $(VENV)/.ui: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[all,dev]'
 	touch $@ $(VENV)/.demo $(VENV)/.ui
+
+# llama.cpp for GGUF files, compiled from its sources.
+$(VENV)/.llama-cpp: | $(VENV)/.dev
+	$(INSTALL) --editable '.[llama-cpp]'
+	touch $@

@@ -24,18 +24,23 @@ class Answered:
     """Answers of a rival to a batch of prompts.
 
     Args:
-        num_tokens: tokens of all answers.
+        token_ids: tokens of all answers.
         num_forwards: forward passes of the model.
         seconds: wall-clock time.
         drafted: number of drafted tokens; 0 if the method drafts nothing.
         accepted: number of drafted tokens that were accepted.
     """
 
-    num_tokens: int
+    token_ids: tuple[int, ...]
     num_forwards: int
     seconds: float
     drafted: int = 0
     accepted: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all answers."""
+        return len(self.token_ids)
 
 
 def generate(
@@ -69,8 +74,8 @@ def generate(
             **options,
         )
         seconds = time.perf_counter() - began
-    num_tokens = sum(_length(row[width:].tolist(), language_model.eos_ids) for row in output)
-    return Answered(num_tokens, count.forwards, seconds)
+    said = [_ended(row[width:].tolist(), language_model.eos_ids) for row in output]
+    return Answered(tuple(itertools.chain(*said)), count.forwards, seconds)
 
 
 def prompt_lookup(
@@ -135,12 +140,88 @@ def suffix_decoding(
             break
     suffixes.stop_request(0)
     return Answered(
-        _length(answer, language_model.eos_ids),
+        tuple(_ended(answer, language_model.eos_ids)),
         num_forwards,
         time.perf_counter() - began,
         drafted,
         accepted,
     )
+
+
+class LlamaCpp:
+    """llama.cpp by itself, greedily: its own decoding loop over its own sampler, in C.
+
+    Args:
+        file: the GGUF file.
+        eos_ids: tokens that end an answer.
+        context: most tokens of a prompt with its answer.
+    """
+
+    def __init__(self, file: str, eos_ids: frozenset[int], context: int = 4096) -> None:
+        from nest_engine.models.llama_cpp.library import bindings
+
+        self._llama = llama = bindings()
+        self._eos_ids = eos_ids
+        self._model = llama.llama_model_load_from_file(
+            file.encode(), llama.llama_model_default_params()
+        )
+        parameters = llama.llama_context_default_params()
+        parameters.n_ctx = context
+        parameters.n_threads = parameters.n_threads_batch = torch.get_num_threads()
+        parameters.no_perf = True
+        self._context = llama.llama_init_from_model(self._model, parameters)
+        self._sampler = llama.llama_sampler_init_greedy()
+
+    def answer(self, prompt: Sequence[int], max_new_tokens: int) -> Answered:
+        """Answer one prompt, of which nothing is known."""
+        llama, context = self._llama, self._context
+        began = time.perf_counter()
+        llama.llama_memory_clear(llama.llama_get_memory(context), False)
+        batch_size = llama.llama_n_batch(context)
+        for start in range(0, len(prompt), batch_size):
+            self._read(prompt[start : start + batch_size])
+        said: list[int] = []
+        while True:
+            said.append(llama.llama_sampler_sample(self._sampler, context, -1))
+            if said[-1] in self._eos_ids or len(said) == max_new_tokens:
+                return Answered(tuple(said), len(said), time.perf_counter() - began)
+            self._read(said[-1:])
+
+    def _read(self, token_ids: Sequence[int]) -> None:
+        tokens = (self._llama.llama_token * len(token_ids))(*token_ids)
+        status = self._llama.llama_decode(
+            self._context, self._llama.llama_batch_get_one(tokens, len(token_ids))
+        )
+        assert status == 0, status
+
+
+class LlamaCppLookup:
+    """llama.cpp with the n-gram drafting that llama-cpp-python has; arguments as above."""
+
+    def __init__(self, file: str, eos_ids: frozenset[int], context: int = 4096) -> None:
+        from llama_cpp import Llama
+        from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
+
+        self._eos_ids = eos_ids
+        self._llama = Llama(
+            file,
+            n_ctx=context,
+            n_threads=torch.get_num_threads(),
+            n_threads_batch=torch.get_num_threads(),
+            draft_model=LlamaPromptLookupDecoding(max_ngram_size=3, num_pred_tokens=LONGEST_DRAFT),
+            verbose=False,
+        )
+
+    def answer(self, prompt: Sequence[int], max_new_tokens: int) -> Answered:
+        """Answer one prompt, of which nothing is known."""
+        self._llama.reset()
+        began = time.perf_counter()
+        said: list[int] = []
+        for token in self._llama.generate(list(prompt), temp=0.0, repeat_penalty=1.0):
+            said.append(token)
+            if token in self._eos_ids or len(said) == max_new_tokens:
+                break
+        return Answered(tuple(said), len(said), time.perf_counter() - began)
 
 
 class TwoForwards:
@@ -217,8 +298,7 @@ def counted_forwards(model: torch.nn.Module) -> Iterator[_Count]:
         handle.remove()
 
 
-def _length(token_ids: Sequence[int], eos_ids: frozenset[int]) -> int:
-    """Return the number of tokens up to and including the first that ends the answer."""
-    return next(
-        (number for number, token in enumerate(token_ids, 1) if token in eos_ids), len(token_ids)
-    )
+def _ended(token_ids: Sequence[int], eos_ids: frozenset[int]) -> Sequence[int]:
+    """Return the tokens up to and including the first that ends the answer."""
+    ends = (number for number, token in enumerate(token_ids, 1) if token in eos_ids)
+    return token_ids[: next(ends, len(token_ids))]

@@ -66,9 +66,8 @@ def default_model() -> str:
     """
     if named := os.environ.get("NEST_MODEL"):
         return named
-    package, file = _SMOLLM2
-    spec = find_spec(package)  # not imported: that would need what it depends on
-    if spec is None or spec.origin is None:
+    file = smollm2_file()
+    if file is None:
         if not model_path().is_dir():
             raise ModelLoadError(
                 f"no offline model is installed: name a model, or install one: {GET_SMOLLM2}; or "
@@ -77,7 +76,14 @@ def default_model() -> str:
         return str(model_path())
     from nest_engine.models.gguf import converted
 
-    return str(converted(Path(spec.origin).parent / file, _SMOLLM2_SHA256))
+    return str(converted(file, _SMOLLM2_SHA256))
+
+
+def smollm2_file() -> Path | None:
+    """Return the GGUF file of SmolLM2-135M-Instruct, if its package is installed."""
+    package, file = _SMOLLM2
+    spec = find_spec(package)  # not imported: that would need what it depends on
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / file
 
 
 def model_path() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -16,3 +17,13 @@ def cache_folder() -> Path:
 def models_folder() -> Path:
     """Return where the models are: one folder for each, and nothing else."""
     return cache_folder() / "models"
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file that is there as a whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=file.parent, suffix=".partial", delete=False
+    ) as partial:
+        partial.write(text)
+    Path(partial.name).replace(file)

@@ -28,6 +28,7 @@ from nest_engine.records import Passage, Score
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from nest_engine.models.backend import Backend
     from nest_engine.retrieval import Embedder
 
 T = TypeVar("T")
@@ -94,7 +95,8 @@ class NestEngine:
         *,
         retriever: PassageRetriever | None = None,
         config: NestConfig | None = None,
-        key_layer: str = "ffn_input",
+        backend: Backend | None = None,
+        key_layer: str | None = None,
         key_cache: KeyCache | None = None,
         background: str = BACKGROUND,
         embedder: Embedder | Literal[False] | None = None,
@@ -103,31 +105,31 @@ class NestEngine:
         """Load a model from the hub, a folder or a GGUF file.
 
         Args:
-            model_id: hub id, local folder, or a ``.gguf`` file, which is converted once.
+            model_id: hub id, local folder or ``.gguf`` file.
             retriever: as for the class.
             config: as for the class.
-            key_layer: as for the class.
+            backend: what runs the model: ``transformers`` (which converts a GGUF file once) or
+                ``llama.cpp``. None takes llama.cpp for a GGUF file if llama-cpp-python is installed
+                and no argument asks for what only transformers has.
+            key_layer: ``ffn_input`` or ``penultimate``; with llama.cpp, the latter.
             key_cache: as for the class.
             background: as for the class.
             embedder: as for the class.
-            model_kwargs: ``revision``, ``dtype``, ``device``, ``device_map``, ``tp_plan``,
-                ``quantization_config``, ``attn_implementation``, ``trust_remote_code``,
-                ``static_cache``, ``prompt_cache`` and whatever else transformers takes; see
-                ``HuggingFaceLanguageModel.from_pretrained``. With ``tp_plan`` the engine's
-                ``language_model`` is a ``TensorParallelLanguageModel``: all processes but the first
-                call its ``follow()``.
+            model_kwargs: for transformers ``revision``, ``dtype``, ``device``, ``device_map``,
+                ``tp_plan``, ``quantization_config``, ``attn_implementation``,
+                ``trust_remote_code``, ``static_cache``, ``prompt_cache`` and whatever else it
+                takes; see ``HuggingFaceLanguageModel.from_pretrained``. For llama.cpp ``n_ctx``,
+                ``n_threads``, ``n_gpu_layers``, ``cache_type`` and ``prompt_cache``; see
+                ``LlamaCppLanguageModel``. With ``tp_plan`` the engine's ``language_model`` is a
+                ``TensorParallelLanguageModel``: all processes but the first call its ``follow()``.
 
         Returns:
             the engine.
         """
-        from nest_engine.models.huggingface import HuggingFaceLanguageModel
-        from nest_engine.models.tensor_parallel import TensorParallelLanguageModel
+        from nest_engine.models.backend import load_language_model
 
-        is_split = bool(model_kwargs.get("tp_plan") or model_kwargs.get("distributed_config"))
-        kind = TensorParallelLanguageModel if is_split else HuggingFaceLanguageModel
-        model = kind.from_pretrained(model_id, key_layer=cast(Any, key_layer), **model_kwargs)
         return cls(
-            model,
+            load_language_model(model_id, backend=backend, key_layer=key_layer, **model_kwargs),
             retriever=retriever,
             config=config,
             key_cache=key_cache,

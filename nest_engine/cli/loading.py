@@ -53,7 +53,8 @@ def load_engine(
             remark("note", f"this model can only copy; for a better one: {nest_demo.GET_SMOLLM2}")
     with STDERR.status("loading the model"):
         engine = nest_demo.load_engine(retriever, model=model, **options)
-    if model != shipped and not given and _num_processes() == 1 and _has_gpu():
+    is_own = model != shipped and not model.endswith(".gguf")  # llama.cpp takes what GPU it can
+    if is_own and not given and _num_processes() == 1 and _has_gpu():
         remark("note", "the model is on the CPU; --load device=cuda puts it on the GPU")
     if _is_follower():
         cast("TensorParallelLanguageModel", engine.language_model).follow()

@@ -1,5 +1,5 @@
-"""Everything that runs a model: transformers, its tokenizer, the caches, splitting over processes.
+"""Everything that runs a model: transformers or llama.cpp, tokenizers, caches, splitting.
 
-For users: ``HuggingFaceLanguageModel`` in ``huggingface`` and ``TensorParallelLanguageModel`` in
-``tensor_parallel``.
+For users: ``HuggingFaceLanguageModel`` in ``huggingface``, ``LlamaCppLanguageModel`` in
+``llama_cpp.model`` and ``TensorParallelLanguageModel`` in ``tensor_parallel``.
 """

@@ -11,13 +11,11 @@ import hashlib
 import json
 import platform
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
 import torch
 
-from nest_engine._cache_folder import cache_folder
+from nest_engine._cache_folder import cache_folder, write_whole
 from nest_engine.interfaces import LanguageModel, Session
 
 _WIDE = 32  # tokens of the forward that tells what wide forwards cost
@@ -43,7 +41,7 @@ def marginal_token_cost(language_model: LanguageModel) -> float:
         return float(json.loads(file.read_text(encoding="utf-8"))["marginal_token_cost"])
     cost = _measured(language_model)
     with contextlib.suppress(OSError):
-        _write(file, json.dumps({"marginal_token_cost": cost}))
+        write_whole(file, json.dumps({"marginal_token_cost": cost}))
     return cost
 
 
@@ -57,16 +55,6 @@ def _identity(language_model: LanguageModel) -> str:
         else f"{torch.get_num_threads()} threads"
     )
     return hashlib.sha256("\n".join([language_model.fingerprint, *where]).encode()).hexdigest()
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file that is there as a whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=file.parent, suffix=".partial", delete=False
-    ) as partial:
-        partial.write(text)
-    Path(partial.name).replace(file)
 
 
 def _measured(language_model: LanguageModel) -> float:

@@ -13,7 +13,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
-from nest_engine._cache_folder import models_folder
+from nest_engine._cache_folder import cache_folder, models_folder, write_whole
 from nest_engine._optional import require
 from nest_engine.errors import ModelLoadError
 
@@ -86,6 +86,24 @@ def converted(file: Path, sha256: str | None = None) -> Path:
 
 
 def _digest(file: Path) -> str:
+    """Return the SHA-256 of a file, read once for as long as it does not change."""
+    note: Path | None = None
+    try:
+        status = file.stat()
+        known = f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
+        note = cache_folder() / "digests" / hashlib.sha256(known.encode()).hexdigest()
+        if note.exists():
+            return note.read_text(encoding="ascii")
+    except OSError:  # of the file: said below; of the cache folder: no matter
+        pass
+    digest = _read_digest(file)
+    if note is not None:
+        with suppress(OSError):
+            write_whole(note, digest)
+    return digest
+
+
+def _read_digest(file: Path) -> str:
     digest, start = hashlib.sha256(), b""
     try:
         with file.open("rb") as stream:

@@ -25,7 +25,7 @@ from nest_engine.models.hidden_state import HiddenStateTap, KeyLayer, decoder_la
 from nest_engine.models.loading import load_pretrained, require_compatible_placement
 from nest_engine.models.passage_reading import encode_passages
 from nest_engine.models.precision import default_dtype
-from nest_engine.models.prompt_cache import PromptCache, model_state
+from nest_engine.models.prompt_cache import PROMPT_CACHE, PromptCache, model_state
 from nest_engine.models.requirements import (
     keeps_a_state,
     positions_depend_on_length,
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HuggingFaceLanguageModel", "HuggingFaceSession", "KeyLayer"]
 
-PROMPT_CACHE = 2**28  # bytes: the beginnings of a conversation or two
 # Tokens of a piece of a prompt: few, so that much of a beginning is whole pieces; and as many as
 # keep the device busy. Two CPU cores take a tenth longer over a prompt of 400 in pieces of 256 than
 # in one forward, and half as long again in pieces of 64 (benchmarks/prompt_beginnings.py).

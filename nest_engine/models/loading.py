@@ -16,22 +16,7 @@ from transformers.distributed import DistributedConfig
 
 from nest_engine.errors import ConfigError, ModelLoadError
 from nest_engine.models.gguf import converted, is_gguf
-
-# What transformers needs to find the files of a repository: the tokenizer's, too.
-REPOSITORY_ARGUMENTS = frozenset(
-    {
-        "cache_dir",
-        "code_revision",
-        "force_download",
-        "gguf_file",
-        "local_files_only",
-        "proxies",
-        "revision",
-        "subfolder",
-        "token",
-        "trust_remote_code",
-    }
-)
+from nest_engine.models.repository import REPOSITORY_ARGUMENTS
 
 
 def require_compatible_placement(

@@ -11,8 +11,8 @@ from torch import Tensor
 from nest_engine.interfaces import TokenizedPassage
 from nest_engine.models.batching import batches_by_length
 
-ReadRows = Callable[[list[tuple[int, ...]]], Tensor]
-"""Computes hidden states ``[B, T, D]`` of rows of token ids, padded at the end."""
+ReadRows = Callable[[list[tuple[int, ...]]], Tensor | Sequence[Tensor]]
+"""Computes hidden states ``[T, D]`` of each row of token ids; at its end there may be padding."""
 
 _BATCH_TOKENS = 4096  # most tokens, padding included, in one forward over passages
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+PROMPT_CACHE = 2**28  # bytes: the beginnings of a conversation or two
+
 Layer = tuple[Tensor, Tensor] | None
 """Keys and values ``[heads, T, width]`` of a layer; None if it shares another's."""
 

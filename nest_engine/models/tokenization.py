@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
@@ -58,69 +59,51 @@ def _title_prefix(passage: Passage) -> str:
     return f"{passage.title}. " if passage.title else ""
 
 
-class TextTokenizer:
-    """A Hugging Face fast tokenizer, with a second, control-free tokenizer for untrusted text.
+class OffsetTokenizer(ABC):
+    """Text at the edges, token ids inside: what a tokenizer does that knows characters.
 
-    Options such as ``split_special_tokens`` are state that threads share, and they let added tokens
-    like ``<tool_call>`` through. The second tokenizer simply knows no control tokens.
-
-    Args:
-        tokenizer: a fast tokenizer of transformers.
-
-    Raises:
-        UnsupportedModelError: if the tokenizer is not a fast one.
+    Attributes:
+        control_ids: tokens that steer the model instead of standing for text.
+        control_strings: how they are written.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if not isinstance(backend, tokenizers.Tokenizer):
-            raise UnsupportedModelError(
-                f"{type(tokenizer).__name__} gives no character offsets, which exact citations "
-                "need; load a fast tokenizer (AutoTokenizer.from_pretrained(..., use_fast=True))"
-            )
-        self._owner = tokenizer
-        self._definition = _without_limits(backend.to_str())
-        self.control_ids: frozenset[int] = frozenset(tokenizer.all_special_ids) | {
-            number
-            for number, token in tokenizer.added_tokens_decoder.items()
-            if not token.content.isspace()
-        }
-        self.control_strings = frozenset(
-            filter(None, map(self._owner.convert_ids_to_tokens, self.control_ids))
-        )
-        # Private copies: truncation and padding are state that the tokenizer's owner may set at any
-        # moment.
-        self._trusted = tokenizers.Tokenizer.from_str(_with_reasoning_shown(self._definition))
-        self._untrusted = _without_control_tokens(self._definition)
-        self._prefix_ids = self._find_prefix_ids()
+    control_ids: frozenset[int]
+    control_strings: frozenset[str]
+    _owner: PreTrainedTokenizerBase
+    _prefix_ids: tuple[int, ...]  # what precedes any text
+
+    @abstractmethod
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of token ids, without control tokens and with spaces as they are."""
+
+    @abstractmethod
+    def _encode_trusted(self, text: str, offset: int, add_special_tokens: bool) -> TokenizedText:
+        """Encode text in which control strings are control tokens.
+
+        Args:
+            text: the text.
+            offset: what to add to its character offsets.
+            add_special_tokens: whether to begin as a text begins.
+        """
+
+    @abstractmethod
+    def _encode_untrusted(self, text: str, offset: int) -> TokenizedText:
+        """Encode text in which control strings are text; arguments as above."""
 
     @property
     def hf_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of transformers, for its chat template; encode with this class."""
+        """A tokenizer of transformers, for its chat template; encode with this class."""
         return self._owner
-
-    @property
-    def definition(self) -> str:
-        """The tokenizer's full definition as JSON, for fingerprints."""
-        return self._definition
-
-    @property
-    def eos_id(self) -> int | None:
-        """The tokenizer's end-of-text token."""
-        return cast("int | None", self._owner.eos_token_id)
-
-    @property
-    def reasoning_id(self) -> int:
-        """The token that ``<think>`` is, or begins with."""
-        return int(self._trusted.encode(OPENING, add_special_tokens=False).ids[0])
 
     @property
     def has_chat_template(self) -> bool:
         """Whether conversations are written as the model was trained to read them."""
         return bool(self._owner.chat_template)
 
-    def __len__(self) -> int:
-        return len(self._owner)
+    @property
+    def reasoning_id(self) -> int:
+        """The token that ``<think>`` is, or begins with."""
+        return self._encode_trusted(OPENING, 0, add_special_tokens=False).token_ids[0]
 
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
         """Encode a prompt as ``tokenizer(text)`` does, without doubling its start-of-text token.
@@ -178,10 +161,6 @@ class TextTokenizer:
             ends=tuple(end - len(prefix) for end in encoded.ends[num_context:]),
         )
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of token ids, without special tokens and with spaces as they are."""
-        return self._trusted.decode(list(token_ids), skip_special_tokens=True)
-
     def format_question(self, question: str, **chat_template_kwargs: Any) -> str:
         """Put a question into the chat template, or into ``Question: ... Answer:`` without one."""
         return self.format_chat([Message("user", question)], **chat_template_kwargs)
@@ -213,17 +192,71 @@ class TextTokenizer:
         turns = [{"role": role, "content": text, **more} for role, text, more in messages]
         return template.write(turns, tools=tools, variables=chat_template_kwargs)
 
-    def _encode_trusted(self, text: str, offset: int, add_special_tokens: bool) -> TokenizedText:
-        return _shifted(self._trusted.encode(text, add_special_tokens=add_special_tokens), offset)
-
-    def _encode_untrusted(self, text: str, offset: int) -> TokenizedText:
-        return _shifted(self._untrusted.encode(text, add_special_tokens=False), offset)
-
     def _is_control_in(self, encoded: TokenizedText, start: int, end: int) -> bool:
         return any(
             token in self.control_ids and token_start < end and token_end > start
             for token, token_start, token_end in zip(*encoded, strict=True)
         )
+
+
+class TextTokenizer(OffsetTokenizer):
+    """A Hugging Face fast tokenizer, with a second, control-free tokenizer for untrusted text.
+
+    Options such as ``split_special_tokens`` are state that threads share, and they let added tokens
+    like ``<tool_call>`` through. The second tokenizer simply knows no control tokens.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+
+    Raises:
+        UnsupportedModelError: if the tokenizer is not a fast one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, tokenizers.Tokenizer):
+            raise UnsupportedModelError(
+                f"{type(tokenizer).__name__} gives no character offsets, which exact citations "
+                "need; load a fast tokenizer (AutoTokenizer.from_pretrained(..., use_fast=True))"
+            )
+        self._owner = tokenizer
+        self._definition = _without_limits(backend.to_str())
+        self.control_ids: frozenset[int] = frozenset(tokenizer.all_special_ids) | {
+            number
+            for number, token in tokenizer.added_tokens_decoder.items()
+            if not token.content.isspace()
+        }
+        self.control_strings = frozenset(
+            filter(None, map(self._owner.convert_ids_to_tokens, self.control_ids))
+        )
+        # Private copies: truncation and padding are state that the tokenizer's owner may set at any
+        # moment.
+        self._trusted = tokenizers.Tokenizer.from_str(_with_reasoning_shown(self._definition))
+        self._untrusted = _without_control_tokens(self._definition)
+        self._prefix_ids = self._find_prefix_ids()
+
+    @property
+    def definition(self) -> str:
+        """The tokenizer's full definition as JSON, for fingerprints."""
+        return self._definition
+
+    @property
+    def eos_id(self) -> int | None:
+        """The tokenizer's end-of-text token."""
+        return cast("int | None", self._owner.eos_token_id)
+
+    def __len__(self) -> int:
+        return len(self._owner)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of token ids, without special tokens and with spaces as they are."""
+        return self._trusted.decode(list(token_ids), skip_special_tokens=True)
+
+    def _encode_trusted(self, text: str, offset: int, add_special_tokens: bool) -> TokenizedText:
+        return _shifted(self._trusted.encode(text, add_special_tokens=add_special_tokens), offset)
+
+    def _encode_untrusted(self, text: str, offset: int) -> TokenizedText:
+        return _shifted(self._untrusted.encode(text, add_special_tokens=False), offset)
 
     def _find_prefix_ids(self) -> tuple[int, ...]:
         """Return what precedes any text: what the tokenizer adds, else a start-of-text token."""

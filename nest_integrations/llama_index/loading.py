@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import is_accelerate_available
 
 from nest_engine import ConfigError, LanguageModel, NestEngine
-from nest_engine.models.loading import REPOSITORY_ARGUMENTS
+from nest_engine.models.gguf import is_gguf
+from nest_engine.models.repository import REPOSITORY_ARGUMENTS
 
 _OF_ONE_REPOSITORY = {"code_revision", "gguf_file", "revision", "subfolder"}
 
@@ -34,6 +35,10 @@ def load_engine(
             "there is no model: give model_name='...' (hub id or folder), or model= and "
             "tokenizer=, or engine="
         )
+    if model is None and model_name is not None and is_gguf(model_name):
+        if tokenizer is not None or tokenizer_name not in (None, model_name):
+            raise ConfigError(f"{model_name} brings its own tokenizer; do not give another")
+        return NestEngine.from_pretrained(model_name, **model_kwargs)
     if model is None:
         model = _load_model(model_name, device_map, model_kwargs)
     if isinstance(model, torch.nn.Module) and tokenizer is None:

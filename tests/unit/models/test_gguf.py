@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from nest_engine import MissingDependencyError, ModelLoadError, NestEngine, Passage
+from nest_engine import MissingDependencyError, ModelLoadError, Passage
 from nest_engine.cli import app
 from nest_engine.models import gguf
 from nest_engine.models.huggingface import HuggingFaceLanguageModel
@@ -53,17 +54,28 @@ def test_tokenizer_template_and_ends_of_turns_come_from_the_file(tmp_path: Path)
 
 def test_it_is_converted_once(tmp_path: Path, cache: Path, monkeypatch) -> None:
     file = write_gguf(tmp_path / "tiny.gguf")
-    first = NestEngine.from_pretrained(str(file))
+    first = HuggingFaceLanguageModel.from_pretrained(str(file))
     assert len(left_behind(cache)) == 1
     monkeypatch.setattr(gguf, "_convert", lambda *_: pytest.fail("converted again"))
-    again = NestEngine.from_pretrained(str(file))
-    assert again.language_model.fingerprint == first.language_model.fingerprint
+    again = HuggingFaceLanguageModel.from_pretrained(str(file))
+    assert again.fingerprint == first.fingerprint
     [folder] = (cache / "models").iterdir()
     (folder / "gguf.json").unlink()  # deleted by somebody, in part
     monkeypatch.undo()
     monkeypatch.setenv("NEST_CACHE", str(cache))
-    NestEngine.from_pretrained(str(file))
+    HuggingFaceLanguageModel.from_pretrained(str(file))
     assert left_behind(cache) == [folder.name]
+
+
+def test_a_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch) -> None:
+    file = write_gguf(tmp_path / "tiny.gguf")
+    folder = gguf.converted(file)
+    monkeypatch.setattr(gguf, "_read_digest", lambda _: "0" * 64)
+    assert gguf.converted(file) == folder
+    with pytest.raises(ModelLoadError, match="and 1234 was expected"):
+        gguf.converted(file, "1234")
+    os.utime(file, ns=(1, 1))
+    assert gguf._digest(file) == "0" * 64
 
 
 @pytest.mark.parametrize(
@@ -78,7 +90,7 @@ def test_a_damaged_file_leaves_nothing(tmp_path: Path, cache: Path, spoil, messa
     file = write_gguf(tmp_path / "tiny.gguf")
     file.write_bytes(spoil(file.read_bytes()))
     with pytest.raises(ModelLoadError, match=message):
-        NestEngine.from_pretrained(str(file))
+        HuggingFaceLanguageModel.from_pretrained(str(file))
     assert left_behind(cache) == []
 
 
@@ -86,7 +98,7 @@ def test_a_damaged_file_leaves_nothing(tmp_path: Path, cache: Path, spoil, messa
 def test_what_transformers_cannot_read_is_refused(tmp_path: Path, cache: Path, spoiled) -> None:
     file = write_gguf(tmp_path / "tiny.gguf", **spoiled)
     with pytest.raises(ModelLoadError, match=r"tiny\.gguf cannot be loaded"):
-        NestEngine.from_pretrained(str(file))
+        HuggingFaceLanguageModel.from_pretrained(str(file))
     assert left_behind(cache) == []
 
 
@@ -98,33 +110,33 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, cache: Path, monkeypatch) ->
 
     monkeypatch.setattr(gguf, "_convert", full)
     with pytest.raises(ModelLoadError, match=r"the disk is full: .*NEST_CACHE"):
-        NestEngine.from_pretrained(str(file))
+        HuggingFaceLanguageModel.from_pretrained(str(file))
     assert left_behind(cache) == []
 
 
 def test_a_file_that_is_not_there_and_a_package_that_is_not(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ModelLoadError, match=r"nowhere\.gguf cannot be read: No such file"):
-        NestEngine.from_pretrained(str(tmp_path / "nowhere.gguf"))
+        HuggingFaceLanguageModel.from_pretrained(str(tmp_path / "nowhere.gguf"))
     file = write_gguf(tmp_path / "tiny.gguf")
     monkeypatch.setitem(__import__("sys").modules, "gguf", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'nest-engine\[gguf\]'"):
-        NestEngine.from_pretrained(str(file))
+        HuggingFaceLanguageModel.from_pretrained(str(file))
 
 
 def test_another_way_to_split_text_is_said(tmp_path: Path) -> None:
     file = write_gguf(tmp_path / "tiny.gguf", split="tekken")
     for _ in range(2):  # not when it is converted alone
         with pytest.warns(UserWarning, match=r"tiny\.gguf: the file splits text as 'tekken'"):
-            NestEngine.from_pretrained(str(file))
+            HuggingFaceLanguageModel.from_pretrained(str(file))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        NestEngine.from_pretrained(str(write_gguf(tmp_path / "same.gguf")))
+        HuggingFaceLanguageModel.from_pretrained(str(write_gguf(tmp_path / "same.gguf")))
 
 
 def test_the_command_shows_and_deletes(tmp_path: Path, cache: Path) -> None:
     run = CliRunner().invoke
     assert "no models in" in run(app, ["cache"]).stderr
-    NestEngine.from_pretrained(str(write_gguf(tmp_path / "tiny.gguf")))
+    HuggingFaceLanguageModel.from_pretrained(str(write_gguf(tmp_path / "tiny.gguf")))
     [name] = left_behind(cache)
     assert name in run(app, ["cache"]).stdout
     refused = run(app, ["cache", "--remove", "other"])
