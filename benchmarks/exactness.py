@@ -1,21 +1,25 @@
-"""Does a model say by ``lm`` and ``lossless`` what transformers' ``generate`` says, and how fast?
+"""Does a model say by ``lm`` and ``lossless`` what its library says by itself, and how fast?
 
     python -m benchmarks.exactness                                   # the offline default, float32
     python -m benchmarks.exactness --dtypes float32 bfloat16 --prompts 4
+    python -m benchmarks.exactness --gguf model.gguf                 # against llama.cpp
 
 Each prompt is a question with its passages, and answers go on to the same number of tokens. In
-float32 they must be the same, token for token; in bfloat16 the width of a forward decides how it
-rounds, and an answer changes where two tokens are almost equally probable.
+float32 they must be the same, token for token; in bfloat16, and in quantized files, the width of a
+forward decides how it rounds, and an answer changes where two tokens are almost equally probable.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
 import nest_demo
+from benchmarks.rivals import LlamaCpp
 from nest_engine import NestEngine
 from nest_engine.cli.console import progress_bar, show_rows
 from nest_engine.retrieval import BM25Retriever
@@ -28,42 +32,57 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", help="hub id, folder or .gguf file; default: the offline one")
+    parser.add_argument("--gguf", help="file for llama.cpp, instead of transformers")
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
     parser.add_argument("--prompts", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=128)
     options = parser.parse_args(arguments)
     rows = []
-    for dtype in options.dtypes:
-        rows += compared(options.model, dtype, options.prompts, options.tokens)
+    if options.gguf:
+        engine = nest_demo.load_engine(model=options.gguf, backend="llama.cpp", prompt_cache=0)
+        alone = LlamaCpp(options.gguf, engine.language_model.eos_ids, flash_attn=False)
+
+        def by_llama_cpp(prompt: str) -> Sequence[int]:
+            token_ids = engine.language_model.tokenizer.encode_prompt(prompt).token_ids
+            return alone.answer(token_ids, options.tokens).token_ids
+
+        rows = compared(engine, by_llama_cpp, "llama.cpp", options.prompts, options.tokens)
+    for dtype in () if options.gguf else options.dtypes:
+        engine = nest_demo.load_engine(model=options.model, dtype=dtype, prompt_cache=0)
+        generate = partial(generated, engine, num_tokens=options.tokens)
+        rows += compared(engine, generate, dtype, options.prompts, options.tokens)
     show_rows(f"{options.prompts} prompts, {options.tokens} tokens each", rows)
 
 
 def compared(
-    model: str | None, dtype: str, num_prompts: int, num_tokens: int
+    engine: NestEngine,
+    generate: Callable[[str], Sequence[int]],
+    name: str,
+    num_prompts: int,
+    num_tokens: int,
 ) -> list[dict[str, object]]:
-    """Return a row for ``generate`` and for each method: what agrees, and what it took.
+    """Return a row for what the library does by itself and for each method: how much agrees.
 
     Args:
-        model: what to load; None for the offline default.
-        dtype: the number format.
+        engine: the engine.
+        generate: answers a prompt by the library alone.
+        name: of the library or the number format.
         num_prompts: how many of the shipped questions to ask.
         num_tokens: tokens of each answer, unless the model ends before.
     """
     passages = nest_demo.load_passages()
-    engine = nest_demo.load_engine(
-        BM25Retriever(passages), model=model, dtype=dtype, prompt_cache=0
-    )
+    engine.retriever = BM25Retriever(passages)
     questions = [shipped.question for shipped in nest_demo.load_questions()[:num_prompts]]
     prompts = [engine.ask(question, method="ra", max_new_tokens=1).prompt for question in questions]
-    equal, seconds, tokens = ({name: 0.0 for name in ("generate", *METHODS)} for _ in range(3))
-    with progress_bar(f"comparing in {dtype}") as progress:
+    equal, seconds, tokens = ({name: 0.0 for name in ("by itself", *METHODS)} for _ in range(3))
+    with progress_bar(f"comparing, {name}") as progress:
         for number, prompt in enumerate(prompts, 1):
             stands = [passage for passage in passages if passage.text in prompt]
             start = time.perf_counter()
-            expected = generated(engine, prompt, num_tokens)
-            seconds["generate"] += time.perf_counter() - start
-            tokens["generate"] += len(expected)
-            equal["generate"] += 1
+            expected = list(generate(prompt))
+            seconds["by itself"] += time.perf_counter() - start
+            tokens["by itself"] += len(expected)
+            equal["by itself"] += 1
             for method in METHODS:
                 start = time.perf_counter()
                 output = engine.generate(
@@ -75,12 +94,12 @@ def compared(
             progress(number, num_prompts)
     return [
         {
-            "dtype": dtype,
-            "": name,
-            "the same as generate": f"{equal[name]:.0f} of {len(prompts)}",
-            "tokens/s": round(tokens[name] / seconds[name], 1),
+            "by": name,
+            "": method,
+            "the same as by itself": f"{equal[method]:.0f} of {len(prompts)}",
+            "tokens/s": round(tokens[method] / seconds[method], 1),
         }
-        for name in equal
+        for method in equal
     ]
 
 

@@ -154,10 +154,13 @@ class LlamaCpp:
     Args:
         file: the GGUF file.
         eos_ids: tokens that end an answer.
+        flash_attn: whether attention is computed in blocks, as llama.cpp's server does.
         context: most tokens of a prompt with its answer.
     """
 
-    def __init__(self, file: str, eos_ids: frozenset[int], context: int = 4096) -> None:
+    def __init__(
+        self, file: str, eos_ids: frozenset[int], *, flash_attn: bool = True, context: int = 4096
+    ) -> None:
         from nest_engine.models.llama_cpp.library import bindings
 
         self._llama = llama = bindings()
@@ -168,6 +171,11 @@ class LlamaCpp:
         parameters = llama.llama_context_default_params()
         parameters.n_ctx = context
         parameters.n_threads = parameters.n_threads_batch = torch.get_num_threads()
+        parameters.flash_attn_type = (
+            llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            if flash_attn
+            else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
         parameters.no_perf = True
         self._context = llama.llama_init_from_model(self._model, parameters)
         self._sampler = llama.llama_sampler_init_greedy()
@@ -196,7 +204,13 @@ class LlamaCpp:
 
 
 class LlamaCppLookup:
-    """llama.cpp with the n-gram drafting that llama-cpp-python has; arguments as above."""
+    """llama.cpp with the n-gram drafting that llama-cpp-python has.
+
+    Args:
+        file: the GGUF file.
+        eos_ids: tokens that end an answer.
+        context: most tokens of a prompt with its answer.
+    """
 
     def __init__(self, file: str, eos_ids: frozenset[int], context: int = 4096) -> None:
         from llama_cpp import Llama

@@ -264,7 +264,7 @@ def test_it_is_chosen_for_a_file_unless_transformers_is_asked_for(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": "float32"}, "dtype is no option of llama.cpp, which takes cache_type, flash_attn"),
+        ({"dtype": "float32"}, "dtype is no option of llama.cpp, which takes cache_type, flash"),
         ({"cache_type": "f8"}, "cache_type='f8' is not valid: expected one of f32, f16"),
         ({"n_ctx": 0}, "n_ctx=0 is not valid"),
         ({"key_layer": "ffn_input"}, "expected 'penultimate'"),
@@ -295,4 +295,4 @@ def test_the_fingerprint_is_the_files(file: Path, tmp_path: Path) -> None:
     copy.write_bytes(file.read_bytes())
     assert LlamaCppLanguageModel(copy).fingerprint == same.fingerprint
     assert LlamaCppLanguageModel(file, cache_type="f32").fingerprint != same.fingerprint
-    assert 0.001 <= same.marginal_token_cost <= 0.2
+    assert 0.001 <= same.marginal_token_cost <= 0.5
