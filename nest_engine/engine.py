@@ -119,9 +119,10 @@ class NestEngine:
                 ``tp_plan``, ``quantization_config``, ``attn_implementation``,
                 ``trust_remote_code``, ``static_cache``, ``prompt_cache`` and whatever else it
                 takes; see ``HuggingFaceLanguageModel.from_pretrained``. For llama.cpp ``n_ctx``,
-                ``n_threads``, ``n_gpu_layers``, ``cache_type`` and ``prompt_cache``; see
-                ``LlamaCppLanguageModel``. With ``tp_plan`` the engine's ``language_model`` is a
-                ``TensorParallelLanguageModel``: all processes but the first call its ``follow()``.
+                ``n_threads``, ``n_gpu_layers``, ``cache_type``, ``flash_attn`` and
+                ``prompt_cache``; see ``LlamaCppLanguageModel``. With ``tp_plan`` the engine's
+                ``language_model`` is a ``TensorParallelLanguageModel``: all processes but the first
+                call its ``follow()``.
 
         Returns:
             the engine.

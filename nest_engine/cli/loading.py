@@ -53,8 +53,9 @@ def load_engine(
             remark("note", f"this model can only copy; for a better one: {nest_demo.GET_SMOLLM2}")
     with STDERR.status("loading the model"):
         engine = nest_demo.load_engine(retriever, model=model, **options)
-    is_own = model != shipped and not model.endswith(".gguf")  # llama.cpp takes what GPU it can
-    if is_own and not given and _num_processes() == 1 and _has_gpu():
+    # llama.cpp takes what GPU it was built for.
+    may_move = model != shipped and not hasattr(engine.language_model, "execution")
+    if may_move and not given and _num_processes() == 1 and _has_gpu():
         remark("note", "the model is on the CPU; --load device=cuda puts it on the GPU")
     if _is_follower():
         cast("TensorParallelLanguageModel", engine.language_model).follow()

@@ -12,6 +12,8 @@ from nest_engine.models.repository import REPOSITORY_ARGUMENTS
 if TYPE_CHECKING:
     from nest_engine.interfaces import LanguageModel
 
+_OF_LLAMA_CPP = {"n_ctx", "n_threads", "n_gpu_layers", "cache_type", "flash_attn"}
+
 Backend = Literal["transformers", "llama.cpp"]
 
 
@@ -26,9 +28,9 @@ def load_language_model(
 
     Args:
         model_id: hub id, local folder or ``.gguf`` file.
-        backend: ``transformers`` or ``llama.cpp``. None: llama.cpp for a GGUF file, where
-            llama-cpp-python is installed, decodes its architecture, and takes all of
-            ``model_kwargs``; else transformers.
+        backend: ``transformers`` or ``llama.cpp``. None: llama.cpp for a GGUF file if one of
+            ``model_kwargs`` is an option that only llama.cpp has, or if llama-cpp-python is
+            installed, can decode its architecture and takes all of them; else transformers.
         key_layer: which hidden state keys and queries are; None: the library's best.
         model_kwargs: for the ``from_pretrained`` of the language model.
 
@@ -48,11 +50,13 @@ def load_language_model(
             f"backend='llama.cpp' reads GGUF files, and {model_id!r} is none: give a .gguf file, "
             "or gguf_file= for one in a folder or repository"
         )
+    if backend is None and is_of_gguf and model_kwargs.keys() & _OF_LLAMA_CPP:
+        backend = "llama.cpp"
     if backend == "llama.cpp" or (backend is None and is_of_gguf and find_spec("llama_cpp")):
-        from nest_engine.models.llama_cpp.model import OPTIONS, LlamaCppLanguageModel
+        from nest_engine.models.llama_cpp.model import LlamaCppLanguageModel
 
         is_for_transformers = bool(
-            model_kwargs.keys() - OPTIONS - REPOSITORY_ARGUMENTS
+            model_kwargs.keys() - {"prompt_cache"} - REPOSITORY_ARGUMENTS
             or key_layer not in (None, LlamaCppLanguageModel.key_layer)
         )
         if backend is not None or not is_for_transformers:

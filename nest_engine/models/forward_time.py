@@ -49,6 +49,7 @@ def _identity(language_model: LanguageModel) -> str:
     """Return a name for the model on its device, with the release of torch that computes."""
     device = language_model.device
     where = [torch.__version__, device.type, platform.node(), platform.machine()]
+    where.append(getattr(language_model, "execution", "torch"))
     where.append(
         torch.cuda.get_device_name(device)
         if device.type == "cuda"

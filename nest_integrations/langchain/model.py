@@ -137,7 +137,7 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
     def _name_nest_model(self) -> Self:
         if not self.model_name:
             model = getattr(self.engine.language_model, "model", self.engine.language_model)
-            name = getattr(getattr(model, "config", None), "_name_or_path", "")
+            name = getattr(model, "name_or_path", "")
             self.model_name = str(name or type(model).__name__)
         return self
 
@@ -165,7 +165,7 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
             device_map: placement by accelerate, in place of ``device``.
             model_kwargs: what transformers loads with: ``dtype``, ``revision``,
                 ``quantization_config``, ``local_files_only``, ``trust_remote_code`` and others;
-                also ``key_layer``.
+                also ``key_layer``, and ``backend`` with the options of llama.cpp.
             pipeline_kwargs: settings under the pipeline's names: ``max_new_tokens``, ``do_sample``,
                 ``top_p``, ...
             fields: fields of the class, settings included.
@@ -178,8 +178,8 @@ class NestModel(NestSettings, arbitrary_types_allowed=True):
         """
         if task != "text-generation" or backend != "default":
             raise ConfigError(
-                f"task={task!r} with backend={backend!r} is not there: NEST is text-generation on "
-                f"torch"
+                f"task={task!r} with backend={backend!r} is not there: NEST is text-generation; "
+                "what runs the model is said by model_kwargs={'backend': 'llama.cpp'}"
             )
         placement = {"device": _torch_device(device), "device_map": device_map}
         loading: dict[str, Any] = {

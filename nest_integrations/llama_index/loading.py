@@ -35,7 +35,8 @@ def load_engine(
             "there is no model: give model_name='...' (hub id or folder), or model= and "
             "tokenizer=, or engine="
         )
-    if model is None and model_name is not None and is_gguf(model_name):
+    is_of_gguf = is_gguf(str(model_name)) or "gguf_file" in model_kwargs
+    if model is None and model_name is not None and is_of_gguf:
         if tokenizer is not None or tokenizer_name not in (None, model_name):
             raise ConfigError(f"{model_name} brings its own tokenizer; do not give another")
         return NestEngine.from_pretrained(model_name, **model_kwargs)

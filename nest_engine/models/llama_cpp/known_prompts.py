@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -36,7 +37,13 @@ class KnownPrompts:
         self._memory = memory
         self._max_bytes = max_bytes
         self._known: list[_Known] = []  # the least recently used first
-        memory.give_up = self.clear
+        clear = weakref.WeakMethod(self.clear)  # no cycle: what is dropped is freed at once
+
+        def give_up() -> bool:
+            method = clear()
+            return method is not None and method()
+
+        memory.give_up = give_up
 
     def begin(self, sequence: int, prompt: Sequence[int]) -> Tensor | None:
         """Let an empty sequence begin with what is known of a prompt.
@@ -51,9 +58,12 @@ class KnownPrompts:
             longest = max(lengths, default=0)
             if not longest:
                 return None
-            known = self._known.pop(lengths.index(longest))
+            known = self._known[lengths.index(longest)]
+            if not self._memory.share(known.sequence, sequence, longest):
+                self._drop(known)
+                return None
+            self._known.remove(known)
             self._known.append(known)
-            self._memory.share(known.sequence, sequence, longest)
             return known.hidden_TD[:longest]
 
     def keep(self, sequence: int, prompt: Sequence[int], hidden_TD: Tensor) -> None:
@@ -64,12 +74,16 @@ class KnownPrompts:
                 _common(known.token_ids, prompt) >= length for known in self._known
             ):
                 return
-            for known in list(self._known):
+            for known in tuple(self._known):
                 if _common(known.token_ids, prompt) == len(known.token_ids):
                     self._drop(known)  # the new one begins with it
-            kept = self._memory.open()
-            self._memory.share(sequence, kept, length)
             hidden_TD = hidden_TD[:length].clone()
+            kept = self._memory.open_if_free()
+            if kept is None:
+                return
+            if not self._memory.share(sequence, kept, length):
+                self._memory.close(kept)
+                return
             nbytes = self._memory.nbytes(kept) + int(hidden_TD.nbytes)
             self._known.append(_Known(tuple(prompt[:length]), hidden_TD, kept, nbytes))
             while sum(known.nbytes for known in self._known) > self._max_bytes:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -18,25 +20,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nest_engine._optional import require
-from nest_engine.errors import ModelLoadError, UnsupportedModelError
+from nest_engine.errors import DecodingError, ModelLoadError, UnsupportedModelError
 
 MAX_BATCH = 512
 """Most tokens of one call: all of them are computed together, in the order given."""
 
 _NO_ROOM = 1  # what ``llama_decode`` returns when the memory has no place for the tokens
+_ERROR = 4  # of ggml_log_level
 _MOST_BYTES_OF_A_TOKEN = 256  # at first; longer ones are asked for again
 
 log = logging.getLogger("nest_engine.llama_cpp")
 _errors: deque[str] = deque(maxlen=4)
+_loading = threading.Lock()
 
 
-@cache
 def bindings() -> Any:
     """Return the module of llama-cpp-python that declares the C interface.
+
+    From then on llama.cpp's messages go to Python's logging, for the whole process.
 
     Raises:
         MissingDependencyError: if llama-cpp-python is not installed.
     """
+    with _loading:
+        return _bindings()
+
+
+@cache
+def _bindings() -> Any:
     require("llama_cpp", "llama-cpp-python", "llama-cpp")
     from llama_cpp import llama_cpp
 
@@ -50,12 +61,10 @@ def _log_callback() -> Any:
     """Return what hands llama.cpp's messages to Python's logging, and remembers the errors."""
     from llama_cpp import llama_cpp
 
-    levels = {2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}  # ggml_log_level
-
     @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
     def callback(level: int, text: bytes, _: object) -> None:
         message = text.decode("utf-8", "replace").strip()
-        if levels.get(level) == logging.ERROR:
+        if level == _ERROR:
             _errors.append(message)
         # What goes wrong is raised; a program that uses NEST asks for the rest.
         log.debug(message)
@@ -68,9 +77,9 @@ def _ggml() -> ctypes.CDLL:
     """Return the library that knows what a tensor is."""
     from llama_cpp._ctypes_extensions import load_shared_library
 
-    ggml: ctypes.CDLL = load_shared_library("ggml-base", Path(bindings().__file__).parent / "lib")
-    ggml.ggml_get_name.argtypes = [ctypes.c_void_p]
-    ggml.ggml_get_name.restype = ctypes.c_char_p
+    llama = bindings()
+    folder = getattr(llama, "_base_path", Path(llama.__file__).parent / "lib")
+    ggml: ctypes.CDLL = load_shared_library("ggml-base", folder)
     ggml.ggml_nbytes.argtypes = [ctypes.c_void_p]
     ggml.ggml_nbytes.restype = ctypes.c_size_t
     ggml.ggml_backend_tensor_get.argtypes = [
@@ -98,7 +107,7 @@ class LlamaModel:
         if n_gpu_layers is not None:
             parameters.n_gpu_layers = n_gpu_layers
         _errors.clear()
-        self.pointer = llama.llama_model_load_from_file(str(file).encode(), parameters)
+        self.pointer = llama.llama_model_load_from_file(os.fsencode(file), parameters)
         if not self.pointer:
             said = "; ".join(_errors) or "it does not say why"
             raise ModelLoadError(f"llama.cpp cannot load the GGUF file {file}: {said}")
@@ -108,6 +117,11 @@ class LlamaModel:
         self.width = int(llama.llama_model_n_embd(self.pointer))
         self.num_tokens = int(llama.llama_vocab_n_tokens(self.vocab))
         self.trained_context = int(llama.llama_model_n_ctx_train(self.pointer))
+        self.window = int(llama.llama_model_n_swa(self.pointer))
+        """Tokens that layers with a sliding window look back; 0 if there are none."""
+        if llama.llama_vocab_type(self.vocab) == llama.LLAMA_VOCAB_TYPE_NONE:
+            raise UnsupportedModelError(f"{file.name} brings no tokenizer")
+        self._control = llama.LLAMA_TOKEN_ATTR_CONTROL
         self.keeps_a_state = bool(
             llama.llama_model_is_recurrent(self.pointer)
             or llama.llama_model_is_hybrid(self.pointer)
@@ -126,25 +140,45 @@ class LlamaModel:
     @property
     def bos(self) -> int | None:
         """The token that may begin a text."""
-        token = int(bindings().llama_vocab_bos(self.vocab))
-        return token if token >= 0 else None
+        return self._if_control(bindings().llama_vocab_bos(self.vocab))
 
     @property
     def eos(self) -> int | None:
         """The token that may end a text."""
-        token = int(bindings().llama_vocab_eos(self.vocab))
-        return token if token >= 0 else None
+        return self._if_control(bindings().llama_vocab_eos(self.vocab))
 
     @property
     def adds_bos(self) -> bool:
         """Whether texts begin with that token."""
-        return bool(bindings().llama_vocab_get_add_bos(self.vocab))
+        return self.bos is not None and bool(bindings().llama_vocab_get_add_bos(self.vocab))
 
     @property
     def ends(self) -> frozenset[int]:
         """Tokens that end an answer."""
         is_end = bindings().llama_vocab_is_eog
-        return frozenset(t for t in range(self.num_tokens) if is_end(self.vocab, t))
+        ends = (token for token in range(self.num_tokens) if is_end(self.vocab, token))
+        return frozenset(token for token in ends if self._if_control(token) is not None)
+
+    def metadata(self, name: str) -> str | None:
+        """Return what the file says of its architecture, such as its ``context_length``."""
+        return self._text(f"{self._text('general.architecture')}.{name}")
+
+    def _text(self, key: str) -> str | None:
+        buffer = ctypes.create_string_buffer(_MOST_BYTES_OF_A_TOKEN)
+        length = bindings().llama_model_meta_val_str(
+            self.pointer, key.encode(), buffer, len(buffer)
+        )
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
+    def _if_control(self, token: int) -> int | None:
+        """Return a token if it is a control token.
+
+        Where a file names none, llama.cpp takes one that means something else in its vocabulary.
+        """
+        if token < 0:
+            return None
+        is_control = bindings().llama_vocab_get_attr(self.vocab, token) & self._control
+        return int(token) if is_control else None
 
     def attributes(self) -> NDArray[np.int32]:
         """Return the attributes of each token, ``llama_token_attr``: ``[V]``."""
@@ -246,7 +280,9 @@ class LlamaContext:
             else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )
         parameters.kv_unified = True  # rows share the memory, and one forward
-        parameters.swa_full = True  # drafts are taken back, beyond a sliding window too
+        parameters.swa_full = (
+            True  # what a sliding window has left behind stays while there is room
+        )
         parameters.no_perf = True
         parameters.cb_eval = self._tap.callback
         _errors.clear()
@@ -254,9 +290,12 @@ class LlamaContext:
         if not self.pointer:
             raise ModelLoadError(
                 f"llama.cpp cannot make a memory for {num_cells} tokens: "
-                f"{'; '.join(_errors) or 'it does not say why'}; give a smaller n_ctx"
+                f"{'; '.join(_errors) or 'it does not say why'}; ask for fewer answers at a time, "
+                "or for shorter texts"
             )
-        self._free = weakref.finalize(self, llama.llama_free, self.pointer)
+        # The model stays until then. At the end of the program ``Memory`` closes its context.
+        self._free = weakref.finalize(self, _free_context, self.pointer, model)
+        self._free.atexit = False
         self._memory = llama.llama_get_memory(self.pointer)
 
     def close(self) -> None:
@@ -280,14 +319,19 @@ class LlamaContext:
         Raises:
             NoRoomError: if the memory has no place; nothing was read.
         """
+        if not self._free.alive:
+            raise DecodingError("the model has been closed")
         llama = bindings()
         num_tokens, num_logits = self._batch.fill(rows)
+        _errors.clear()
         self._tap.begin(num_tokens, stop=stop_at_hidden)
         status = llama.llama_decode(self.pointer, self._batch.struct)
+        if self._tap.error is not None:
+            raise self._tap.error
         if status == _NO_ROOM:
             raise NoRoomError
         if status != 0:
-            raise RuntimeError(
+            raise DecodingError(
                 f"llama.cpp cannot read {num_tokens} tokens (llama_decode returns {status}): "
                 + "; ".join(_errors)
             )
@@ -308,6 +352,10 @@ class LlamaContext:
     def cut(self, sequence: int, length: int) -> bool:
         """Forget a sequence's tokens beyond ``length``; return whether that could be done."""
         return bool(bindings().llama_memory_seq_rm(self._memory, sequence, length, -1))
+
+    def first_position(self, sequence: int) -> int:
+        """Return the first position of a sequence that all layers still hold."""
+        return int(bindings().llama_memory_seq_pos_min(self._memory, sequence))
 
     def share(self, source: int, target: int, length: int) -> None:
         """Let a sequence begin with the first ``length`` tokens of another, in the same cells."""
@@ -332,6 +380,11 @@ class LlamaContext:
         llama = bindings()
         if not llama.llama_state_seq_set_data(self.pointer, _bytes_of(state), state.size, sequence):
             raise NoRoomError
+
+
+def _free_context(pointer: Any, model: LlamaModel) -> None:
+    """Free a context, and only then let go of its model."""
+    bindings().llama_free(pointer)
 
 
 def _bytes_of(array: NDArray[np.uint8]) -> Any:
@@ -388,25 +441,33 @@ class _Tap:
         ggml = _ggml()
         self.name = name
         self.hidden_TD: NDArray[np.float32] | None = None
+        self.error: BaseException | None = None
         self._width = width
         self._num_tokens = 0
         self._stop = False
-        wanted, name_of = name.encode(), ggml.ggml_get_name
+        wanted = name.encode()
+        # Called for each node: it does not let go of Python's lock to look at a name.
+        name_of = ctypes.PyDLL(ggml._name, handle=ggml._handle).ggml_get_name
+        name_of.argtypes, name_of.restype = [ctypes.c_void_p], ctypes.c_char_p
 
         @bindings().ggml_backend_sched_eval_callback  # type: ignore[untyped-decorator]
         def callback(tensor: int, is_question: bool, _: object) -> bool:
-            if is_question:
-                return bool(name_of(tensor) == wanted)
-            hidden_TD = np.empty((self._num_tokens, self._width), np.float32)
-            if ggml.ggml_nbytes(tensor) == hidden_TD.nbytes:
-                ggml.ggml_backend_tensor_get(tensor, hidden_TD.ctypes.data, 0, hidden_TD.nbytes)
-                self.hidden_TD = hidden_TD
-            return not self._stop
+            try:
+                if is_question:
+                    return bool(name_of(tensor) == wanted)
+                hidden_TD = np.empty((self._num_tokens, self._width), np.float32)
+                if ggml.ggml_nbytes(tensor) == hidden_TD.nbytes:
+                    ggml.ggml_backend_tensor_get(tensor, hidden_TD.ctypes.data, 0, hidden_TD.nbytes)
+                    self.hidden_TD = hidden_TD
+                return not self._stop
+            except BaseException as error:  # Ctrl-C, too: C would swallow it
+                self.error = error
+                return False
 
         self.callback = callback
 
     def begin(self, num_tokens: int, *, stop: bool) -> None:
         """Expect a forward over so many tokens, which ends at the node if ``stop``."""
-        self.hidden_TD = None
+        self.hidden_TD = self.error = None
         self._num_tokens = num_tokens
         self._stop = stop

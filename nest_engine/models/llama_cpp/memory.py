@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nest_engine.errors import InputError
+from nest_engine.errors import DecodingError, InputError
 from nest_engine.models.llama_cpp.library import (
     MAX_BATCH,
     LlamaContext,
@@ -38,6 +40,7 @@ class Memory:
         cache_type: ``ggml_type`` of keys and values.
         flash_attn: whether attention is computed in blocks.
         longest: most tokens of a sequence.
+        least: tokens that there is place for at least.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Memory:
         cache_type: int,
         flash_attn: bool,
         longest: int,
+        least: int = MAX_BATCH,
     ) -> None:
         self.lock = threading.RLock()
         self.give_up: Callable[[], bool] = lambda: False
@@ -56,9 +60,10 @@ class Memory:
         self._num_threads = num_threads
         self._cache_type = cache_type
         self._flash_attn = flash_attn
-        self._context = self._new_context(max(MAX_BATCH, min(_CELLS, longest)), _SEQUENCES)
+        self._context = self._new_context(max(least, min(_CELLS, longest)), _SEQUENCES)
         self._lengths: dict[int, int] = {}
         self._abandoned: deque[int] = deque()
+        _memories.add(self)
 
     @property
     def num_cells(self) -> int:
@@ -71,6 +76,20 @@ class Memory:
         with self.lock:
             self._close_abandoned()
             return len(self._lengths)
+
+    def shut(self) -> None:
+        """Give everything back; nothing can be read any more."""
+        with self.lock:
+            self._context.close()
+
+    def open_if_free(self) -> int | None:
+        """Return the number of a new, empty sequence, or None if all that there are are open."""
+        with self.lock:
+            self._close_abandoned()
+            number = self._free_number()
+            if number is not None:
+                self._lengths[number] = 0
+            return number
 
     def open(self) -> int:
         """Return the number of a new, empty sequence.
@@ -104,14 +123,28 @@ class Memory:
         """Forget a sequence's tokens beyond ``length``."""
         with self.lock:
             if not self._context.cut(sequence, length):
-                raise RuntimeError(f"llama.cpp cannot cut a sequence back to {length} tokens")
+                raise DecodingError(f"llama.cpp cannot cut a sequence back to {length} tokens")
             self._lengths[sequence] = length
+            if not self._holds_window(sequence):
+                raise DecodingError(
+                    "a draft cannot be taken back: llama.cpp has used its place for other rows, in "
+                    "layers with a sliding window; decode fewer rows at a time"
+                )
 
-    def share(self, source: int, target: int, length: int) -> None:
-        """Let an empty sequence begin with the first ``length`` tokens of another."""
+    def share(self, source: int, target: int, length: int) -> bool:
+        """Let an empty sequence begin with the first ``length`` tokens of another.
+
+        Returns:
+            whether they were all there still; if not, the sequence is empty as before.
+        """
         with self.lock:
             self._context.share(source, target, length)
             self._lengths[target] = length
+            if self._holds_window(target):
+                return True
+            self._context.cut(target, 0)
+            self._lengths[target] = 0
+            return False
 
     def nbytes(self, sequence: int) -> int:
         """Return the size of a sequence's keys and values."""
@@ -129,20 +162,19 @@ class Memory:
             what each row yields.
         """
         found: list[list[Read]] = [[] for _ in rows]
-        with self.lock:
-            self._close_abandoned()
-            for parts in _forwards(rows):
+        for parts in _forwards(rows):
+            with self.lock:
+                self._close_abandoned()
                 logits_TV, hidden_TD = self._read(
                     [part for _, part in parts], stop_at_hidden=stop_at_hidden
                 )
-                first = first_logits = 0
-                for number, part in parts:
-                    last, last_logits = first + len(part.token_ids), first_logits + part.num_logits
-                    found[number].append(
-                        (logits_TV[first_logits:last_logits], hidden_TD[first:last])
-                    )
+                for _, part in parts:
                     self._lengths[part.sequence] = part.start + len(part.token_ids)
-                    first, first_logits = last, last_logits
+            first = first_logits = 0
+            for number, part in parts:
+                last, last_logits = first + len(part.token_ids), first_logits + part.num_logits
+                found[number].append((logits_TV[first_logits:last_logits], hidden_TD[first:last]))
+                first, first_logits = last, last_logits
         return [
             of_row[0]
             if len(of_row) == 1
@@ -182,6 +214,16 @@ class Memory:
         self._context = new
         old.close()
 
+    def _holds_window(self, sequence: int) -> bool:
+        """Return whether all layers hold what they look back to.
+
+        Layers with a sliding window give up cells that are outside it, when others need them.
+        """
+        window, length = self._model.window, self._lengths[sequence]
+        if not window or not length:
+            return True
+        return 0 <= self._context.first_position(sequence) <= max(0, length - window)
+
     def _new_context(self, num_cells: int, num_sequences: int) -> LlamaContext:
         return LlamaContext(
             self._model,
@@ -199,6 +241,16 @@ class Memory:
     def _close_abandoned(self) -> None:
         while self._abandoned:
             self.close(self._abandoned.popleft())
+
+
+_memories: weakref.WeakSet[Memory] = weakref.WeakSet()
+
+
+@atexit.register
+def _shut_all() -> None:
+    """Wait for the forwards of other threads, and give back what they compute with."""
+    for memory in list(_memories):
+        memory.shut()
 
 
 def _forwards(rows: Sequence[Row]) -> Iterator[list[tuple[int, Row]]]:

@@ -12,11 +12,16 @@ import torch
 from torch import Tensor
 
 from nest_engine._validation import require_count
-from nest_engine.errors import ConfigError, ContextOverflowError, UnsupportedModelError
+from nest_engine.errors import (
+    ConfigError,
+    ContextOverflowError,
+    DecodingError,
+    UnsupportedModelError,
+)
 from nest_engine.interfaces import Frontier, Prefill, TokenizedPassage
 from nest_engine.models.forward_time import marginal_token_cost
 from nest_engine.models.llama_cpp.known_prompts import PIECE, KnownPrompts
-from nest_engine.models.llama_cpp.library import LlamaModel, Row
+from nest_engine.models.llama_cpp.library import MAX_BATCH, LlamaModel, Row
 from nest_engine.models.llama_cpp.memory import Memory
 from nest_engine.models.llama_cpp.session import LlamaCppSession
 from nest_engine.models.llama_cpp.tokenizer import LlamaCppTokenizer
@@ -31,6 +36,7 @@ CACHE_TYPES = {"f32": 0, "f16": 1, "bf16": 30}  # ggml_type
 OPTIONS = frozenset(
     {"n_ctx", "n_threads", "n_gpu_layers", "cache_type", "flash_attn", "prompt_cache"}
 )
+_SHORTEST = 16  # tokens of a context
 _ROWS = 8  # passages that are read together for their keys
 _SAMPLES, _SAMPLE = 64, 2**16  # stretches of the file that its fingerprint reads, and their bytes
 
@@ -71,16 +77,24 @@ class LlamaCppLanguageModel:
         n_gpu_layers: int | None = None,
         cache_type: str = "f16",
         flash_attn: bool = False,
-        prompt_cache: int = PROMPT_CACHE,
+        prompt_cache: int | None = None,
     ) -> None:
         if cache_type not in CACHE_TYPES:
             raise ConfigError(
                 f"cache_type={cache_type!r} is not valid: expected one of {', '.join(CACHE_TYPES)}"
             )
+        prompt_cache = PROMPT_CACHE if prompt_cache is None else prompt_cache
         require_count("prompt_cache", prompt_cache, least=0)
-        for name, count in (("n_ctx", n_ctx), ("n_threads", n_threads)):
+        given = (
+            ("n_ctx", n_ctx, _SHORTEST),
+            ("n_threads", n_threads, 1),
+            ("n_gpu_layers", n_gpu_layers, -1),
+        )
+        for name, count, least in given:
             if count is not None:
-                require_count(name, count)
+                require_count(name, count, least)
+        if not isinstance(flash_attn, bool):
+            raise ConfigError(f"flash_attn={flash_attn!r} is not valid: expected true or false")
         self.file = Path(file)
         self.name_or_path = self.file.stem
         self.device = torch.device("cpu")  # where logits and hidden states arrive
@@ -93,19 +107,28 @@ class LlamaCppLanguageModel:
         if self._model.num_layers < 2:
             raise UnsupportedModelError(f"{self.file.name} has fewer than two layers")
         trained = self._model.trained_context
-        self.context_length = trained if n_ctx is None else min(n_ctx, trained)
+        if n_ctx is not None and n_ctx > trained:
+            raise ConfigError(
+                f"n_ctx={n_ctx} is more than the {trained} tokens that {self.file.name} was "
+                "trained for"
+            )
+        self.context_length = trained if n_ctx is None else n_ctx
         self.tokenizer = LlamaCppTokenizer(self._model)
         self.eos_ids = self._model.ends
+        num_threads = n_threads or torch.get_num_threads()
         self._memory = Memory(
             self._model,
-            num_threads=n_threads or torch.get_num_threads(),
+            num_threads=num_threads,
             cache_type=CACHE_TYPES[cache_type],
             flash_attn=flash_attn,
             longest=self.context_length,
+            least=_least_cells(self._model),
         )
-        self._settings = f"{cache_type} {flash_attn} {self.key_layer}"
+        self._settings = f"{cache_type} {flash_attn} {self.context_length} {self.key_layer}"
+        self.execution = f"llama.cpp, {num_threads} threads, {n_gpu_layers} layers on the GPU"
+        """What the time of a forward depends on, beside the file."""
         self._prompts = KnownPrompts(self._memory, prompt_cache) if prompt_cache else None
-        self.encode([TokenizedPassage((), (0, 0), (0, 0), (0, 0))])  # shows whether it can be read
+        self._require_cut_backs()
 
     @classmethod
     def from_pretrained(
@@ -184,12 +207,41 @@ class LlamaCppLanguageModel:
             if len(prompt) >= self.context_length:
                 raise ContextOverflowError.no_room(len(prompt), self.context_length)
         session = LlamaCppSession(self._memory)
-        return session, [self._read_prompt(session, prompt) for prompt in prompts]
+        try:
+            return session, [self._read_prompt(session, prompt) for prompt in prompts]
+        except BaseException:
+            session.keep([])  # at once, however long somebody keeps the error
+            raise
 
     def forget_prompts(self) -> None:
         """Read the next prompt from its beginning, whatever came before: for fair measurements."""
         if self._prompts is not None:
             self._prompts.clear()
+
+    def _require_cut_backs(self) -> None:
+        """Read tokens, take some back and read others: as if the first had never been there.
+
+        Raises:
+            UnsupportedModelError: if that cannot be done, or gives other values.
+        """
+        tokens = [(7 * i + 3) % self._model.num_tokens for i in range(8)]
+        try:
+            session, _ = self.prefill([tokens[:4]])
+            session.extend([[tokens[4], tokens[0], tokens[1]]])
+            session.truncate([5])
+            [found] = session.extend([tokens[5:]])
+        except DecodingError as error:
+            raise UnsupportedModelError(
+                f"{self.file.name} takes no drafts back: {error}"
+            ) from error
+        whole, _ = self.prefill([tokens[:5]])
+        [expected] = whole.extend([tokens[5:]])
+        difference = (found.logits_TV - expected.logits_TV).abs().max()
+        if not difference < 0.2 * expected.logits_TV.abs().max():
+            raise UnsupportedModelError(
+                f"llama.cpp gives other values for {self.file.name} once a draft was taken back: "
+                "load it with transformers (backend='transformers')"
+            )
 
     def _read_prompt(self, session: LlamaCppSession, prompt: Sequence[int]) -> Prefill:
         """Read a prompt into a new row, in pieces, behind the beginning that is known."""
@@ -219,8 +271,10 @@ class LlamaCppLanguageModel:
         ]
 
     def _read_together(self, rows: Sequence[tuple[int, ...]]) -> list[Tensor]:
-        sequences = [self._memory.open() for _ in rows]
+        sequences: list[int] = []
         try:
+            for _ in rows:
+                sequences.append(self._memory.open())
             found = self._memory.read(
                 [Row(sequence, 0, row, 0) for sequence, row in zip(sequences, rows, strict=True)],
                 stop_at_hidden=True,
@@ -229,3 +283,15 @@ class LlamaCppLanguageModel:
             for sequence in sequences:
                 self._memory.close(sequence)
         return [torch.from_numpy(hidden_TD) for _, hidden_TD in found]
+
+
+def _least_cells(model: LlamaModel) -> int:
+    """Return how many tokens the memory must have place for from the beginning.
+
+    Models with long rotary factors (longrope) take them where the memory is larger than the context
+    that they were first trained for. If it grew past that, what was read before would be wrong.
+    """
+    first_trained = model.metadata("rope.scaling.original_context_length")
+    if first_trained is None or model.metadata("rope.scaling.type") in ("linear", "yarn"):
+        return MAX_BATCH
+    return int(first_trained) + MAX_BATCH

@@ -67,17 +67,18 @@ class LlamaCppSession:
                 raise ValueError(
                     f"row {row} holds {held} tokens and cannot be cut back to {length}"
                 )
-            if length < held:
+        for row, length in enumerate(lengths):
+            if length < self._lengths[row]:
+                self._lengths[row] = length
                 self._memory.cut(self._sequences[row], length)
-        self._lengths = list(lengths)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every row that is not listed."""
-        for row, sequence in enumerate(self._sequences):
-            if row not in rows:
-                self._memory.close(sequence)
-        self._sequences[:] = [self._sequences[row] for row in rows]
+        dropped = [self._sequences[row] for row in range(len(self._sequences)) if row not in rows]
         self._lengths = [self._lengths[row] for row in rows]
+        self._sequences[:] = [self._sequences[row] for row in rows]
+        for sequence in dropped:
+            self._memory.close(sequence)
 
     def join(self, other: LlamaCppSession) -> None:
         """Append the rows of another session of the same model, which is used up by it."""

@@ -30,7 +30,7 @@ class LlamaCppTokenizer(OffsetTokenizer):
         attributes = model.attributes()
         control = attributes & (llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN)
         added = attributes & llama.LLAMA_TOKEN_ATTR_USER_DEFINED
-        # Read as tokens wherever they stand, as if they were control tokens; not runs of spaces.
+        # llama.cpp reads these wherever they stand, as if they were control tokens.
         user_defined = [t for t in np.flatnonzero(added).tolist() if not self._is_space(t)]
         self.control_ids = frozenset(np.flatnonzero(control).tolist()) | frozenset(user_defined)
         written = {self._written(token) for token in self.control_ids}
@@ -40,8 +40,17 @@ class LlamaCppTokenizer(OffsetTokenizer):
             for token in np.flatnonzero(control).tolist()
             if self._written(token) not in (OPENING, CLOSING)
         }
-        strings = sorted((self._written(token) for token in user_defined), key=len, reverse=True)
-        self._always_read = re.compile("|".join(map(re.escape, filter(None, strings))) or r"(?!)")
+        # Strings may overlap: each place is tried.
+        strings = "|".join(map(re.escape, self.control_strings))
+        self._control_string = re.compile(f"(?={strings})" if strings else r"(?!)")
+        self._unknown_ids = frozenset(
+            np.flatnonzero(attributes & llama.LLAMA_TOKEN_ATTR_UNKNOWN).tolist()
+        )
+        # Some vocabularies write a space so, and cannot tell the sign from one.
+        is_space = model.tokenize("a\u2581b".encode(), control=False) == model.tokenize(
+            b"a b", control=False
+        )
+        self._spaces = "\u2581" if is_space else " "
         self._adds_space = self._pieces[model.tokenize(b"a", control=False)[0]].startswith(b" ")
         self._prefix_ids = () if model.bos is None else (model.bos,)
         self._owner = PreTrainedTokenizerFast(  # writes conversations, and knows no words
@@ -71,8 +80,11 @@ class LlamaCppTokenizer(OffsetTokenizer):
         )
 
     def _encode_untrusted(self, text: str, offset: int) -> TokenizedText:
-        # llama.cpp reads some tokens wherever they stand: cut them in two.
-        cuts = [match.start() + 1 for match in self._always_read.finditer(text)]
+        encoded = self._encode(text, offset, control=False)
+        if self.control_ids.isdisjoint(encoded.token_ids):
+            return encoded
+        # Some are read wherever they stand: cut the strings in two.
+        cuts = [match.start() + 1 for match in self._control_string.finditer(text)]
         parts = [
             self._encode(text[start:end], offset + start, control=False)
             for start, end in pairwise([0, *cuts, len(text)])
@@ -80,10 +92,10 @@ class LlamaCppTokenizer(OffsetTokenizer):
         return TokenizedText(*(sum(of_parts, ()) for of_parts in zip(*parts, strict=True)))
 
     def _encode(self, text: str, offset: int, *, control: bool) -> TokenizedText:
-        data = text.encode()
+        data = text.replace(self._spaces, " ").encode()
         token_ids = self._model.tokenize(data, control=control)
         starts, ends = self._places(data, token_ids)
-        if not text.isascii():
+        if len(data) > len(text):
             # The character of each byte; one past the last for the end.
             begins = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
             character = np.append(np.cumsum(begins) - 1, len(text))
@@ -108,7 +120,8 @@ class LlamaCppTokenizer(OffsetTokenizer):
         for number, token in enumerate(token_ids):
             piece = self._pieces[token]
             if not data.startswith(piece, position):
-                position, piece = _found(data, position, piece)
+                is_unknown = token in self._unknown_ids
+                position, piece = _found(data, position, piece, is_unknown=is_unknown)
             places[:, number] = position, position + len(piece)
             position += len(piece)
         return places[0], places[1]
@@ -120,17 +133,19 @@ class LlamaCppTokenizer(OffsetTokenizer):
         return self._written(token).isspace()
 
 
-def _found(data: bytes, position: int, piece: bytes) -> tuple[int, bytes]:
+def _found(data: bytes, position: int, piece: bytes, *, is_unknown: bool) -> tuple[int, bytes]:
     """Return where a piece is that does not simply come next, and what of it stands there."""
-    if piece.startswith(b" ") and data.startswith(piece[1:], position):
-        return position, piece[1:]
+    if is_unknown:  # it stands for a character
+        end = position + 1
+        while end < len(data) and data[end] & 0xC0 == 0x80:
+            end += 1
+        return position, data[position:end]
+    bare = piece.removeprefix(b" ")
     behind_space = position
     while data[behind_space : behind_space + 1].isspace():
         behind_space += 1
-    if data.startswith(piece, behind_space):
-        return behind_space, piece
-    # A token for what is unknown: it stands for a character.
-    end = position + 1
-    while end < len(data) and data[end] & 0xC0 == 0x80:
-        end += 1
-    return position, data[position:end]
+    for place, found in ((position, bare), (behind_space, piece), (behind_space, bare)):
+        if data.startswith(found, place):
+            return place, found
+    place = data.find(bare, position)  # behind characters that the vocabulary leaves out
+    return (position, b"") if place < 0 else (place, bare)
