@@ -351,6 +351,8 @@ class LlamaContext:
 
     def cut(self, sequence: int, length: int) -> bool:
         """Forget a sequence's tokens beyond ``length``; return whether that could be done."""
+        if not self._free.alive:  # so is the sequence
+            return True
         return bool(bindings().llama_memory_seq_rm(self._memory, sequence, length, -1))
 
     def first_position(self, sequence: int) -> int:
@@ -445,7 +447,7 @@ class _Tap:
         self._width = width
         self._num_tokens = 0
         self._stop = False
-        wanted = name.encode()
+        self.wanted = name.encode()
         # Called for each node: it does not let go of Python's lock to look at a name.
         name_of = ctypes.PyDLL(ggml._name, handle=ggml._handle).ggml_get_name
         name_of.argtypes, name_of.restype = [ctypes.c_void_p], ctypes.c_char_p
@@ -454,7 +456,7 @@ class _Tap:
         def callback(tensor: int, is_question: bool, _: object) -> bool:
             try:
                 if is_question:
-                    return bool(name_of(tensor) == wanted)
+                    return bool(name_of(tensor) == self.wanted)
                 hidden_TD = np.empty((self._num_tokens, self._width), np.float32)
                 if ggml.ggml_nbytes(tensor) == hidden_TD.nbytes:
                     ggml.ggml_backend_tensor_get(tensor, hidden_TD.ctypes.data, 0, hidden_TD.nbytes)

@@ -189,6 +189,10 @@ class Memory:
             except NoRoomError:
                 if not self.give_up():
                     self._grow()
+            except BaseException:  # what it has stored so far
+                for row in rows:
+                    self._context.cut(row.sequence, row.start)
+                raise
 
     def _grow(self, *, more_sequences: bool = False) -> None:
         """Go on in a larger context."""

@@ -56,6 +56,7 @@ from tests.integrations.llama_index.support import (
     scripted_llm,
 )
 from tests.tiny_models import tiny_model, tiny_tokenizer
+from tests.unit.models.tiny_gguf import write_gguf
 
 EMOJI = "Die Sonne ☀️ 👩🏽‍🚀 scheint, e\u0301 gut, שלום."
 
@@ -710,3 +711,15 @@ def test_where_the_files_are_reaches_the_tokenizer(monkeypatch):
     assert seen["tokenizer"] == place
     NestLLM(model_name="a/model", tokenizer_name="a/tokenizer", **options)
     assert seen["tokenizer"] == {"cache_dir": "/files", "token": "t"}
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_a_gguf_file_is_a_model(tmp_path, monkeypatch, in_folder):
+    monkeypatch.setenv("NEST_CACHE", str(tmp_path / "cache"))
+    file = write_gguf(tmp_path / "tiny.gguf")
+    place = {"model_name": str(file)}
+    if in_folder:
+        place = {"model_name": str(tmp_path), "model_kwargs": {"gguf_file": file.name}}
+    assert isinstance(NestLLM(**place).complete("The river"), NestCompletionResponse)
+    with pytest.raises(ConfigError, match="brings its own tokenizer"):
+        NestLLM(**place, tokenizer_name="another/tokenizer")

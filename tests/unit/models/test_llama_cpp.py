@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from functools import cache
 from pathlib import Path
@@ -20,7 +22,9 @@ from nest_engine import (
     NestConfig,
     NestEngine,
     Passage,
+    UnsupportedModelError,
 )
+from nest_engine.models import backend
 from nest_engine.models.huggingface import HuggingFaceLanguageModel
 from nest_engine.models.llama_cpp import memory
 from nest_engine.models.llama_cpp.model import LlamaCppLanguageModel
@@ -238,6 +242,73 @@ def test_control_strings_in_a_passage_are_text(lm: LlamaCppLanguageModel) -> Non
     assert len(ends) == 2
 
 
+@pytest.mark.parametrize("name", ["tiny", "tiny phi-3"])  # Phi-3 drops spaces behind its turns
+def test_sentence_pieces_know_their_characters(tmp_path: Path, name: str) -> None:
+    """A space is added in front of words, some are dropped, and a sign stands for one."""
+    lm = LlamaCppLanguageModel(write_gguf(tmp_path / "spm.gguf", split="spm", name=name))
+    text = "<|user|>\nWhat is\u2581a \u00e9b 漢 \U0001f319?<|end|>\n<|user|> What is b."
+    encoded = lm.tokenizer.encode_prompt(text)
+    assert encoded.token_ids[0] == 1
+    written = [lm.tokenizer._pieces[token].decode("utf-8", "replace") for token in encoded[0]]
+    for piece, start, end in list(zip(written, encoded.starts, encoded.ends, strict=True))[1:]:
+        stands = text[start:end].replace("\u2581", " ")
+        assert piece.strip() == stands.strip() or piece in "\ufffd\n", (piece, stands)
+    assert encoded.ends[-1] == len(text)
+    moon = [
+        number
+        for number, (start, end) in enumerate(zip(encoded.starts, encoded.ends, strict=True))
+        if text[start:end] == "\U0001f319"
+    ]
+    assert len(moon) == 4  # its bytes
+    answer = lm.tokenizer.encode_passage(Passage("What is <|end|> a <tool_call> b"))
+    assert not {*answer.token_ids} & lm.tokenizer.control_ids
+    assert lm.tokenizer.decode(lm.tokenizer.encode_prompt("What is b.").token_ids) == "What is b."
+    start = text.index("What")
+    untrusted = lm.tokenizer.encode_prompt(text, [(start, text.index("<|user|> What"))])
+    assert sum(token in lm.tokenizer.control_ids for token in untrusted.token_ids) == 3
+
+
+def test_a_file_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "none.gguf", has_tokenizer=False)
+    with pytest.raises((ModelLoadError, UnsupportedModelError), match=r"none\.gguf"):
+        LlamaCppLanguageModel(file)
+
+
+def test_an_interrupt_in_the_middle_of_a_forward_is_not_lost(lm: LlamaCppLanguageModel) -> None:
+    tap = lm._memory._context._tap
+
+    class Interrupted:
+        def __eq__(self, other: object) -> bool:
+            raise KeyboardInterrupt
+
+    session, _ = lm.prefill([TEXTS[0]])
+    tap.wanted = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        session.extend([[5, 6]])
+    tap.wanted = tap.name.encode()
+    session.truncate([40])
+    with torch.inference_mode():
+        expected = plain().model(torch.tensor([[*TEXTS[0], 5, 6]])).logits[0]
+    assert_close(session.extend([[5, 6]])[0].logits_TV, expected[40:])
+
+
+def test_a_program_may_end_in_the_middle_of_an_answer(file: Path) -> None:
+    script = (
+        "import sys, threading, time\n"
+        "from nest_engine.models.llama_cpp.model import LlamaCppLanguageModel\n"
+        f"lm = LlamaCppLanguageModel({str(file)!r})\n"
+        "def decode():\n"
+        "    session, _ = lm.prefill([[5, 6, 7]])\n"
+        "    while True:\n"
+        "        session.extend([[8] * 100])\n"
+        "        session.truncate([3])\n"
+        "threading.Thread(target=decode, daemon=True).start()\n"
+        "time.sleep(0.5)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_template_and_ends_of_turns_come_from_the_file(lm: LlamaCppLanguageModel) -> None:
     asked = lm.tokenizer.format_question("Why?")
     assert asked == "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
@@ -255,10 +326,21 @@ def test_it_is_chosen_for_a_file_unless_transformers_is_asked_for(
     assert kind() == kind(n_ctx=128) == kind(backend="llama.cpp") == "LlamaCppLanguageModel"
     assert kind(dtype="float32") == kind(backend="transformers") == "HuggingFaceLanguageModel"
     assert kind(key_layer="ffn_input") == "HuggingFaceLanguageModel"
+    with pytest.raises(ConfigError, match=r"dtype is no option of llama\.cpp"):
+        kind(n_threads=1, dtype="float32")
     folder = NestEngine.from_pretrained(str(file.parent), gguf_file=file.name)
     assert isinstance(folder.language_model, LlamaCppLanguageModel)
     answer = folder.generate(PROMPT, passages=PLANETS, config=NestConfig(**QUOTING))
     assert answer.citations
+
+
+def test_transformers_reads_the_file_where_llama_cpp_is_not_installed(
+    file: Path, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("NEST_CACHE", str(tmp_path))
+    monkeypatch.setattr(backend, "find_spec", lambda _: None)
+    engine = NestEngine.from_pretrained(str(file))
+    assert isinstance(engine.language_model, HuggingFaceLanguageModel)
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,22 @@ def model_of_the_file() -> Any:
 
 
 def write_gguf(
-    file: Path, *, architecture: str = "llama", has_tokenizer: bool = True, split: str = "smollm"
+    file: Path,
+    *,
+    architecture: str = "llama",
+    has_tokenizer: bool = True,
+    split: str = "smollm",
+    name: str | None = None,
 ) -> Path:
-    """Write the model to a file and return the file."""
+    """Write the model to a file and return the file.
+
+    Args:
+        file: the file.
+        architecture: what it says it is.
+        has_tokenizer: whether it brings one.
+        split: what it says of how text is split; ``spm``: a SentencePiece vocabulary instead.
+        name: of the model.
+    """
     model = model_of_the_file()
     config = model.config
     writer = gguf.GGUFWriter(file, architecture)
@@ -53,7 +66,11 @@ def write_gguf(
     writer.add_rope_freq_base(10000.0)
     writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
     writer.add_vocab_size(config.vocab_size)
-    if has_tokenizer:
+    if name is not None:
+        writer.add_name(name)
+    if has_tokenizer and split == "spm":
+        _add_sentence_pieces(writer, config.vocab_size)
+    elif has_tokenizer:
         _add_tokenizer(writer, split)
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     writer.add_tensor("token_embd.weight", weights["model.embed_tokens.weight"])
@@ -87,6 +104,28 @@ def _add_tokenizer(writer: gguf.GGUFWriter, split: str) -> None:
     writer.add_bos_token_id(tokens.index("<|im_start|>"))
     writer.add_eos_token_id(tokens.index("<|im_end|>"))
     writer.add_chat_template(TEMPLATE)
+
+
+def _add_sentence_pieces(writer: gguf.GGUFWriter, size: int) -> None:
+    """Add a vocabulary of bytes, letters and a few words, which adds a space in front of a text."""
+    kinds = {"<unk>": gguf.TokenType.UNKNOWN}
+    kinds |= dict.fromkeys(
+        ["<s>", "</s>", "<|user|>", "<|end|>", "<|endoftext|>"], gguf.TokenType.CONTROL
+    )
+    kinds |= {"<tool_call>": gguf.TokenType.USER_DEFINED}
+    kinds |= {f"<0x{byte:02X}>": gguf.TokenType.BYTE for byte in range(256)}
+    words = ["\u2581", *"abcdefghijklmnopqrstuvwxyzWH?.", "\u2581W", "\u2581Wh", "\u2581Wha"]
+    words += ["\u2581What", "\u2581i", "\u2581is", "\u2581a", "\u2581b", "\u00e9", "\u6f22"]
+    kinds |= dict.fromkeys(words, gguf.TokenType.NORMAL)
+    kinds |= {f"<filler {number}>": gguf.TokenType.UNUSED for number in range(size - len(kinds))}
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(list(kinds))
+    writer.add_token_scores([float(len(token)) for token in kinds])
+    writer.add_token_types(list(kinds.values()))
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(True)
 
 
 def _interleaved(weight: np.ndarray, num_heads: int) -> np.ndarray:
