@@ -67,6 +67,11 @@ def load_language_model(
             except UnsupportedModelError:
                 if backend is not None:
                     raise
+    if unknown := model_kwargs.keys() & _OF_LLAMA_CPP:
+        raise ConfigError(
+            f"{min(unknown)} is an option of llama.cpp, and transformers is to run {model_id!r}: "
+            "leave it out, or give a .gguf file and backend='llama.cpp'"
+        )
     from nest_engine.models.huggingface import HuggingFaceLanguageModel
     from nest_engine.models.tensor_parallel import TensorParallelLanguageModel
 

@@ -111,7 +111,10 @@ class LlamaModel:
         if not self.pointer:
             said = "; ".join(_errors) or "it does not say why"
             raise ModelLoadError(f"llama.cpp cannot load the GGUF file {file}: {said}")
-        weakref.finalize(self, llama.llama_model_free, self.pointer)
+        self._free = weakref.finalize(self, llama.llama_model_free, self.pointer)
+        self._free.atexit = (
+            False  # at the end of the program ``Memory`` closes it, after its context
+        )
         self.vocab = llama.llama_model_get_vocab(self.pointer)
         self.num_layers = int(llama.llama_model_n_layer(self.pointer))
         self.width = int(llama.llama_model_n_embd(self.pointer))
@@ -130,6 +133,10 @@ class LlamaModel:
             llama.llama_model_has_encoder(self.pointer)
             or llama.llama_model_is_diffusion(self.pointer)
         )
+
+    def close(self) -> None:
+        """Give the weights back."""
+        self._free()
 
     @property
     def chat_template(self) -> str | None:
@@ -293,7 +300,7 @@ class LlamaContext:
                 f"{'; '.join(_errors) or 'it does not say why'}; ask for fewer answers at a time, "
                 "or for shorter texts"
             )
-        # The model stays until then. At the end of the program ``Memory`` closes its context.
+        # The model stays until then.
         self._free = weakref.finalize(self, _free_context, self.pointer, model)
         self._free.atexit = False
         self._memory = llama.llama_get_memory(self.pointer)

@@ -81,6 +81,7 @@ class Memory:
         """Give everything back; nothing can be read any more."""
         with self.lock:
             self._context.close()
+            self._model.close()
 
     def open_if_free(self) -> int | None:
         """Return the number of a new, empty sequence, or None if all that there are are open."""

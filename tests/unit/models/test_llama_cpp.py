@@ -328,6 +328,10 @@ def test_it_is_chosen_for_a_file_unless_transformers_is_asked_for(
     assert kind(key_layer="ffn_input") == "HuggingFaceLanguageModel"
     with pytest.raises(ConfigError, match=r"dtype is no option of llama\.cpp"):
         kind(n_threads=1, dtype="float32")
+    with pytest.raises(ConfigError, match=r"n_ctx is an option of llama\.cpp"):
+        kind(n_ctx=64, backend="transformers")
+    with pytest.raises(ConfigError, match=r"n_ctx is an option of llama\.cpp"):
+        NestEngine.from_pretrained(str(tmp_path), n_ctx=64)
     folder = NestEngine.from_pretrained(str(file.parent), gguf_file=file.name)
     assert isinstance(folder.language_model, LlamaCppLanguageModel)
     answer = folder.generate(PROMPT, passages=PLANETS, config=NestConfig(**QUOTING))
