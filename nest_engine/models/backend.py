@@ -6,8 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nest_engine.errors import ConfigError, UnsupportedModelError
-from nest_engine.models.gguf import is_gguf
-from nest_engine.models.repository import REPOSITORY_ARGUMENTS
+from nest_engine.models.repository import REPOSITORY_ARGUMENTS, is_gguf
 
 if TYPE_CHECKING:
     from nest_engine.interfaces import LanguageModel

@@ -32,11 +32,6 @@ _NOTES = "gguf.json"  # what there is to say of a conversion; written last, when
 _SAME_SPLITS = {"default", "gpt-2", "smollm"}
 
 
-def is_gguf(model_id: str) -> bool:
-    """Return whether a model's name is that of a GGUF file."""
-    return model_id.endswith(".gguf")
-
-
 def converted(file: Path, sha256: str | None = None) -> Path:
     """Return the folder of a GGUF file's model, converting it if that has not been done.
 

@@ -15,8 +15,8 @@ from transformers import (
 from transformers.distributed import DistributedConfig
 
 from nest_engine.errors import ConfigError, ModelLoadError
-from nest_engine.models.gguf import converted, is_gguf
-from nest_engine.models.repository import REPOSITORY_ARGUMENTS
+from nest_engine.models.gguf import converted
+from nest_engine.models.repository import REPOSITORY_ARGUMENTS, is_gguf
 
 
 def require_compatible_placement(

@@ -30,6 +30,11 @@ _OF_ONE_FILE = (
 )
 
 
+def is_gguf(model_id: str) -> bool:
+    """Return whether a model's name is that of a GGUF file."""
+    return model_id.endswith(".gguf")
+
+
 def find_gguf(model_id: str, *, gguf_file: str | None = None, **place: Any) -> Path:
     """Return where a GGUF file is, downloading it from the hub if it is there.
 

@@ -10,8 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import is_accelerate_available
 
 from nest_engine import ConfigError, LanguageModel, NestEngine
-from nest_engine.models.gguf import is_gguf
-from nest_engine.models.repository import REPOSITORY_ARGUMENTS
+from nest_engine.models.repository import REPOSITORY_ARGUMENTS, is_gguf
 
 _OF_ONE_REPOSITORY = {"code_revision", "gguf_file", "revision", "subfolder"}
 
