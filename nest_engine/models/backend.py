@@ -6,12 +6,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nest_engine.errors import ConfigError, UnsupportedModelError
+from nest_engine.models.llama_cpp import OPTIONS
 from nest_engine.models.repository import REPOSITORY_ARGUMENTS, is_gguf
 
 if TYPE_CHECKING:
     from nest_engine.interfaces import LanguageModel
-
-_OF_LLAMA_CPP = {"n_ctx", "n_threads", "n_gpu_layers", "cache_type", "flash_attn"}
 
 Backend = Literal["transformers", "llama.cpp"]
 
@@ -49,7 +48,7 @@ def load_language_model(
             f"backend='llama.cpp' reads GGUF files, and {model_id!r} is none: give a .gguf file, "
             "or gguf_file= for one in a folder or repository"
         )
-    if backend is None and is_of_gguf and model_kwargs.keys() & _OF_LLAMA_CPP:
+    if backend is None and is_of_gguf and model_kwargs.keys() & OPTIONS:
         backend = "llama.cpp"
     if backend == "llama.cpp" or (backend is None and is_of_gguf and find_spec("llama_cpp")):
         from nest_engine.models.llama_cpp.model import LlamaCppLanguageModel
@@ -66,7 +65,7 @@ def load_language_model(
             except UnsupportedModelError:
                 if backend is not None:
                     raise
-    if unknown := model_kwargs.keys() & _OF_LLAMA_CPP:
+    if unknown := model_kwargs.keys() & OPTIONS:
         raise ConfigError(
             f"{min(unknown)} is an option of llama.cpp, and transformers is to run {model_id!r}: "
             "leave it out, or give a .gguf file and backend='llama.cpp'"

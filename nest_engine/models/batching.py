@@ -1,4 +1,4 @@
-"""Batches of token sequences of different length: padding them, and grouping them by length."""
+"""Batches of token sequences of different length: room for them, padding, grouping by length."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+
+from nest_engine.errors import ContextOverflowError
 
 
 def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
@@ -32,3 +34,10 @@ def batches_by_length(lengths: Sequence[int], most_tokens: int) -> Iterator[list
         batch.append(number)
     if batch:
         yield batch
+
+
+def require_room(prompts: Sequence[Sequence[int]], context_length: int | None) -> None:
+    """Raise ``ContextOverflowError`` if a prompt fills the context, which may have no end."""
+    for prompt in prompts:
+        if context_length is not None and len(prompt) >= context_length:
+            raise ContextOverflowError.no_room(len(prompt), context_length)

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from nest_engine._validation import require_count
-from nest_engine.errors import ContextOverflowError
 from nest_engine.interfaces import Frontier, Prefill, TokenizedPassage
 from nest_engine.models.attention_mask import AttentionMasks
-from nest_engine.models.batching import padded
+from nest_engine.models.batching import padded, require_room
 from nest_engine.models.cuda_graphs import CudaGraphs, eager
 from nest_engine.models.exactness import require_exact_steps
 from nest_engine.models.fingerprint import fingerprint
@@ -283,9 +282,7 @@ class HuggingFaceLanguageModel:
         Raises:
             ContextOverflowError: if a prompt fills the context.
         """
-        for prompt in prompts:
-            if self.context_length is not None and len(prompt) >= self.context_length:
-                raise ContextOverflowError.no_room(len(prompt), self.context_length)
+        require_room(prompts, self.context_length)
         if self.keeps_a_state and len(prompts) > 1:
             warnings.warn(
                 f"{type(self.model).__name__} has layers that keep a state: the {len(prompts)} "

@@ -112,9 +112,8 @@ class LlamaModel:
             said = "; ".join(_errors) or "it does not say why"
             raise ModelLoadError(f"llama.cpp cannot load the GGUF file {file}: {said}")
         self._free = weakref.finalize(self, llama.llama_model_free, self.pointer)
-        self._free.atexit = (
-            False  # at the end of the program ``Memory`` closes it, after its context
-        )
+        # At the end of the program ``Memory`` closes it, after its context.
+        self._free.atexit = False
         self.vocab = llama.llama_model_get_vocab(self.pointer)
         self.num_layers = int(llama.llama_model_n_layer(self.pointer))
         self.width = int(llama.llama_model_n_embd(self.pointer))
@@ -287,9 +286,8 @@ class LlamaContext:
             else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )
         parameters.kv_unified = True  # rows share the memory, and one forward
-        parameters.swa_full = (
-            True  # what a sliding window has left behind stays while there is room
-        )
+        # What a sliding window has left behind stays while there is room.
+        parameters.swa_full = True
         parameters.no_perf = True
         parameters.cb_eval = self._tap.callback
         _errors.clear()
@@ -316,8 +314,8 @@ class LlamaContext:
 
         Args:
             rows: what to read.
-            stop_at_hidden: whether to stop where hidden states are known. What has been read
-                cannot be gone on from.
+            stop_at_hidden: whether to stop where hidden states are known; no logits are wanted
+                of such a sequence, then or later.
 
         Returns:
             logits of all rows in order, ``[tokens with logits, V]``, and hidden states

@@ -87,7 +87,8 @@ class Memory:
         """Return the number of a new, empty sequence, or None if all that there are are open."""
         with self.lock:
             self._close_abandoned()
-            number = self._free_number()
+            numbers = range(self._context.num_sequences)
+            number = next((number for number in numbers if number not in self._lengths), None)
             if number is not None:
                 self._lengths[number] = 0
             return number
@@ -99,15 +100,13 @@ class Memory:
             InputError: if llama.cpp cannot hold more.
         """
         with self.lock:
-            self._close_abandoned()
-            number = self._free_number()
+            number = self.open_if_free()
             if number is None and self.give_up():
-                number = self._free_number()
+                number = self.open_if_free()
             if number is None:
                 self._grow(more_sequences=True)
-                number = self._free_number()
+                number = self.open_if_free()
             assert number is not None
-            self._lengths[number] = 0
             return number
 
     def close(self, sequence: int) -> None:
@@ -238,10 +237,6 @@ class Memory:
             cache_type=self._cache_type,
             flash_attn=self._flash_attn,
         )
-
-    def _free_number(self) -> int | None:
-        numbers = range(self._context.num_sequences)
-        return next((number for number in numbers if number not in self._lengths), None)
 
     def _close_abandoned(self) -> None:
         while self._abandoned:

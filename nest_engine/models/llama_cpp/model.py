@@ -14,12 +14,13 @@ from torch import Tensor
 from nest_engine._validation import require_count
 from nest_engine.errors import (
     ConfigError,
-    ContextOverflowError,
     DecodingError,
     UnsupportedModelError,
 )
 from nest_engine.interfaces import Frontier, Prefill, TokenizedPassage
+from nest_engine.models.batching import require_room
 from nest_engine.models.forward_time import marginal_token_cost
+from nest_engine.models.llama_cpp import OPTIONS
 from nest_engine.models.llama_cpp.known_prompts import PIECE, KnownPrompts
 from nest_engine.models.llama_cpp.library import MAX_BATCH, LlamaModel, Row
 from nest_engine.models.llama_cpp.memory import Memory
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 CACHE_TYPES = {"f32": 0, "f16": 1, "bf16": 30}  # ggml_type
-OPTIONS = frozenset(
-    {"n_ctx", "n_threads", "n_gpu_layers", "cache_type", "flash_attn", "prompt_cache"}
-)
+_TAKEN = OPTIONS | {"prompt_cache"}
 _SHORTEST = 16  # tokens of a context
 _ROWS = 8  # passages that are read together for their keys
 _SAMPLES, _SAMPLE = 64, 2**16  # stretches of the file that its fingerprint reads, and their bytes
@@ -151,10 +150,10 @@ class LlamaCppLanguageModel:
                 f"key_layer={key_layer!r} is not valid for llama.cpp: expected {cls.key_layer!r}"
             )
         place = {name: options.pop(name) for name in REPOSITORY_ARGUMENTS & options.keys()}
-        if unknown := options.keys() - OPTIONS:
+        if unknown := options.keys() - _TAKEN:
             raise ConfigError(
                 f"{min(unknown)} is no option of llama.cpp, which takes "
-                f"{', '.join(sorted(OPTIONS))}; load the model with transformers "
+                f"{', '.join(sorted(_TAKEN))}; load the model with transformers "
                 "(backend='transformers')"
             )
         return cls(find_gguf(model_id, **place), **options)
@@ -203,9 +202,7 @@ class LlamaCppLanguageModel:
         Raises:
             ContextOverflowError: if a prompt fills the context.
         """
-        for prompt in prompts:
-            if len(prompt) >= self.context_length:
-                raise ContextOverflowError.no_room(len(prompt), self.context_length)
+        require_room(prompts, self.context_length)
         session = LlamaCppSession(self._memory)
         try:
             return session, [self._read_prompt(session, prompt) for prompt in prompts]
