@@ -13,6 +13,7 @@ from docx.oxml import OxmlElement
 
 from nest_engine.records import Passage
 from nest_engine.retrieval import Document, read_documents, read_passages
+from nest_engine.retrieval.formats import table, web_page
 
 NAME = "朱镕基"
 
@@ -152,6 +153,52 @@ def test_what_only_looks_like_html_hides_nothing(tmp_path: Path, text: str) -> N
 )  # fmt: skip
 def test_a_page_reads_as_its_reader_sees_it(tmp_path: Path, page: str, text: str) -> None:
     assert read(tmp_path, "page.html", page).text == text
+
+
+@pytest.mark.parametrize(
+    ("style", "page"),
+    [
+        (".a .b{display:none}", "<p class=b>yes<div class=a><p><b class=b>no</b>yes"),
+        (".a>.b{opacity:0}", "<div class=a><p class=b>no<div><p class=b>yes</div>"),
+        (".a>.b i, #c{display:none}", "<p class=a><b class=b><u><i>no</i>yes</u><i>no<a id=c>no"),
+        ("nav ul.x li{visibility:hidden}", "<ul class=x><li>yes</ul><nav><ul class=x><li>no</nav>"),
+        ("[aria-hidden='true'], p[lang]{display:none}", "<b aria-hidden=true>no</b><p lang=e>no"),
+        (".a .b{display:none} .c .a .b{display:block}", "<p class=c><b class=a><i class=b>yes"),
+        (".c .a .b{display:none} .a .b{display:block}", "<p class=c><b class=a><i class=b>no"),
+        (".x{display:none} .x{font-size:9px}", "<p class=x>no<p>yes"),
+        (".a:hover .b, .a+.b{display:none}", "<p class=a>yes<p class=b>yes"),
+        ("body{visibility:hidden}", "<body><p>yes"),
+        (".s{clip:rect(0, 0, 0, 0)} .s.t{position:static}", "<a class='s t'>yes"),
+        (".s{position:absolute !important; clip:rect(1px,1px,1px,1px)}", "<a class=s>no</a>yes"),
+        ("", '<p style="position:absolute; left:-9999px">no<p style="left:-9999px">yes'),
+        ("", '<p style="position:absolute; left:-20px">yes<p style="text-indent:-999em">no'),
+        ("", '<p style="height:0; overflow:hidden">no<p style="height:0">yes'),
+        ("", '<p style="color:#fff; background:White">no<p style="color:#fff">yes'),
+        ("", '<p style="COLOR:rgba(0,0,0,0)">no<p style="color:transparent">no'),
+        ("", '<p style="transform:scale(0)">no<p style="transform:scale(0.5)">yes'),
+        ("", '<p style="clip-path: inset(50%)">no<p style="clip-path:inset(5px)">yes'),
+    ],
+)  # fmt: skip
+def test_what_style_hides(tmp_path: Path, style: str, page: str) -> None:
+    text = read(tmp_path, "page.html", f"<style>{style}</style>{page}<p>yes").text
+    assert "no" not in text
+    assert text.count("yes") == page.count("yes") + 1
+
+
+def test_what_takes_too_long_or_too_much_room_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_page, "_MOST_TAGS", 10)
+    monkeypatch.setattr(table, "_MOST_ROWS", 2)
+    (tmp_path / "a.html").write_text("<p>one" * 11)
+    (tmp_path / "b.html").write_text("<p>one" * 10)
+    (tmp_path / "c.csv").write_text("City\nOslo\nRome\nBern\n")
+    result = read_passages(tmp_path)
+    assert [passage.text for passage in result.passages[1:]] == ["City: Oslo", "City: Rome"]
+    assert [(skipped.path, skipped.reason.partition(";")[0]) for skipped in result.skipped] == [
+        ("a.html", "there are more than 10 tags"),
+        ("c.csv", "has more than 2 rows, and those behind are left out"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
+from nest_engine.retrieval.formats.style_sheet import NOWHERE, Surroundings
+
 VOID = frozenset(
     [
         *("area", "base", "basefont", "bgsound", "br", "col", "embed", "frame", "hr", "img"),
@@ -81,12 +83,14 @@ class Element:
         name: its tag.
         hides: whether its text is not shown.
         is_block: whether it stands apart from what is before and behind it.
+        inside: what of the page's selectors it and those around it fulfil.
         is_open: False when its end tag came, though elements inside it are still open.
     """
 
     name: str
     hides: bool = False
     is_block: bool = False
+    inside: Surroundings = NOWHERE
     is_open: bool = True
 
 
@@ -107,9 +111,13 @@ class OpenElements:
         """The tag of the element that a text stands in; empty if there is none."""
         return self._stack[-1].name if self._stack else ""
 
-    def start(self, element: Element) -> list[Element]:
-        """Open an element; return those that its start tag closes, the innermost first."""
-        name = element.name
+    @property
+    def surroundings(self) -> Surroundings:
+        """What of the page's selectors the open elements fulfil."""
+        return self._stack[-1].inside if self._stack else NOWHERE
+
+    def make_room(self, name: str) -> list[Element]:
+        """Close what a start tag closes; return that, the innermost first."""
         closed = [] if name in _IN_HEAD else self.end_head()
         if name in _ENDS_PARAGRAPH:
             paragraph = max(self._places["p"][-1:], default=-1)
@@ -119,15 +127,19 @@ class OpenElements:
             closed += self._pop_to(len(self._stack) - 1)
         if name in _CLOSES:
             closed += self._close(*_CLOSES[name])
-        if name not in VOID:
-            place = len(self._stack)
-            self._stack.append(element)
-            self._places[name].append(place)
-            if name in _SPECIAL:
-                self._specials.append(place)
-            if name in _SCOPES:
-                self._scopes.append(place)
         return closed
+
+    def start(self, element: Element) -> None:
+        """Open an element, for which room has been made."""
+        name, place = element.name, len(self._stack)
+        if name in VOID:
+            return
+        self._stack.append(element)
+        self._places[name].append(place)
+        if name in _SPECIAL:
+            self._specials.append(place)
+        if name in _SCOPES:
+            self._scopes.append(place)
 
     def end(self, name: str) -> list[Element]:
         """Close an element by its end tag; return what is closed, the innermost first.

@@ -12,6 +12,7 @@ from nest_engine.errors import InputError
 
 _DELIMITERS = ",;\t|"
 _SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+_MOST_ROWS = 200_000  # a passage each takes a kilobyte, whatever the row's length
 _LOOKED_AT = 1 << 16  # characters that tell the delimiter
 csv.field_size_limit(1 << 24)
 
@@ -47,14 +48,21 @@ def read_table(source: str) -> Iterator[Row]:
     else:
         reader = csv.reader(lines, dialect)
     names: Sequence[str] | None = None
+    num_rows = 0
     try:
         for cells in reader:
             if not any(map(str.strip, cells)):
                 continue
             if names is None:
                 names = [name.strip() for name in cells]
-            else:
-                yield Row(reader.line_num, "\n".join(_named(names, cells)))
+                continue
+            num_rows += 1
+            if num_rows > _MOST_ROWS:
+                raise InputError(
+                    f"has more than {_MOST_ROWS:,} rows, and those behind are left out; make a "
+                    ".jsonl file of what is to be found"
+                )
+            yield Row(reader.line_num, "\n".join(_named(names, cells)))
     except csv.Error as error:
         raise InputError(f"line {reader.line_num}: {error}") from error
 

@@ -2,8 +2,8 @@
 
 Blocks become paragraphs, rows of tables too, and cells stand under their headings: set apart by
 tabs, with an empty one where one spans several columns or rows; a dash stands for an empty cell in
-front of a row. What is hidden is left out: by the
-element, by ``hidden``, by its style, or by a plain rule of the page's style sheets.
+front of a row. What is hidden is left out: by the element, by ``hidden``, by its style or by the
+page's style sheets: not displayed, transparent, clipped, off the page, in the ink of its paper.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from nest_engine.retrieval.formats.rows import EMPTY_CELL
 from nest_engine.retrieval.formats.style_sheet import BLOCK_DISPLAYS, StyleSheet, hides
 
 _DEEPEST = 100_000  # open elements
+_MOST_TAGS = 1_000_000  # some seconds
 _MOST_SPANNED = 50  # columns or rows
 _LONGEST_TITLE = 1000
 # Not rendered, or rendered only where something else fails; and pronunciation between characters.
@@ -37,6 +38,7 @@ _BLOCKS = HEADINGS | {
 }
 # In one line with what is beside them, but apart from it.
 _APART = frozenset(["button", "input", "meter", "progress", "textarea"])
+_WHOLE_PAGE = frozenset(["body", "html"])
 _DRAWINGS = frozenset(["math", "svg"])
 _SECTIONS = frozenset(["tbody", "tfoot", "thead"])
 _CELLS = frozenset(["td", "th"])
@@ -143,7 +145,7 @@ class _Reader(HTMLParser):
         self._style: list[str] = []  # source of the style sheet that is being read
         self._is_style_shown = True  # on screens
         self._num_hiding = self._num_preformatted = self._num_drawings = 0  # open elements
-        self._hidden_from = 0
+        self._hidden_from = self._num_tags = 0
         self._tables: list[_Table] = []
         self._pieces: list[str] = []
         self._break, self._tabs = "", 0  # before the next text
@@ -167,16 +169,23 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in reversed(attrs)}  # the first of equals counts
-        style = self._styles.of(tag, given)
+        self._num_tags += 1
+        if self._num_tags > _MOST_TAGS:
+            raise InputError(f"there are more than {_MOST_TAGS:,} tags; split or repair the page")
+        for closed in self._open.make_room(tag):
+            self._leave(closed, self._offset())
+        style, inside = self._styles.of(tag, given, self._open.surroundings)
+        if tag in _WHOLE_PAGE:  # until a script shows it, say
+            style = {}
         element = Element(
             tag,
             hides=(tag in _INVISIBLE and not (tag == "dialog" and "open" in given))
             or ("hidden" in given and "display" not in style)
             or bool(style and hides(style)),
             is_block=tag in _BLOCKS or style.get("display") in BLOCK_DISPLAYS,
+            inside=inside,
         )
-        for closed in self._open.start(element):
-            self._leave(closed, self._offset())
+        self._open.start(element)
         if len(self._open) > _DEEPEST:
             raise InputError(f"elements are nested more than {_DEEPEST:,} deep; repair the page")
         self._enter(element, given)

@@ -66,7 +66,7 @@ _SECONDS_TO_CONNECT = 10.0
 Sending = TypeVar("Sending", bound=Response)
 
 _DATA = b"data:"
-_EVENT_END = re.compile(rb"(\r?\n\r?\n)")
+_EVENT_END = re.compile(rb"((?:\r\n|\n|\r(?!\n)){2})")  # a line may end in any of three ways
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
