@@ -77,6 +77,7 @@ SHOWN = [
     "quotes",
     "quote_precision",
 ]
+QUALITY = [name for name in SHOWN if name != "seconds"]  # where other work may run beside
 LIST = "nearest sentences, no model"
 AS_PUBLISHED = "ra-nest, the paper's settings"
 METHODS: dict[str, NestConfig] = {
@@ -93,6 +94,15 @@ ABLATIONS: dict[str, NestConfig] = {
     "nor plausible tokens only": NestConfig.ra_nest(by_sentence=False, plausibility=0.0),
     "nest": NestConfig(method="nest"),
     "nest, the paper's settings": NestConfig.paper_7b(),
+}
+# Settings that belong to a model, because distances between its keys do: how much depends on them?
+DISTANCES: dict[str, NestConfig] = {
+    "ra-nest": NestConfig.ra_nest(),
+    "alpha=0.3": NestConfig.ra_nest(alpha=0.3),
+    "alpha=0.7": NestConfig.ra_nest(alpha=0.7),
+    "tau=0.3": NestConfig.ra_nest(tau=0.3),
+    "knn_temperature=1": NestConfig.ra_nest(knn_temperature=1.0),
+    "delta=0.5": NestConfig.ra_nest(delta=0.5),
 }
 
 
@@ -213,7 +223,7 @@ def no_gold(bench: Benchmark) -> str:
     said = sum(bool(record["notices"]) for record in records if not record["citations"])
     silent = sum(not record["citations"] for record in records)
     return (
-        f"{to_markdown(summarize(records), SHOWN)}\n"
+        f"{to_markdown(summarize(records), QUALITY)}\n"
         f"Of the {silent} answers that quote nothing, {said} say so in their notices.\n"
     )
 
@@ -228,7 +238,7 @@ def letters(bench: Benchmark) -> str:
         listed = bench.listed(records, bench.questions)
     finally:
         bench.engine.embedder = bench.embedder
-    return to_markdown(summarize([*listed, *records]), SHOWN)
+    return to_markdown(summarize([*listed, *records]), QUALITY)
 
 
 def entities(bench: Benchmark) -> str:
@@ -237,13 +247,19 @@ def entities(bench: Benchmark) -> str:
     records = bench.measure("entities", asked, METHODS)
     rows = summarize([*bench.listed(records, asked), *records])
     gap = difference(records, "answer_recall", "ra-nest", "ra", "gold")
-    return f"{to_markdown(rows, SHOWN)}\n`ra-nest` against `ra`: {_signed(gap)} points of recall.\n"
+    return f"{to_markdown(rows, QUALITY)}\n`ra-nest` against `ra`: {_signed(gap)} points of recall.\n"
 
 
 def ablations(bench: Benchmark) -> str:
     """What each part adds, and what the dial does."""
     records = bench.measure("ablations", bench.questions, ABLATIONS, limit=bench.sweep_examples)
-    return to_markdown(summarize(records), SHOWN, intervals=False)
+    return to_markdown(summarize(records), QUALITY, intervals=False)
+
+
+def distances(bench: Benchmark) -> str:
+    """Whether a model needs settings of its own."""
+    records = bench.measure("distances", bench.questions, DISTANCES, limit=bench.sweep_examples)
+    return to_markdown(summarize(records), QUALITY, intervals=False)
 
 
 def unanswerable(bench: Benchmark) -> str:
@@ -279,6 +295,7 @@ PARTS: dict[str, tuple[str, Callable[[Benchmark], str]]] = {
     "letters": ("Without an embedder", letters),
     "entities": ("EntityQuestions over a search", entities),
     "ablations": ("What each part adds", ablations),
+    "distances": ("What depends on the distances between keys", distances),
     "unanswerable": ("Greetings, thanks, poems and sums", unanswerable),
     "answers": ("Answers, unedited", side_by_side),
 }
