@@ -247,7 +247,9 @@ def entities(bench: Benchmark) -> str:
     records = bench.measure("entities", asked, METHODS)
     rows = summarize([*bench.listed(records, asked), *records])
     gap = difference(records, "answer_recall", "ra-nest", "ra", "gold")
-    return f"{to_markdown(rows, QUALITY)}\n`ra-nest` against `ra`: {_signed(gap)} points of recall.\n"
+    return (
+        f"{to_markdown(rows, QUALITY)}\n`ra-nest` against `ra`: {_signed(gap)} points of recall.\n"
+    )
 
 
 def ablations(bench: Benchmark) -> str:
