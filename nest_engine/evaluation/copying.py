@@ -50,16 +50,18 @@ def sentence_kinds(output: NestOutput) -> Measures:
 def quote_precision(output: NestOutput) -> Measures:
     """Count the citations whose text stands at the cited place of answer and source.
 
-    ``answer[a:b] == passage.text[c:d] == cited_text``, checked on the answer that a user receives.
+    ``passage.text[c:d] == cited_text``, and ``answer[a:b]`` is the same or, where the match is
+    ``normalized``, what the citation says that the answer has instead. Checked on the answer that a
+    user receives.
     """
     exact = sum(_is_exact(citation, output) for citation in output.citations)
     return {"quote_precision": (exact, len(output.citations))}
 
 
 def _is_exact(citation: Citation, output: NestOutput) -> bool:
-    quoted = output.text[citation.answer_start : citation.answer_end]
-    return quoted == citation.cited_text != "" and any(
-        passage.text[citation.source_start : citation.source_end] == quoted
+    said = output.text[citation.answer_start : citation.answer_end]
+    return said == citation.text_in_answer != "" and any(
+        passage.text[citation.source_start : citation.source_end] == citation.cited_text
         for passage in output.passages
         if passage.id == citation.passage_id
     )

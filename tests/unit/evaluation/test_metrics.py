@@ -287,6 +287,16 @@ def test_quotes_must_stand_in_answer_and_source() -> None:
     assert quote_precision(answer_of([None])) == {"quote_precision": (0, 0)}
 
 
+def test_a_quote_in_other_characters_stands_as_it_says() -> None:
+    text = "Indeed: *Otters* swim well."
+    quote = Citation(
+        8, 21, "otter", 0, 11, "Otters swim", match="normalized", answer_text=text[8:21]
+    )
+    assert quote_precision(answer_of([], [quote], text)) == {"quote_precision": (1, 1)}
+    moved = replace(quote, answer_text="Otters swim")
+    assert quote_precision(answer_of([], [moved], text)) == {"quote_precision": (0, 1)}
+
+
 def test_tokens_from_the_wrong_article_are_off_topic() -> None:
     output = answer_of([(0, 0), (0, 1), None, (1, 0), (1, 1)])
 
