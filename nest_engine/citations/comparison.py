@@ -260,16 +260,23 @@ def _windows(codes: str, length: int) -> set[str]:
 
 def _bits(key: str, count: int, num_words: int) -> float:
     """Return how rare a word is: minus the logarithm of its share of the passages' words."""
-    if not is_word(key):
-        prior = _SIGN_BITS
-    elif is_unspaced(key[0]):
-        prior = _UNSPACED_BITS
-    elif any(map(str.isdecimal, key)):
-        prior = _NUMBER_BITS
-    else:
-        prior = _BITS_BY_LENGTH[min(len(key), len(_BITS_BY_LENGTH) - 1)]
-    expected = count + _PRIOR_WORDS * 2.0**-prior
+    expected = count + _PRIOR_WORDS * 2.0 ** -_prior_bits(key)
     return -math.log2(expected / (num_words + _PRIOR_WORDS))
+
+
+def _prior_bits(key: str) -> float:
+    if not is_word(key):
+        return _SIGN_BITS
+    if is_unspaced(key[0]):
+        return _UNSPACED_BITS
+    if any(map(str.isdecimal, key)):
+        return _NUMBER_BITS
+    return _BITS_BY_LENGTH[min(len(key), len(_BITS_BY_LENGTH) - 1)]
+
+
+def prior_bits(text: str) -> float:
+    """Return how much a text tells before anything is counted, by how long its words are."""
+    return sum(_prior_bits(word.key) for word in words_of(text))
 
 
 def num_words(text: str) -> float:

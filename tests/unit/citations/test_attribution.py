@@ -214,10 +214,25 @@ def test_a_run_is_split_where_the_texts_differ():
 
 
 def test_short_citations_are_hidden():
-    parts = [(0, 0, 7), ". ", (0, 4, 13)]
-    assert quoted(["one two three"], parts, min_tokens=7) == ["one two", "two three"]
-    assert quoted(["one two three"], parts, min_tokens=8) == ["two three"]
-    assert quoted(["one two three"], parts, min_tokens=10) == []
+    parts = [(0, 0, 10), ". ", (0, 7, 18)]
+    assert quoted(["copper tin handles"], parts, min_tokens=10) == ["copper tin", "tin handles"]
+    assert quoted(["copper tin handles"], parts, min_tokens=11) == ["tin handles"]
+    assert quoted(["copper tin handles"], parts, min_tokens=12) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "is_telling"),
+    [
+        ("one of the", False),
+        (", and the", False),
+        ("of 1868", True),
+        ("copper tin", True),
+        ("of the silver", True),
+    ],
+)
+def test_citations_of_common_words_are_hidden(text: str, is_telling: bool):
+    assert quoted([text], [(0, 0, len(text))], min_tokens=1) == [text]
+    assert quoted([text], [(0, 0, len(text))], min_tokens=3) == [text] * is_telling
 
 
 def test_a_citation_is_final_once_the_character_behind_it_is_known():

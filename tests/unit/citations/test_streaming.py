@@ -173,7 +173,11 @@ def test_an_answer_cut_inside_a_draft_counts_what_is_left():
     text = "one END two and more of it"
     engine = NestEngine(ScriptedLanguageModel(text))
     output = engine.generate(
-        "Q ", passages=[Passage(f"Q {text}")], method="lossless", stop=("END",)
+        "Q ",
+        passages=[Passage(f"Q {text}")],
+        method="lossless",
+        stop=("END",),
+        min_citation_tokens=1,
     )
     assert (output.text, len(output.token_ids), output.stats.completion_tokens) == ("one ", 4, 4)
     assert output.stats.attributed_share == 1.0
