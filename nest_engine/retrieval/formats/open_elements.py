@@ -8,9 +8,9 @@ page.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from nest_engine.retrieval.formats.style_sheet import NOWHERE, Surroundings
+from nest_engine.retrieval.formats.style_sheet import Inside
 
 VOID = frozenset(
     [
@@ -63,6 +63,13 @@ _CLOSES: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {
         ((*_CELLS, "tr", *_SECTIONS), frozenset(["table"])),
     ),
 }
+# What ends a drawing whose end tag is missing, and where HTML may stand within one.
+_LEAVES_DRAWINGS = HEADINGS | {
+    *("b", "big", "blockquote", "body", "br", "center", "code", "dd", "div", "dl", "dt", "em"),
+    *("embed", "head", "hr", "i", "img", "li", "listing", "menu", "nobr", "ol", "p", "pre", "ruby"),
+    *("s", "small", "span", "strike", "strong", "sub", "sup", "table", "tt", "u", "ul", "var"),
+}
+_HTML_IN_DRAWINGS = ("foreignobject", "desc", "title", "annotation-xml", "mtext", "mi", "mo", "mn")
 _TABLE_PARTS = frozenset(["td", "th", "tr", "tbody", "thead", "tfoot", "caption", "colgroup"])
 
 
@@ -81,16 +88,18 @@ class Element:
 
     Args:
         name: its tag.
-        hides: whether its text is not shown.
+        hides: whether nothing in it is shown.
+        unseen: the inherited properties that make its text invisible.
         is_block: whether it stands apart from what is before and behind it.
-        inside: what of the page's selectors it and those around it fulfil.
+        inside: what it means to the selectors of the page.
         is_open: False when its end tag came, though elements inside it are still open.
     """
 
     name: str
     hides: bool = False
+    unseen: frozenset[str] = frozenset()
     is_block: bool = False
-    inside: Surroundings = NOWHERE
+    inside: Inside = field(default_factory=Inside)
     is_open: bool = True
 
 
@@ -98,6 +107,7 @@ class OpenElements:
     """The elements that are open at a place of a page, the outermost first."""
 
     def __init__(self) -> None:
+        self._page = Element("")
         self._stack: list[Element] = []
         self._places: dict[str, list[int]] = defaultdict(list)  # in the stack, of each name
         self._specials: list[int] = []
@@ -107,23 +117,25 @@ class OpenElements:
         return len(self._stack)
 
     @property
-    def innermost(self) -> str:
-        """The tag of the element that a text stands in; empty if there is none."""
-        return self._stack[-1].name if self._stack else ""
-
-    @property
-    def surroundings(self) -> Surroundings:
-        """What of the page's selectors the open elements fulfil."""
-        return self._stack[-1].inside if self._stack else NOWHERE
+    def innermost(self) -> Element:
+        """The element that a text stands in; one without a name if there is none."""
+        return self._stack[-1] if self._stack else self._page
 
     def make_room(self, name: str) -> list[Element]:
         """Close what a start tag closes; return that, the innermost first."""
+        place = max((*self._places["svg"][-1:], *self._places["math"][-1:]), default=-1)
+        if place >= 0 and name in _LEAVES_DRAWINGS:
+            inner = (self._places[each][-1:] for each in _HTML_IN_DRAWINGS)
+            if all(not places or places[0] < place for places in inner):
+                return [*self._pop_to(place), *self.make_room(name)]
         closed = [] if name in _IN_HEAD else self.end_head()
         if name in _ENDS_PARAGRAPH:
             paragraph = max(self._places["p"][-1:], default=-1)
             if paragraph > max(self._scopes[-1:], default=-1):
                 closed += self._pop_to(paragraph)
-        if name in HEADINGS and self.innermost in HEADINGS:
+        if name == "a":
+            closed += self.end("a")
+        if name in HEADINGS and self.innermost.name in HEADINGS:
             closed += self._pop_to(len(self._stack) - 1)
         if name in _CLOSES:
             closed += self._close(*_CLOSES[name])
@@ -164,7 +176,7 @@ class OpenElements:
 
     def end_head(self) -> list[Element]:
         """Close the head, if nothing in it is open: what comes next belongs to the body."""
-        return self.end("head") if self.innermost == "head" else []
+        return self.end("head") if self.innermost.name == "head" else []
 
     def _last_scope(self, only: str | None, *, of: str) -> int:
         if only is not None:

@@ -9,23 +9,38 @@ page's style sheets: not displayed, transparent, clipped, off the page, in the i
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import NamedTuple
 
 from nest_engine.errors import InputError
 from nest_engine.retrieval.formats.open_elements import HEADINGS, VOID, Element, OpenElements
 from nest_engine.retrieval.formats.rows import EMPTY_CELL
-from nest_engine.retrieval.formats.style_sheet import BLOCK_DISPLAYS, StyleSheet, hides
+from nest_engine.retrieval.formats.style_sheet import Inside, StyleSheets, applies_on_screens
+from nest_engine.retrieval.formats.visibility import BLOCK_DISPLAYS, hides, keyword, unseen
 
 _DEEPEST = 100_000  # open elements
-_MOST_TAGS = 1_000_000  # some seconds
+_MOST_TAGS = 600_000  # some seconds
 _MOST_SPANNED = 50  # columns or rows
 _LONGEST_TITLE = 1000
 # Not rendered, or rendered only where something else fails; and pronunciation between characters.
 _INVISIBLE = frozenset(
     [
-        *("applet", "area", "audio", "canvas", "datalist", "dialog", "head", "iframe", "math"),
-        *("noembed", "noframes", "noscript", "object", "rp", "rt", "script", "style", "svg"),
+        *("annotation", "annotation-xml", "applet", "area", "audio", "canvas", "datalist"),
+        *(
+            "dialog",
+            "head",
+            "iframe",
+            "noembed",
+            "noframes",
+            "noscript",
+            "object",
+            "rp",
+            "rt",
+            "script",
+            "style",
+            "svg",
+        ),
         *("template", "title", "video"),
     ]
 )
@@ -38,6 +53,7 @@ _BLOCKS = HEADINGS | {
 }
 # In one line with what is beside them, but apart from it.
 _APART = frozenset(["button", "input", "meter", "progress", "textarea"])
+_INERT = frozenset(["noscript", "template"])
 _WHOLE_PAGE = frozenset(["body", "html"])
 _DRAWINGS = frozenset(["math", "svg"])
 _SECTIONS = frozenset(["tbody", "tfoot", "thead"])
@@ -49,6 +65,8 @@ _TAG = re.compile(r"<(?:!--|[A-Za-z/!?])")
 _XML = re.compile(r"\s*<\?xml\b", re.IGNORECASE)
 _COMMENT_END = re.compile(r"--!?>")
 _PARAGRAPH = "\n\n"
+_STYLE = re.compile("<style", re.IGNORECASE)
+_HUGE_REFERENCE = re.compile(r"&#[xX]?[0-9a-fA-F]{20,}")
 
 
 class WebPage(NamedTuple):
@@ -124,7 +142,17 @@ class _Table:
             self._next += 1
 
 
-class _Reader(HTMLParser):
+class _Parser(HTMLParser):
+    """The standard library's, where it stumbles."""
+
+    def parse_html_declaration(self, i: int) -> int:
+        """Pass over what only looks like a declaration, as browsers do."""
+        if self.rawdata.startswith("<![", i):
+            return self.parse_bogus_comment(i)
+        return super().parse_html_declaration(i)
+
+
+class _Reader(_Parser):
     """Reads a page once, from its beginning to its end.
 
     Attributes:
@@ -141,11 +169,9 @@ class _Reader(HTMLParser):
         self._line_starts = [0, *(end.end() for end in re.finditer("\n", markup))]
         self._is_xml = is_xml or bool(_XML.match(markup))
         self._open = OpenElements()
-        self._styles = StyleSheet()
-        self._style: list[str] = []  # source of the style sheet that is being read
-        self._is_style_shown = True  # on screens
         self._num_hiding = self._num_preformatted = self._num_drawings = 0  # open elements
-        self._hidden_from = self._num_tags = 0
+        self._num_tags = 0
+        self._hidden_from: int | None = None
         self._tables: list[_Table] = []
         self._pieces: list[str] = []
         self._break, self._tabs = "", 0  # before the next text
@@ -153,14 +179,13 @@ class _Reader(HTMLParser):
         self._said: list[str] | None = None  # of the heading that is being read
         self._is_at_start_of_code = False
 
-        # The parser stumbles slowly over < that begins no tag, and over tags that never end.
-        unended = _TAG.search(markup, markup.rfind(">") + 1)
-        source = markup[: unended.start()] if unended else markup
-        self.feed(_NO_TAG.sub("\0", source.replace("\0", "\ufffd")))
+        source = _parsable(markup)
+        self._styles = StyleSheets(_style_sheets(source) if _STYLE.search(markup) else ())
+        self.feed(source)
         self.close()
-        if unended and unended[0] == "<!--" and not self._num_hiding:
-            self.hidden.append((unended.start(), len(markup)))
-        if self._num_hiding:
+        if markup.startswith("<!--", len(source)) and self._hidden_from is None:
+            self._hidden_from = len(source)
+        if self._hidden_from is not None:
             self.hidden.append((self._hidden_from, len(markup)))
 
     def text(self) -> str:
@@ -172,18 +197,18 @@ class _Reader(HTMLParser):
         self._num_tags += 1
         if self._num_tags > _MOST_TAGS:
             raise InputError(f"there are more than {_MOST_TAGS:,} tags; split or repair the page")
-        for closed in self._open.make_room(tag):
-            self._leave(closed, self._offset())
-        style, inside = self._styles.of(tag, given, self._open.surroundings)
-        if tag in _WHOLE_PAGE:  # until a script shows it, say
-            style = {}
+        self._close(self._open.make_room(tag), self._offset())
+        outer = self._open.innermost
+        style, met = self._styles.of(tag, given, outer.inside)
+        is_page = tag in _WHOLE_PAGE  # hidden, perhaps, until a script shows it
         element = Element(
             tag,
             hides=(tag in _INVISIBLE and not (tag == "dialog" and "open" in given))
-            or ("hidden" in given and "display" not in style)
-            or bool(style and hides(style)),
-            is_block=tag in _BLOCKS or style.get("display") in BLOCK_DISPLAYS,
-            inside=inside,
+            or ("hidden" in given and "display" not in style and not is_page)
+            or (bool(style) and not is_page and hides(style, tag, is_block=tag in _BLOCKS)),
+            unseen=outer.unseen if is_page else unseen(style, outer.unseen),
+            is_block=tag in _BLOCKS or keyword(style, "display") in BLOCK_DISPLAYS,
+            inside=Inside(met),
         )
         self._open.start(element)
         if len(self._open) > _DEEPEST:
@@ -198,21 +223,17 @@ class _Reader(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "br":  # as if it were a start tag
             self._put("\n")
-        end = self.rawdata.find(">", self._offset()) + 1 if self._num_hiding else 0
-        for closed in self._open.end(tag):
-            self._leave(closed, end)
+        end = self.rawdata.find(">", self._offset()) + 1 if self._hidden_from is not None else 0
+        self._close(self._open.end(tag), end)
 
     def handle_data(self, data: str) -> None:
         data = data.replace("\0", "<")
-        name = self._open.innermost
-        if name == "style":
-            self._style.append(data)
-        elif name == "title" and not self._num_drawings and len(self.title) < _LONGEST_TITLE:
+        name = self._open.innermost.name
+        if name == "title" and not self._num_drawings and len(self.title) < _LONGEST_TITLE:
             self.title += data
         elif name == "head" and data.strip():
-            for closed in self._open.end_head():
-                self._leave(closed, self._offset())
-        if self._num_hiding:
+            self._close(self._open.end_head(), self._offset())
+        if self._hidden_from is not None:
             return
         if self._is_at_start_of_code:
             data = data.removeprefix("\n")
@@ -222,28 +243,38 @@ class _Reader(HTMLParser):
         """Pass over a comment as browsers do: one without an end goes on to the end."""
         found = _COMMENT_END.search(self.rawdata, i + 2)
         end = found.end() if found else len(self.rawdata)
-        if not self._num_hiding:
+        if self._hidden_from is None:
             start = self._offset()
             self.hidden.append((start, start + end - i))
         return end
 
+    def _close(self, closed: Sequence[Element], end: int) -> None:
+        for element in closed:
+            self._leave(element)
+        if closed:
+            self._note_what_is_hidden(end)
+
+    def _note_what_is_hidden(self, at: int) -> None:
+        is_hidden = self._num_hiding > 0 or bool(self._open.innermost.unseen)
+        if is_hidden and self._hidden_from is None:
+            self._hidden_from = at
+        elif not is_hidden and self._hidden_from is not None:
+            self.hidden.append((self._hidden_from, at))
+            self._hidden_from = None
+
     def _enter(self, element: Element, given: dict[str, str]) -> None:
         tag = element.name
         self._separate(element)
-        if tag == "br" and not self._num_hiding:
+        if tag == "br" and self._hidden_from is None:
             self._put("\n")
         if tag in VOID:
             return
-        if element.hides:
-            if not self._num_hiding:
-                self._hidden_from = self._offset()
-            self._num_hiding += 1
+        self._styles.enter(element.inside.met)
+        self._num_hiding += element.hides
+        self._note_what_is_hidden(self._offset())
         self._num_preformatted += tag in _PREFORMATTED
         self._is_at_start_of_code = tag in _PREFORMATTED
         self._num_drawings += tag in _DRAWINGS
-        if tag == "style":
-            media = given.get("media", "").lower()
-            self._is_style_shown = not media or "all" in media or "screen" in media
         if tag == "table":
             self._tables.append(_Table())
         elif self._num_hiding:  # what is hidden takes no place in a table
@@ -256,12 +287,10 @@ class _Reader(HTMLParser):
         elif tag in HEADINGS:
             self._said = []
 
-    def _leave(self, element: Element, end: int) -> None:
+    def _leave(self, element: Element) -> None:
         tag = element.name
-        if element.hides:
-            self._num_hiding -= 1
-            if not self._num_hiding:
-                self.hidden.append((self._hidden_from, end))
+        self._styles.leave(element.inside.met)
+        self._num_hiding -= element.hides
         self._num_preformatted -= tag in _PREFORMATTED
         self._num_drawings -= tag in _DRAWINGS
         if tag == "table":
@@ -270,10 +299,6 @@ class _Reader(HTMLParser):
             self._tables[-1].end_row()
         elif tag in _SECTIONS and self._tables:
             self._tables[-1] = _Table()
-        elif tag == "style":
-            if self._is_style_shown:
-                self._styles.add("".join(self._style))
-            self._style = []
         elif tag in HEADINGS and self._said is not None:
             heading = " ".join("".join(self._said).split())
             self.heading = self.heading or heading
@@ -317,6 +342,53 @@ class _Reader(HTMLParser):
         """Return the character of the markup that is being read."""
         line, column = self.getpos()
         return self._line_starts[line - 1] + column
+
+
+class _StyleFinder(_Parser):
+    """Collects the style sheets of a page that count on screens."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=False)
+        self.sources: list[str] = []
+        self._num_inert = 0  # open elements whose styles are for other cases
+        self._is_read = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._num_inert += tag in _INERT
+        given = {name: value or "" for name, value in reversed(attrs)}
+        self._is_read = (
+            tag == "style"
+            and not self._num_inert
+            and given.get("type", "").lower() in ("", "text/css")
+            and applies_on_screens(given.get("media", ""))
+        )
+
+    def handle_endtag(self, tag: str) -> None:
+        self._num_inert = max(0, self._num_inert - (tag in _INERT))
+        self._is_read = False
+
+    def handle_data(self, data: str) -> None:
+        if self._is_read:
+            self.sources.append(data.replace("\0", "<"))
+
+
+def _style_sheets(source: str) -> list[str]:
+    finder = _StyleFinder()
+    finder.feed(source)
+    finder.close()
+    return finder.sources
+
+
+def _parsable(markup: str) -> str:
+    """Return a page without what the parser stumbles over, at the same offsets.
+
+    It is slow over < that begins no tag, and over tags that never end, and cannot count as far as
+    some references do.
+    """
+    unended = _TAG.search(markup, markup.rfind(">") + 1)
+    source = markup[: unended.start()] if unended else markup
+    source = _HUGE_REFERENCE.sub(lambda reference: "\ufffd".ljust(len(reference[0])), source)
+    return _NO_TAG.sub("\0", source.replace("\0", "\ufffd"))
 
 
 def _number(value: str | None) -> int:
