@@ -122,6 +122,7 @@ def custom_generate(
                     engine.language_model.tokenizer, row_passages, text, settings, engine.nearness
                 ),
                 process_logits=_on_row(logits_processor, input_ids, row, len(tokens.token_ids)),
+                is_refusal_sure=engine.nearness.knows_wording,
                 is_stopped=_after_row(stopping_criteria, input_ids, row, len(tokens.token_ids)),
             )
             for row, ((text, tokens), row_passages) in enumerate(zip(prompts, found, strict=True))

@@ -59,6 +59,7 @@ class Request:
         read_ahead: keys that were computed before the prompt is read, by title and text of their
             passages; None if nobody has tried.
         query: the question, when the caller named it.
+        is_refusal_sure: whether really nothing answers the question where ``sentences`` is None.
     """
 
     config: NestConfig
@@ -74,6 +75,7 @@ class Request:
     is_stopped: StoppingCriterion | None = None
     read_ahead: Mapping[tuple[str, str], PassageKeys] | None = None
     query: str | None = None
+    is_refusal_sure: bool = False
 
     @cached_property
     def copies(self) -> dict[int, int]:
@@ -84,6 +86,11 @@ class Request:
     def may_copy(self) -> bool:
         """Whether what the passages say may replace what the model itself would write."""
         return self.sentences is not None
+
+    @property
+    def may_cite(self) -> bool:
+        """Whether what the model repeats of the passages is cited."""
+        return self.may_copy or not self.is_refusal_sure
 
     def require_room(self, context: int | None) -> None:
         """Make sure that an answer fits in the context; add a notice when it has to be shorter.
@@ -262,7 +269,7 @@ def _prepare(
     if sentences_P is None:
         notices.append(
             f"no sentence of the {len(passages)} passages seems to answer the question: the model "
-            "chose every word"
+            "chose every word" + ", and nothing is cited" * nearness.knows_wording
         )
     return Request(
         config,
@@ -275,6 +282,7 @@ def _prepare(
         notices,
         Stopwatch(stopwatch),
         query=query,
+        is_refusal_sure=nearness.knows_wording,
     )
 
 

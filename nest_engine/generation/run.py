@@ -265,7 +265,8 @@ def _attributor(datastore: Datastore, request: Request) -> Attributor | TextAttr
     copied = Attributor(datastore.sources(), min_tokens=request.config.min_citation_tokens)
     if request.may_copy and request.config.mixes:
         return copied
-    return TextAttributor(datastore.passages, request.query, copied)
+    passages = datastore.passages if request.may_cite else ()
+    return TextAttributor(passages, request.query, copied)
 
 
 def _policies(

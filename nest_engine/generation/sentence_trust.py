@@ -57,9 +57,12 @@ class Nearness(Protocol):
 
     Attributes:
         sharpness: so much less nearness divides trust by e.
+        knows_wording: whether other words, or another language, for the same thing are near, so
+            that where nothing is near, nothing answers.
     """
 
     sharpness: float
+    knows_wording: bool
 
     def of(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return how near each text is to a question, at most 1: ``[texts]``."""
@@ -80,6 +83,7 @@ class VectorNearness:
     """
 
     sharpness = 0.056
+    knows_wording = True
 
     def __init__(self, embedder: Embedder) -> None:
         self._embed = embedder.embed
@@ -110,6 +114,7 @@ class LetterNearness:
     """
 
     sharpness = 0.05
+    knows_wording = False
 
     def __init__(self, information: Callable[[str], float]) -> None:
         self._information = information

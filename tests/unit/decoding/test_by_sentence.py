@@ -104,6 +104,30 @@ def test_what_no_sentence_answers_is_said() -> None:
     assert "no sentence of the 2 passages seems to answer the question" in output.notices[0]
 
 
+@pytest.mark.parametrize("has_embedder", [False, True])
+def test_where_an_embedder_finds_no_answer_nothing_is_cited(has_embedder: bool) -> None:
+    """Letters cannot tell: the same may be said in other words."""
+
+    class Apart:
+        fingerprint = "apart"
+
+        def embed(self, texts):
+            return np.array(
+                [[1.0, 0.0] if text.startswith("Helium") else [0.0, 1.0] for text in texts]
+            )
+
+    embedder = Apart() if has_embedder else None
+    engine = NestEngine(ScriptedLanguageModel(HELIUM.text), embedder=embedder)
+    output = engine.ask("Where is Rome?", passages=[HELIUM])
+    assert output.text == HELIUM.text
+    assert bool(output.citations) != has_embedder
+    assert ("nothing is cited" in output.notices[0]) == has_embedder
+    assert "kelvin" in output.prompt
+    lossless = engine.ask("Where is Rome?", passages=[HELIUM], method="lossless")
+    assert lossless.citations
+    assert not lossless.notices
+
+
 def test_without_a_query_the_prompt_is_what_is_asked() -> None:
     output = unsure().generate(
         "Glowing red, neon ", passages=[HELIUM, NEON], method="nest", by_sentence=True
