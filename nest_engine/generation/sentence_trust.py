@@ -47,7 +47,7 @@ _SMALL_TALK = (
     "Translate 'good night' into French.",
 )
 # Of the way from chance to the greatest nearness, how much the nearest sentence has to go.
-_BEYOND_CHANCE = 0.3
+_BEYOND_CHANCE = 0.36
 _COMMON = 6.0  # nats: words that tell no more are those of any question
 _COVERED = 0.45  # of what a question tells, the share that a sentence has to contain
 
