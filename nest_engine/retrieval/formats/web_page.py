@@ -14,9 +14,10 @@ from html.parser import HTMLParser
 from typing import NamedTuple
 
 from nest_engine.errors import InputError
+from nest_engine.retrieval.formats.media_query import applies_on_screens
 from nest_engine.retrieval.formats.open_elements import HEADINGS, VOID, Element, OpenElements
 from nest_engine.retrieval.formats.rows import EMPTY_CELL
-from nest_engine.retrieval.formats.style_sheet import Inside, StyleSheets, applies_on_screens
+from nest_engine.retrieval.formats.style_sheet import Inside, StyleSheets
 from nest_engine.retrieval.formats.visibility import BLOCK_DISPLAYS, hides, keyword, unseen
 
 _DEEPEST = 100_000  # open elements
