@@ -127,7 +127,7 @@ def _compounds(tokens: Sequence[Any]) -> tuple[list[Compound], bool]:
 
     Nothing, if no element can meet it.
     """
-    found, is_known = [Compound()], True
+    found, is_known = [Compound()] if tokens else [], True
     position = 0
     while position < len(tokens):
         token = tokens[position]
