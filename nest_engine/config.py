@@ -105,9 +105,9 @@ class NestConfig:
             beginning to the model.
         num_passages: passages to ask the first-stage search for.
         prompt_passages: how many of them ``ra`` and ``ra-nest`` place in the prompt.
-        min_citation_tokens: hide citations of fewer copied tokens, and of common words alone ("one
-            of the"); 1 shows all. What the model has typed itself is cited by its words, as by
-            :func:`nest_engine.cite`, in ``lossless``, ``ra``, ``lm``.
+        min_citation_tokens: hide citations of fewer copied tokens, and of a few common words alone
+            ("one of the"); 1 shows all. What the model has typed itself is cited by its words, as
+            by :func:`nest_engine.cite`, in ``lossless``, ``ra``, ``lm``.
         chat_template_kwargs: variables of the model's chat template, such as
             ``{"enable_thinking": False}``; where the engine or an adapter writes the prompt.
         tuned: a model's own defaults, ``{method: {setting: value}}``, in place of those above.

@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nest_engine.citations.comparison import prior_bits
+from nest_engine.citations.comparison import is_telling
 from nest_engine.citations.words import APOSTROPHES, is_inside_word
 from nest_engine.records import Citation, Passage, Provenance, SourcePlace
-
-_LEAST_BITS = 19.0  # that a citation tells: "in 1868" does, "one of the" does not
-_BITS_OF_TOKEN = 10.0  # at most, of the fewest tokens
 
 
 @dataclass(frozen=True)
@@ -46,14 +43,13 @@ class Attributor:
 
     Args:
         sources: the passages that ``Provenance.passage`` indexes.
-        min_tokens: hide citations of fewer tokens, and above 1 those of common words alone, as
-            :func:`nest_engine.cite` does.
+        min_tokens: hide citations of fewer tokens, and above 1 those of a few common words alone:
+            they are no quotations, as for :func:`nest_engine.cite`.
     """
 
     def __init__(self, sources: Sequence[Source], *, min_tokens: int) -> None:
         self._sources = sources
         self._min_tokens = min_tokens
-        self._least_bits = min(_LEAST_BITS, _BITS_OF_TOKEN * (min_tokens - 1))
         self.settled = 0
         self._next = 0  # tokens before this one are settled
         self._cited_until = 0  # characters of the answer that citations cover: they never overlap
@@ -104,7 +100,7 @@ class Attributor:
             if (
                 quote.answer_start < quote.answer_end
                 and len(tokens) >= self._min_tokens
-                and prior_bits(run.text[quote.answer_start : quote.answer_end]) >= self._least_bits
+                and self._tells(run.text[quote.answer_start : quote.answer_end])
             ):
                 self._cited_until = quote.answer_end
                 yield Citation.of(
@@ -115,6 +111,9 @@ class Attributor:
                     token_end=tokens[-1] + 1,
                     also_in=source.also_in(quote.source_start, quote.source_end),
                 )
+
+    def _tells(self, text: str) -> bool:
+        return self._min_tokens == 1 or is_telling(text)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ _FIRST_UNSPACED = "\N{THAI CHARACTER KO KAI}"  # scripts without spaces come beh
 # that people have counted (Zipf's law of abbreviation). It weighs as much as so many words of text.
 _BITS_BY_LENGTH = (0.0, 7.0, 6.0, 6.0, 9.0, 11.5, 13.0, 14.0)
 _SIGN_BITS, _NUMBER_BITS, _UNSPACED_BITS = 5.0, 13.0, 9.0
+_COMMON_BITS = 7.0  # words of up to three letters
+_FEW = 4  # words
 _PRIOR_WORDS = 500
 _UNSPACED_SIZE = 0.5  # words: what a character counts in scripts without spaces
 
@@ -274,9 +276,10 @@ def _prior_bits(key: str) -> float:
     return _BITS_BY_LENGTH[min(len(key), len(_BITS_BY_LENGTH) - 1)]
 
 
-def prior_bits(text: str) -> float:
-    """Return how much a text tells before anything is counted, by how long its words are."""
-    return sum(_prior_bits(word.key) for word in words_of(text))
+def is_telling(text: str) -> bool:
+    """Return whether a text is more than a few common words, before anything is counted."""
+    bits = [_prior_bits(word.key) for word in words_of(text)]
+    return max(bits, default=0.0) > _COMMON_BITS or sum(bits) > _FEW * _COMMON_BITS
 
 
 def num_words(text: str) -> float:

@@ -227,6 +227,8 @@ def test_short_citations_are_hidden():
         (", and the", False),
         ("of 1868", True),
         ("copper tin", True),
+        ("copper", True),
+        ("it is as it is", True),
         ("of the silver", True),
     ],
 )
