@@ -61,7 +61,6 @@ _TELLING = re.compile(  # without one of these nothing is hidden, nor shown agai
     r"|scale|color|background|\\",
     re.IGNORECASE,
 )
-_INHERITED = ("visibility", "font-size", "text-indent", "ink")
 _PIXELS = {"px": 1, "pt": 1.33, "em": 16, "rem": 16, "ex": 8, "ch": 8, "vw": 12.8, "vh": 7.2}
 _FAR = 999  # pixels to the left or above; below, pages go on
 _FAR_RIGHT = 5000
@@ -115,8 +114,11 @@ def unseen(style: Style, around: frozenset[str]) -> frozenset[str]:
         "text-indent": _is_indented_away(style.get("text-indent", ())),
         "ink": _is_ink_invisible(style),
     }
-    left = {name for name in around if hidden[name] is None}
-    return frozenset(left.union(name for name in _INHERITED if hidden[name]))
+    return frozenset(
+        name
+        for name, is_hidden in hidden.items()
+        if is_hidden or (is_hidden is None and name in around)
+    )
 
 
 def declared(source: Any) -> tuple[Style, Style]:

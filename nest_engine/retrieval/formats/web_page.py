@@ -28,20 +28,8 @@ _LONGEST_TITLE = 1000
 _INVISIBLE = frozenset(
     [
         *("annotation", "annotation-xml", "applet", "area", "audio", "canvas", "datalist"),
-        *(
-            "dialog",
-            "head",
-            "iframe",
-            "noembed",
-            "noframes",
-            "noscript",
-            "object",
-            "rp",
-            "rt",
-            "script",
-            "style",
-            "svg",
-        ),
+        *("dialog", "head", "iframe", "noembed", "noframes", "noscript", "object", "rp", "rt"),
+        *("script", "style", "svg"),
         *("template", "title", "video"),
     ]
 )
@@ -198,7 +186,8 @@ class _Reader(_Parser):
         self._num_tags += 1
         if self._num_tags > _MOST_TAGS:
             raise InputError(f"there are more than {_MOST_TAGS:,} tags; split or repair the page")
-        self._close(self._open.make_room(tag), self._offset())
+        at = self._offset()
+        self._close(self._open.make_room(tag), at)
         outer = self._open.innermost
         style, met = self._styles.of(tag, given, outer.inside)
         is_page = tag in _WHOLE_PAGE  # hidden, perhaps, until a script shows it
@@ -215,6 +204,7 @@ class _Reader(_Parser):
         if len(self._open) > _DEEPEST:
             raise InputError(f"elements are nested more than {_DEEPEST:,} deep; repair the page")
         self._enter(element, given)
+        self._note_what_is_hidden(at)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
@@ -272,7 +262,6 @@ class _Reader(_Parser):
             return
         self._styles.enter(element.inside.met)
         self._num_hiding += element.hides
-        self._note_what_is_hidden(self._offset())
         self._num_preformatted += tag in _PREFORMATTED
         self._is_at_start_of_code = tag in _PREFORMATTED
         self._num_drawings += tag in _DRAWINGS
