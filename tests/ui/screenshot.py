@@ -1,7 +1,6 @@
 """Take the pictures in the documentation again, with the offline model: ``make screenshot``.
 
-``ui.png`` shows `nest ui`, ``notebook.png`` an answer in a notebook, as the first cookbook has
-saved it.
+Five of `nest ui`, and ``notebook.png``: an answer in a notebook, as the first cookbook saved it.
 """
 
 from __future__ import annotations
@@ -11,17 +10,20 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import nbformat
 import pygments
+from fpdf import FPDF
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 import nest_demo
-from nest_engine.retrieval import BM25Retriever
+from nest_engine import Passage
+from nest_engine.retrieval import BM25Retriever, read_passages
 from nest_engine.serving.ui import About, create_app
 from tests.ui.browser import NO_BROWSER, launch
 from tests.ui.serving import served
@@ -29,7 +31,8 @@ from tests.ui.serving import served
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs" / "images"
 LARGEST = 200_000  # bytes
-WIDTH, NOTEBOOK_WIDTH, SCALE, TOKENS = 1100, 900, 1.5, 80
+WIDTH, NOTEBOOK_WIDTH, PHONE_WIDTH, PHONE_HEIGHT = 1100, 900, 390, 844
+SCALE, TOKENS = 1.5, 80
 NOTEBOOK, CELL = ROOT / "cookbooks" / "101_quickstart.ipynb", "ask"
 
 # What Jupyter puts around a cell: a frame for the code, a margin with the number of the cell.
@@ -48,6 +51,38 @@ main {{ display: grid; grid-template-columns: 52px 1fr; gap: 12px; }}
 </main>"""
 
 
+class Scene(NamedTuple):
+    """A question, and how the page looks that shows its answer.
+
+    Args:
+        question: what is asked.
+        method: chosen on the page.
+        width: of the page, in CSS pixels.
+        height: of what is seen of it; None if all of it is.
+        color_scheme: light or dark.
+        shows_trace: whether the token view is on, instead of a passage beside the answer.
+        of_pdf: whether a PDF is asked, instead of the shipped corpus.
+    """
+
+    question: str
+    method: str = "ra-nest"
+    width: int = WIDTH
+    height: int | None = None
+    color_scheme: str = "light"
+    shows_trace: bool = False
+    of_pdf: bool = False
+
+
+URANUS = "When did William Herschel discover Uranus?"
+SCENES = {
+    "ui": Scene(URANUS),
+    "ui_pieces": Scene("Tell me about Lake Baikal.", "ra"),
+    "ui_pdf": Scene(URANUS, of_pdf=True),
+    "ui_phone": Scene(URANUS, width=PHONE_WIDTH, height=PHONE_HEIGHT),
+    "ui_tokens": Scene(URANUS, color_scheme="dark", shows_trace=True),
+}
+
+
 @contextmanager
 def browser_page(width: int, height: int, **options: Any) -> Iterator[Page]:
     """Open an empty page in a Chromium."""
@@ -61,24 +96,47 @@ def browser_page(width: int, height: int, **options: Any) -> Iterator[Page]:
         browser.close()
 
 
-def ui_picture(question: str, color_scheme: str) -> bytes:
+def brochure(folder: Path) -> list[Passage]:
+    """Return the passages of a PDF in a folder, made of some articles of the shipped corpus."""
+    pdf = FPDF(format=(148, 210))  # millimetres
+    pdf.add_page()
+    for passage in nest_demo.load_passages():
+        if passage.title in ("Uranus", "Neptune"):
+            pdf.set_font("Times", "B", 16)
+            pdf.cell(0, 12, passage.title, new_x="LMARGIN", new_y="NEXT")
+            pdf.set_font("Times", "", 11)
+            text = passage.text.replace("−", "-")  # a sign that the standard fonts lack
+            pdf.multi_cell(0, 5.5, text, align="J", new_x="LMARGIN", new_y="NEXT")
+    pdf.output(str(folder / "ice giants.pdf"))
+    return read_passages(folder).passages
+
+
+def ui_picture(scene: Scene, folder: Path) -> bytes:
     """Ask a question, open its first quotation, and return what the page shows as a PNG."""
-    passages = nest_demo.load_passages()
+    passages = brochure(folder) if scene.of_pdf else nest_demo.load_passages()
     engine = nest_demo.load_engine(BM25Retriever(passages))
     questions = tuple(shipped.question for shipped in nest_demo.load_questions()[:4])
     name = Path(nest_demo.default_model()).name.partition(".")[0]
-    app = create_app(engine, About(name, f"{len(passages)} passages, shipped", questions))
-    with served(app) as address, browser_page(WIDTH, 600, color_scheme=color_scheme) as page:
+    documents = f"{len(passages)} passages, {'a brochure' if scene.of_pdf else 'shipped'}"
+    app = create_app(engine, About(name, documents, questions))
+    with (
+        served(app) as address,
+        browser_page(scene.width, scene.height or 600, color_scheme=scene.color_scheme) as page,
+    ):
         page.goto(address)
-        page.get_by_label("Question", exact=True).fill(question)
+        page.get_by_label("Question", exact=True).fill(scene.question)
+        page.get_by_role("radio", name=scene.method, exact=True).check()
         page.get_by_label("Longest answer").fill(str(TOKENS))
         # the second time the passages have been read: the times are those of daily use
         for _ in range(2):
             page.get_by_role("button", name="Ask", exact=True).click()
             page.locator("#cost").wait_for(timeout=120_000)
-        if page.locator("#answer mark").count():
+        if scene.shows_trace:
+            page.get_by_role("switch", name="Token view").check()
+        elif page.locator("#answer mark").count():
             page.locator("#answer mark").first.click()
-        return page.screenshot(full_page=True, caret="hide")
+            page.wait_for_load_state("networkidle")  # the picture of a PDF's page
+        return page.screenshot(full_page=scene.height is None, caret="hide")
 
 
 def notebook_picture() -> bytes:
@@ -110,22 +168,21 @@ def reduced(png: bytes) -> bytes:
 def main() -> None:
     """Write the pictures, unless one has become too large."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("ui", "notebook"))
-    parser.add_argument(
-        "--question", default=nest_demo.load_questions()[1].question, help="to ask on the page"
-    )
-    parser.add_argument(
-        "--color-scheme", choices=("light", "dark"), default="light", help="of the page"
-    )
+    names = (*SCENES, "notebook")
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
+    parser.add_argument("--question", help="to ask on the page, instead of those that are shipped")
     parser.add_argument("--out", type=Path, default=PICTURES, help="folder")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in ("ui", "notebook") if options.only is None else (options.only,):
-        png = reduced(
-            ui_picture(options.question, options.color_scheme)
-            if name == "ui"
-            else notebook_picture()
-        )
+    for name in options.only:
+        if name == "notebook":
+            png = reduced(notebook_picture())
+        else:
+            scene = SCENES[name]
+            if options.question is not None:
+                scene = scene._replace(question=options.question)
+            with TemporaryDirectory() as folder:
+                png = reduced(ui_picture(scene, Path(folder)))
         if len(png) > LARGEST:
             raise SystemExit(
                 f"{name}.png has {len(png):,} bytes, more than {LARGEST:,}; lower TOKENS or SCALE"

@@ -102,7 +102,9 @@ def test_an_answer_shows_what_was_copied_from_where(page: Page) -> None:
     assert page.locator("#sources button").all_text_contents() == ["Helium", "Neon"]
     expect(page.get_by_role("status")).to_have_text("complete")
     statistics = page.locator("#statistics").inner_text()
-    assert "spans verified\n2/2" in statistics
+    assert "citations verified\n2/2" in statistics
+    share = len("was seen in 1868, in the light of the Sun,gas neon glows red") / len(SAID)
+    assert f"of the text cited\n{share:.0%}".replace("%", " %") in statistics
     assert page.locator("#phases li").count() == 6
 
 
@@ -114,6 +116,18 @@ def test_a_sentence_of_several_places_says_so(page: Page) -> None:
     assert sign.all_text_contents() == ["‡"]
     assert sign.get_attribute("title") == note
     expect(page.locator("#notices")).to_contain_text(f"‡ {note}")
+
+
+def test_words_set_in_other_characters_are_verified_and_told_apart(browser: Browser) -> None:
+    engine = scripted_engine("Sources say: it was found in 1898\xa0in London.")
+    with served(create_app(engine, ABOUT, patience=SECONDS)) as address:
+        with opened(browser, address) as page:
+            ask(page)
+            page.locator("#answer mark").click()
+            verdict = page.locator("#passage-verified")
+            expect(verdict).to_contain_text("✓ the words of the passage, in other characters")
+            expect(page.locator("#passage-text mark")).to_contain_text("in 1898 in London")
+            expect(page.locator("#statistics")).to_contain_text("1/1")
 
 
 def test_pieces_of_a_sentence_look_unlike_whole_quotations(browser: Browser) -> None:

@@ -353,7 +353,11 @@ function openPassage(citation, opener) {
   $("passage").focus({ preventScroll: true });
   opener.scrollIntoView({ block: "nearest" }); // where the window is narrow, the passage lies over the answer
   const quoted = $("passage-text").querySelector("mark");
-  $("passage").scrollTop = quoted.offsetTop - $("passage").clientHeight / 3;
+  scrollPassage(quoted.offsetTop);
+}
+
+function scrollPassage(to) {
+  $("passage").scrollTop = to - $("passage").clientHeight / 3;
 }
 
 function closePassage() {
@@ -380,10 +384,13 @@ function showPassage() {
     $("passage-text").replaceChildren(element("mark", { class: color(number) }, printable(cited)));
     return;
   }
-  const quoted = [...answer.text].slice(citation.answer_start, citation.answer_end).join("");
-  const matches = characters.slice(start, end).join("") === cited && quoted === cited;
-  verdict.textContent = matches ? "✓ answer and passage agree, character by character" : "✗ answer and passage differ";
-  verdict.classList.toggle("wrong", !matches);
+  const isVerified = verifies(citation);
+  verdict.textContent = !isVerified
+    ? "✗ answer and passage differ"
+    : citation.match === "exact"
+      ? "✓ answer and passage agree, character by character"
+      : "✓ the words of the passage, in other characters (quotation marks, spaces, hyphens)";
+  verdict.classList.toggle("wrong", !isVerified);
   const first = Math.max(0, start - CONTEXT);
   const last = Math.min(characters.length, end + CONTEXT);
   const text = (from, to) => printable(characters.slice(from, to).join(""));
@@ -397,7 +404,15 @@ function showPassage() {
   showPage(citation);
 }
 
-/** Show the picture of the page that a citation of a PDF stands on. */
+/** Return whether a quotation stands in its passage, and in the answer, there perhaps in other characters. */
+function verifies(citation) {
+  const { source_start: start, source_end: end, cited_text: cited, answer_text: set } = citation;
+  const said = [...answer.text].slice(citation.answer_start, citation.answer_end).join("");
+  const written = [...(passageOf(citation)?.text ?? "")].slice(start, end).join("");
+  return written === cited && said === (set ?? cited);
+}
+
+/** Show the picture of the page that a citation of a PDF stands on; once it has come, where its first marked word is. */
 function showPage(citation) {
   const shown = $("passage-page");
   shown.replaceChildren();
@@ -409,6 +424,10 @@ function showPage(citation) {
   });
   const alt = `Page ${citation.metadata.page}, the quotation marked`;
   const picture = element("img", { src: `/api/page?${asked}`, alt });
+  picture.addEventListener("load", () => {
+    const { boxes: [[, top]], page_size: [, height] } = citation.metadata;
+    scrollPassage(picture.offsetTop + (picture.clientHeight * top) / height);
+  });
   picture.addEventListener("error", () => shown.replaceChildren("The page cannot be shown: its file is gone or has changed."));
   shown.append(picture);
 }
@@ -445,14 +464,10 @@ document.addEventListener("keydown", (event) => {
 
 function showStatistics() {
   const { stats } = answer;
-  const text = [...answer.text];
-  const verified = answer.citations.filter((c) => {
-    const passage = passageOf(c);
-    return passage && [...passage.text].slice(c.source_start, c.source_end).join("") === text.slice(c.answer_start, c.answer_end).join("");
-  });
+  const cited = answer.citations.reduce((sum, c) => sum + c.answer_end - c.answer_start, 0);
   const figures = {
-    copied: `${Math.round(stats.attributed_share * 100)} %`,
-    "spans verified": `${verified.length}/${answer.citations.length}`,
+    "of the text cited": `${Math.round((100 * cited) / Math.max([...answer.text].length, 1))} %`,
+    "citations verified": `${answer.citations.filter(verifies).length}/${answer.citations.length}`,
     "tokens per forward": figure(stats.tokens_per_forward, 1),
     "LM forwards": figure(stats.lm_forwards),
     tokens: figure(stats.completion_tokens),
