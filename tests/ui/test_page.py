@@ -120,14 +120,14 @@ def test_a_sentence_of_several_places_says_so(page: Page) -> None:
 
 def test_words_set_in_other_characters_are_verified_and_told_apart(browser: Browser) -> None:
     engine = scripted_engine("Sources say: it was found in 1898\xa0in London.")
-    with served(create_app(engine, ABOUT, patience=SECONDS)) as address:
-        with opened(browser, address) as page:
-            ask(page)
-            page.locator("#answer mark").click()
-            verdict = page.locator("#passage-verified")
-            expect(verdict).to_contain_text("✓ the words of the passage, in other characters")
-            expect(page.locator("#passage-text mark")).to_contain_text("in 1898 in London")
-            expect(page.locator("#statistics")).to_contain_text("1/1")
+    app = create_app(engine, ABOUT, patience=SECONDS)
+    with served(app) as address, opened(browser, address) as page:
+        ask(page)
+        page.locator("#answer mark").click()
+        verdict = page.locator("#passage-verified")
+        expect(verdict).to_contain_text("✓ the words of the passage, in other characters")
+        expect(page.locator("#passage-text mark")).to_contain_text("in 1898 in London")
+        expect(page.locator("#statistics")).to_contain_text("1/1")
 
 
 def test_pieces_of_a_sentence_look_unlike_whole_quotations(browser: Browser) -> None:
