@@ -28,12 +28,18 @@ from typing import Any
 
 from nest_engine._validation import require_text
 from nest_engine.citations.attribution import Attributor
-from nest_engine.citations.comparison import Comparison, Passages, num_words
+from nest_engine.citations.comparison import Comparison, Passages, Place, num_words
 from nest_engine.citations.quotations import Quotation, judge_quotations
 from nest_engine.citations.rendering import to_html, to_html_fragment, to_markdown
 from nest_engine.citations.sentences import Sentence, sentences_of
 from nest_engine.citations.verdicts import judge_sentences
-from nest_engine.citations.words import settled_length
+from nest_engine.citations.words import (
+    Word,
+    changes_meaning,
+    emphasized,
+    is_inside_word,
+    settled_length,
+)
 from nest_engine.errors import InputError
 from nest_engine.records import (
     AnswerSentence,
@@ -228,7 +234,16 @@ class CitationStream:
         search = self._citer._search(self.text[begin:], self._question)
         settled = begin + search.settled
         starts = [begin + sentence.start for sentence in search.sentences]
-        self._begin = max((start for start in starts if start <= settled), default=begin)
+        pairs = emphasized(self.text[begin:])  # a mark without its other half is another
+        self._begin = max(
+            (
+                start
+                for start in starts
+                if start <= settled
+                and not any(begin + opened < start < begin + closed for opened, closed in pairs)
+            ),
+            default=begin,
+        )
         citations = [
             replace(
                 citation,
@@ -353,7 +368,7 @@ class _Search:
     @cached_property
     def citations(self) -> list[Citation]:
         """The quotations, in the order of the text."""
-        return [self._citation(first, last) for first, last in sorted(self._chosen())]
+        return [self._citation(*chosen) for chosen in sorted(self._chosen())]
 
     @cached_property
     def sentences(self) -> list[Sentence]:
@@ -378,8 +393,8 @@ class _Search:
                 settled = min(settled, first)
         return words[settled].start if settled < len(words) else words[-1].end
 
-    def _chosen(self) -> list[tuple[int, int]]:
-        """Return stretches that do not overlap; the most telling ones are complete."""
+    def _chosen(self) -> list[tuple[int, int, list[Place]]]:
+        """Return stretches that do not overlap, and their places; the most telling are complete."""
         bits = self._comparison.bits
         waiting = [(-bits(*stretch), *stretch) for stretch in self._stretches]
         heapify(waiting)
@@ -393,9 +408,23 @@ class _Search:
             if [first, last] != given:  # less is left of it: others may come first now
                 heappush(waiting, (-bits(first, last), first, last))
                 continue
+            places = list(self._comparison.places(first, last))
+            whole = [place for place in places if self._is_whole(place)]
+            if not whole:  # part of a number, say: 10 of 10⁻⁵
+                begins_inside = is_inside_word(self._source(places[0]), places[0].start)
+                first, last = (first + 1, last) if begins_inside else (first, last - 1)
+                heappush(waiting, (-bits(first, last), first, last))
+                continue
             free.take(first, last)
-            chosen.append((first, last))
+            chosen.append((first, last, whole))
         return chosen
+
+    def _source(self, place: Place) -> str:
+        return self._passages[place.passage].text
+
+    def _is_whole(self, place: Place) -> bool:
+        text = self._source(place)
+        return not is_inside_word(text, place.start) and not is_inside_word(text, place.end)
 
     def _is_telling(self, first: int, last: int) -> bool:
         if first >= last or self._comparison.size(first, last) < self._min_words:
@@ -421,12 +450,20 @@ class _Search:
                 last = begin
                 continue
             break
-        words = comparison.words
-        while first < last and words[first].key in _NEVER_FIRST:
+        words, text = comparison.words, self._text
+        while first < last and (
+            self._is_outer(words[first], _NEVER_FIRST) or is_inside_word(text, words[first].start)
+        ):
             first += 1
-        while first < last and words[last - 1].key in _NEVER_LAST:
+        while first < last and (
+            self._is_outer(words[last - 1], _NEVER_LAST)
+            or is_inside_word(text, words[last - 1].end)
+        ):
             last -= 1
         return first, last
+
+    def _is_outer(self, word: Word, outer: frozenset[str]) -> bool:
+        return word.key in outer and not changes_meaning(self._text, word.start)
 
     @cached_property
     def _sentences(self) -> tuple[list[int], list[int]]:
@@ -440,8 +477,8 @@ class _Search:
             numbers.append(len(begins) - 1)
         return numbers, [*begins, len(numbers)]
 
-    def _citation(self, first: int, last: int) -> Citation:
-        place, *others = self._comparison.places(first, last)
+    def _citation(self, first: int, last: int, places: Sequence[Place]) -> Citation:
+        place, *others = places
         words = self._comparison.words
         start, end = words[first].start, words[last - 1].end
         passage, said = self._passages[place.passage], self._text[start:end]

@@ -67,7 +67,12 @@ class NestOutput:
     @property
     def sentences(self) -> tuple[AnswerSentence, ...]:
         """The answer's sentences: each quoted whole, spliced from pieces, or the model's own."""
-        return judge_sentences(self.text, self.citations, self.passages)
+        return judge_sentences(
+            self.text,
+            self.citations,
+            self.passages,
+            is_cut_off=self.finish_reason == "length",
+        )
 
     def to_markdown(self) -> str:
         """Return the answer with numbered footnotes."""

@@ -24,6 +24,7 @@ from nest_engine.citations.words import (
     broken_words,
     chunks_of,
     compounds_of,
+    has_line_end,
     is_unspaced,
     is_word,
     keys_in,
@@ -37,7 +38,10 @@ _BETWEEN = "\0\0"  # passages
 _PIECE = re.compile(r"\w+(?:'\w+)*")
 _SIGNS = punctuation + "“”‘’„«»–—…"
 _NUMBER_SIGNS = ("-", "+", ".", "–", "—")
-_LETTER_APOSTROPHE = "\N{MODIFIER LETTER APOSTROPHE}"  # a letter whose key is a sign
+# Letters whose key is a sign, or nothing.
+_LETTERS_OF_SIGNS = re.compile(
+    "[\N{MODIFIER LETTER APOSTROPHE}\N{MODIFIER LETTER TURNED COMMA}\N{ARABIC TATWEEL}]"
+)
 _FIRST_UNSPACED = "\N{THAI CHARACTER KO KAI}"  # scripts without spaces come behind all others
 
 # How rare words are before anything is counted, in bits: the longer, the rarer, in all languages
@@ -76,7 +80,7 @@ class Passages:
         self._chunks = [chunks_of(text) for text in texts]
         self._broken: dict[str, list[int]] = {}  # words broken at a line end, and where
         for number, text in enumerate(texts):
-            for word in broken_words(text) if "\n" in text else ():
+            for word in broken_words(text) if has_line_end(text) else ():
                 self._broken.setdefault(word, []).append(number)
 
     def compounds_in(self, answer: str) -> frozenset[str]:
@@ -84,8 +88,13 @@ class Passages:
 
         Nobody knows which do; those that the other side has with a hyphen on one line.
         """
-        broken = broken_words(answer) if "\n" in answer else set()
-        known = {word for word in broken if any(word in text for text in self.texts)}
+        broken = broken_words(answer) if has_line_end(answer) else set()
+        hanging = {word: word.replace("-", "- ") for word in broken}
+        known = {
+            word
+            for word in broken
+            if any(word in text or hanging[word] in text for text in self.texts)
+        }
         if self._broken:
             known |= compounds_of(answer) & self._broken.keys()
         return frozenset(known)
@@ -140,16 +149,26 @@ class Comparison:
         stretches = longest_stretches(automaton.longest_shared())
         return [(first, last) for first, last in stretches if last - first >= fewest]
 
-    def places(self, first: int, last: int) -> Iterator[Place]:
-        """Yield where a stretch of the answer stands, in the best-ranked passage first."""
+    def places(self, first: int, last: int, within: Sequence[int] | None = None) -> Iterator[Place]:
+        """Yield where a stretch of the answer stands.
+
+        Args:
+            first: its first word.
+            last: one past the last.
+            within: indices of the passages to search; None: all, the best-ranked first.
+        """
         stretch = self._answer[first:last]
-        found = -1
-        while (found := self._text.find(stretch, found + 1)) >= 0:
-            number = bisect_right(self._offsets, found) - 1
-            if number not in self._maps:
-                self._maps[number] = self._map(number)
-            index = found - self._offsets[number]
-            yield Place(number, *self._maps[number].characters(index, index + len(stretch)))
+        ranges = [(0, len(self._text))]
+        if within is not None:
+            ranges = [(self._offsets[i], self._offsets[i] + len(self._texts[i])) for i in within]
+        for begin, end in ranges:
+            found = begin - 1
+            while (found := self._text.find(stretch, found + 1, end)) >= 0:
+                number = bisect_right(self._offsets, found) - 1
+                if number not in self._maps:
+                    self._maps[number] = self._map(number)
+                index = found - self._offsets[number]
+                yield Place(number, *self._maps[number].characters(index, index + len(stretch)))
 
     def encoded(self, text: str) -> str:
         """Return another text for :meth:`is_in`: a character for each word."""
@@ -252,7 +271,7 @@ def _codes_of(chunks: AbstractSet[str], known: Mapping[str, str]) -> dict[str, s
 def _is_plain(word: str) -> bool:
     """Return whether the key of a word is the word itself."""
     is_spaced = max(word) < _FIRST_UNSPACED
-    return is_spaced and _LETTER_APOSTROPHE not in word and is_normalized("NFKC", word)
+    return is_spaced and not _LETTERS_OF_SIGNS.search(word) and is_normalized("NFKC", word)
 
 
 def _windows(codes: str, length: int) -> set[str]:

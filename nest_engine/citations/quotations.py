@@ -3,43 +3,71 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import Literal, NamedTuple
+from unicodedata import normalize
 
-from nest_engine.citations.comparison import Comparison, Passages
+from nest_engine.citations.comparison import Comparison, Passages, Place
 from nest_engine.citations.verdicts import REFERENCE
-from nest_engine.citations.words import Word, is_word, words_of
+from nest_engine.citations.words import Word, is_inside_word, is_word, words_of
 from nest_engine.records import Passage, Record, SourcePlace
 
 Verdict = Literal["verbatim", "elsewhere", "spliced", "altered", "absent"]
 
 _PARAGRAPH = re.compile(r"\S(?:[^\n]|\n(?![ \t]*\n))*")
-# Straight double quotes open and close alike: they open in front of a word, and close behind one.
-# Straight single ones are mostly apostrophes. Typographic single ones may be apostrophes within.
-_QUOTED = re.compile(
-    r"“([^“”]+)”|„([^„“”]+)[“”]|”([^”]+)”|«([^«»]+)»|»([^«»]+)«|‹([^‹›]+)›|「([^「」]+)」|『([^『』]+)』"
-    r"|(?<![\w‘])‘((?:[^‘’]|’(?=\w))+)’(?!\w)|‚([^‚‘]+)‘"
-    r'|(?<![\w"])"(?=\S)([^"]+)(?<=\S)"(?!\w)'
-    r"|(?m:^[ \t]*>[ ]?(.+(?:\n[ \t]*>.*)*))"  # Markdown's block quotations
+_LETTER = r"[^\W_²³¹⁰-⁹]"
+# Marks that open and close; each paragraph of a long quotation opens it again.
+_PAIRED = re.compile(
+    r"“([^“”]{1,5000}(?:\n[ \t]*\n[ \t]*“[^“”]{1,5000})*)”|“([^“”\"\n]+)\""
+    r"|„([^„“”\"]{1,5000})[“”\"]|”([^”“\"\n]+)[”“]|«([^«»]{1,5000})»|»([^«»]{1,5000})«"
+    r"|‹([^‹›\n]+)›|›([^‹›\n]+)‹|「([^「」]{1,5000})」|『([^『』]{1,5000})』|﹁([^﹁﹂]{1,5000})﹂"
+    r"|〝([^〝〞〟]{1,5000})[〞〟]|❝([^❝❞]{1,5000})❞|＂([^＂\n]+)＂|‚([^‚‘’\n]+)[‘’]"
+    rf"|(?<!{_LETTER})״(?=\S)([^״\n]+)(?<=\S)״(?!{_LETTER})"
+    rf"|(?<!{_LETTER})\"(?=\S)([^\"“”\n]+)”"
+    r"|``([^`\n]+?)(?:''|``)|,,([^,\n]+?)(?:''|“|”)|(?<!')''([^'\n]+)''(?!')"
+    r"|<<([^<>\n]+)>>|<q(?:\s[^<>\n]*)?>([^<>]{1,5000})</q>|&quot;([^&\n]+)&quot;"
 )
-_QUOTE_MARK = re.compile(r"(?m)^[ \t]*>")
-_ATTRIBUTION = re.compile(r"\n[\s>]*[—–-]{1,2}[ \t]*[^\n]{1,100}\Z")
-# The source of a quotation, in brackets behind it, in the same sentence: [2], [Helium], (Helium).
-_REFERENCE = re.compile(
-    r"(?:[.,;:]?\s?|[^\n\[(.!?“”„«»\"]{1,60}?)"
-    r"(?:\[\^?([^\]\n]{1,200})\]|\(([^)\n]{1,200})\))"
+# Straight marks open and close alike: they open in front of a word, and close behind one. Single
+# ones are mostly apostrophes, and typographic single ones may be, within.
+_STRAIGHT = re.compile(
+    rf'(?<![^\W_²³¹⁰-⁹"])"(?=\S)([^"]+)(?<=\S)"(?!{_LETTER})|(?<!\S)" ([^"\n]+) "(?!{_LETTER})'
+    rf"|(?<![^\W_]|[‘'])‘([^‘’]+(?:’[^‘’“”]+)*)’(?!{_LETTER})"
+    rf"|(?<![^\W_]|')'(?=\w)((?:[^']|'(?=\w))+)(?<=\S)'(?!{_LETTER}|')"
 )
+_BLOCK = re.compile(r"(?m:^[ \t]*(?:[-*+][ \t]+|\d+[.)][ \t]+)?>[ ]?(.+(?:\n[ \t]*>.*)*))")
+_QUOTE_MARK = re.compile(r"(?m)^[ \t]*(?:>[ \t]?)+|^\[!\w+\]")
+_REOPENED = re.compile(r"\n[ \t]*\n[ \t]*“")
+# Who is quoted, below a block quotation: a name, no sentence.
+_ATTRIBUTION = re.compile(r"[\s>]*(?:[—–]|--|-[ ])[ \t]*([^\W\d_][^\n]{0,99})(?<![.!?])\s*\Z")
+# The source of a quotation, in brackets behind it, in the same sentence: [2], [1][3], [Helium],
+# (Helium), 【2†source】, [[2]](#2), ².
+_IN_BRACKETS = (
+    r"\[{1,2}\^?[^\[\]\n]{1,200}\]{1,2}(?:\(#?[^()\s]{1,200}\))?"
+    r"|【[^】\n]{1,60}】|\([^()\n]{1,200}\)|[¹²³⁰⁴-⁹]{1,3}"
+)
+_REFERENCES = re.compile(
+    r"([.,;:]?\s?|[^\n\[(.!?“”„«»\"]{1,60}?)"
+    rf"((?:{_IN_BRACKETS})(?:[,;]?\s?(?:{_IN_BRACKETS}))*)"
+)
+_ONE_REFERENCE = re.compile(_IN_BRACKETS)
+_BEFORE = re.compile(r"(\[\^?\d{1,3}\])[ ]?[,:]?[ ]?\Z")  # a quotation: [1]: "..."
+_NUMBER = re.compile(r"(?:[^\W\d_]+\.?\s)?(\d{1,3})(?:†.*)?\Z")
+_PAGE = re.compile(r",.*")
+_MOST_WORDS_BETWEEN = 4  # a quotation and its source; one farther away is perhaps another's
 # Quotation marks may close behind the sentence's own signs, or behind what marks an omission.
 _NEVER_OUTER = frozenset(",.;:!?…'\"[]()")
-_LEAST_WORDS = 3  # of a part that was really copied
+_LEAST_WORDS = 3  # of a part that was really copied, or of what stands in doubtful marks
 _LONGEST_OMISSION = 4  # words: what a quotation dropped, not a leap to another place
 _SLACK = 200  # characters of a source on either side of what may have been altered
 _MOST_SEEDS = 3
+_MOST_PLACES = 50
 _LEAST_SHARE = 0.5  # of a quotation's words that a place must have
+_BETWEEN = "\n\n\uffff\n\n"  # quotations: a word that no passage has
 
 
 class Difference(NamedTuple):
@@ -66,9 +94,10 @@ class Quotation(Record):
             ``absent``: none of these.
         start: first character in the text that was judged; 0 for a quotation given by itself.
         end: one past the last character.
-        named: ``Passage.id`` of the source that is named beside it, or None.
-        places: where it stands, the best-ranked place first; of one that is spliced, where each
-            part stands; of one that is altered, what it was made from.
+        named: ``Passage.id`` of the source that is named beside it, what names it where there is no
+            such source, or None.
+        places: where it stands, the best-ranked place first, at most 50; of one that is spliced,
+            where each part stands; of one that is altered, what it was made from.
         differences: what was altered.
     """
 
@@ -90,73 +119,170 @@ def judge_quotations(
         quotations: a text, of which everything in quotation marks is judged, and every block
             quotation of Markdown; or quotations, each alone or with the id or title of its source.
             In a text the source is named in brackets behind a quotation: ``[2]`` is the second
-            passage, otherwise an id or a title.
+            passage, otherwise an id or a title; several name several.
         passages: the sources, best-ranked first.
 
     Returns:
         the verdicts, in order.
     """
-    prepared = Passages([passage.text for passage in passages])
-    return tuple(
-        _Judge(found, passages, prepared).quotation()
-        for found in _found(quotations, passages)
-        if any(is_word(word.key) for word in words_of(found.text))
-    )
+    found = [
+        each
+        for each in _found(quotations, passages)
+        if any(is_word(word.key) for word in words_of(each.text))
+    ]
+    return tuple(_Judges(found, passages).quotations())
 
 
 class _Found(NamedTuple):
+    """A quotation, before it is judged.
+
+    Args:
+        text: what stands in the marks.
+        start: its first character in the text that is judged.
+        named: indices of the passages that are named beside it, or None.
+        reference: how they are named.
+        is_near: whether they are certainly named for this quotation.
+        is_block: whether it is a block quotation of Markdown.
+        ends: where it may end, too, in characters: at a mark that may be an apostrophe.
+    """
+
     text: str
-    start: int
-    end: int
-    named: int | None  # index of the passage
+    start: int = 0
+    named: tuple[int, ...] | None = None
+    reference: str = ""
+    is_near: bool = True
+    is_block: bool = False
+    ends: tuple[int, ...] = ()
 
 
 def _found(
     quotations: str | Iterable[str | tuple[str, str]], passages: Sequence[Passage]
 ) -> Iterator[_Found]:
     if isinstance(quotations, str):
-        for paragraph in _PARAGRAPH.finditer(quotations):
-            for match in _QUOTED.finditer(quotations, *paragraph.span()):
-                text, (start, end) = match[match.lastindex or 0], match.span(match.lastindex or 0)
-                yield _Found(text, start, end, _named_behind(quotations, match, passages))
+        for match in _in_marks(quotations):
+            yield _in_text(quotations, match, passages)
         return
     for given in quotations:
         text, source = (given, None) if isinstance(given, str) else given
-        named = None if source is None else _named(source, passages)
-        yield _Found(text, 0, len(text), named)
+        yield _Found(text, named=None if source is None else _named(source, passages))
 
 
-def _named_behind(text: str, quotation: re.Match[str], passages: Sequence[Passage]) -> int | None:
-    """Return the passage that is named behind a quotation, or at its end."""
-    own = [*REFERENCE.finditer(quotation[0])]
-    if own:
-        return _named(own[-1][0].strip("[]^"), passages)
-    reference = _REFERENCE.match(text, quotation.end())
-    if reference is None:
-        return None
-    in_brackets, in_parentheses = reference.groups()
-    if in_parentheses is not None and in_parentheses.isdecimal():
+def _in_marks(text: str) -> Iterator[re.Match[str]]:
+    """Yield what stands in marks of quotation; of those that overlap the first."""
+    matches = [*_PAIRED.finditer(text)]
+    for paragraph in _PARAGRAPH.finditer(text):
+        for pattern in (_STRAIGHT, _BLOCK):
+            matches += pattern.finditer(text, *paragraph.span())
+    end = 0
+    for match in sorted(matches, key=lambda match: match.start()):
+        is_doubtful = match[0].startswith("'") and match.re is _STRAIGHT
+        if match.start() < end or (is_doubtful and len(_said(match).split()) < _LEAST_WORDS):
+            continue
+        end = match.end()
+        yield match
+
+
+def _said(match: re.Match[str]) -> str:
+    return str(match[match.lastindex or 0])
+
+
+def _in_text(text: str, match: re.Match[str], passages: Sequence[Passage]) -> _Found:
+    said, start = _said(match), match.start(match.lastindex or 0)
+    ends = [each.start() for each in re.finditer(rf"’(?!{_LETTER})", said)]
+    named, reference, is_near = _reference_of(text, match, passages)
+    return _Found(
+        said,
+        start,
+        named,
+        reference,
+        is_near,
+        is_block=match.re is _BLOCK,
+        ends=tuple(ends) if match[0].startswith("‘") else (),
+    )
+
+
+def _reference_of(
+    text: str, quotation: re.Match[str], passages: Sequence[Passage]
+) -> tuple[tuple[int, ...] | None, str, bool]:
+    """Return the passages that are named for a quotation, how, and whether certainly for it.
+
+    At its end, behind it, or right in front of it.
+    """
+    said = _said(quotation).rstrip(" .,;:")
+    own = [*REFERENCE.finditer(said)]
+    if own and own[-1].end() == len(said):
+        tail = said[own[-1].start() - 20 :]  # in the source as well: it is the source's own
+        if not any(tail in passage.text for passage in passages):
+            return _named(own[-1][0], passages), own[-1][0], True
+    behind = _REFERENCES.match(text, quotation.end())
+    if behind is not None:
+        is_near = len(words_of(behind[1])) <= _MOST_WORDS_BETWEEN
+        named = [
+            _named(each[0], passages, is_near=is_near)
+            for each in _ONE_REFERENCE.finditer(behind[2])
+        ]
+        known = [each for each in named if each is not None]
+        return (tuple(sum(known, ())) if known else None), behind[2], is_near
+    before = _BEFORE.search(text, max(0, quotation.start() - 20), quotation.start())
+    if before is not None:
+        return _named(before[1], passages), before[1], False
+    return None, "", True
+
+
+def _named(
+    reference: str, passages: Sequence[Passage], *, is_near: bool = True
+) -> tuple[int, ...] | None:
+    """Return the passages that a reference means, none if there are none such.
+
+    None if it may mean anything.
+    """
+    is_in_parentheses, is_in_brackets = reference.startswith("("), reference[:1] in "[【"
+    reference = normalize("NFKC", re.sub(r"\]\(.*", "", reference)).strip("[]^【】()")
+    for name in (reference, _PAGE.sub("", reference)):
+        for number, passage in enumerate(passages):
+            if name and name in (passage.id, passage.title):
+                return (number,)
+    if is_in_parentheses and reference.isdecimal():
         return None  # a year, or anything else
-    return _named(in_brackets or in_parentheses, passages)
+    numbers = [_NUMBER.match(each.strip()) for each in re.split("[,–-]", reference)]
+    if not reference or not all(numbers):
+        return None
+    indices = [int(number[1]) - 1 for number in numbers if number]
+    known = tuple(index for index in indices if 0 <= index < len(passages))
+    return known if known or (is_near and is_in_brackets) else None
 
 
-def _named(reference: str, passages: Sequence[Passage]) -> int | None:
-    """Return the passage that a reference means."""
-    for number, passage in enumerate(passages):
-        if reference in (passage.id, passage.title):
-            return number
-    number = int(reference) if reference.isdecimal() and len(reference) < 9 else 0
-    return number - 1 if 0 < number <= len(passages) else None
-
-
-def _bare(text: str) -> str:
+def _bare(found: _Found) -> str:
     """Return a quotation of the same length without what is not quoted.
 
     That are the marks of block quotations, who is quoted, and references.
     """
-    for pattern in (_QUOTE_MARK, _ATTRIBUTION, REFERENCE):
-        text = pattern.sub(lambda match: " " * len(match[0]), text)
-    return text
+    text = _REOPENED.sub(_blank, found.text)
+    if found.is_block:
+        text = _QUOTE_MARK.sub(_blank, text)
+        last = found.text.rfind("\n")
+        attribution = _ATTRIBUTION.match(found.text, last + 1) if last >= 0 else None
+        if attribution and not attribution[1][0].islower():
+            text = text[:last] + " " * (len(text) - last)
+    return _comparable(REFERENCE.sub(_blank, text))
+
+
+def _source_text(text: str) -> str:
+    """Return the text of a source without references that stand right behind a word."""
+    return _comparable(_SOURCES_OWN.sub(_blank, text))
+
+
+_SOURCES_OWN = re.compile(rf"(?<=\S)(?:{REFERENCE.pattern})")
+_MARK = re.compile(r"(?<!\d)[\"“”„‟«»״]")
+
+
+def _comparable(text: str) -> str:
+    """Return a text whose quotation marks are single: within others they have to be."""
+    return _MARK.sub("'", text)
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match[0])
 
 
 class _Part(NamedTuple):
@@ -168,40 +294,139 @@ class _Part(NamedTuple):
     passage: int
 
 
-class _Judge:
-    """Find the verdict on one quotation."""
+class _Judges:
+    """What the verdicts on quotations have in common: one comparison with the sources.
 
-    def __init__(self, found: _Found, passages: Sequence[Passage], prepared: Passages) -> None:
+    Args:
+        found: the quotations.
+        passages: the sources.
+    """
+
+    def __init__(self, found: Sequence[_Found], passages: Sequence[Passage]) -> None:
+        self.passages = passages
+        self.texts = [_source_text(passage.text) for passage in passages]
         self._found = found
-        self._passages = passages
-        self._comparison = Comparison(_bare(found.text), prepared)
+        bare = [_bare(each) for each in found]
+        self._starts = list(accumulate((len(each) + len(_BETWEEN) for each in bare), initial=0))
+        self.comparison = Comparison(_BETWEEN.join(bare), Passages(self.texts))
+        self._word_starts = [word.start for word in self.comparison.words]
+
+    @cached_property
+    def stretches(self) -> list[tuple[int, int]]:
+        """What of all quotations stands in a source."""
+        return self.comparison.stretches()
+
+    def quotations(self) -> Iterator[Quotation]:
+        """Yield the verdicts."""
+        for found, start in zip(self._found, self._starts, strict=False):
+            yield self._likeliest(found, start)
+
+    def _likeliest(self, found: _Found, start: int) -> Quotation:
+        """Return the verdict; where a mark may be an apostrophe, on the likeliest reading.
+
+        Behind s and in front of a word it rather is one: the keepers' daughter.
+        """
+        longest = self._judge(found, start)
+        if not found.ends:
+            return longest
+        shorter = [self._judge(found._replace(text=found.text[:end]), start) for end in found.ends]
+        for judged in (longest, *reversed(shorter)):
+            is_long = len(judged.text.split()) >= _LEAST_WORDS
+            if judged.verdict in ("verbatim", "elsewhere") and is_long:
+                return judged
+        end = found.ends[0]
+        return longest if re.match(r"s’ [^\W\d_A-Z]", found.text[end - 1 : end + 3]) else shorter[0]
+
+    def _judge(self, found: _Found, start: int) -> Quotation:
+        first = bisect_left(self._word_starts, start)
+        last = bisect_left(self._word_starts, start + len(found.text))
+        stands = found.named is None or found.is_near
+        judged = _Judge(self, found, start, first, last).quotation()
+        if judged.verdict == "elsewhere" and not stands:
+            return _Judge(self, found._replace(named=None), start, first, last).quotation()
+        return judged
+
+
+class _Judge:
+    """Find the verdict on one quotation.
+
+    Args:
+        judges: has the comparison.
+        found: the quotation.
+        start: its first character in what is compared.
+        first: its first word there.
+        last: one past the last.
+    """
+
+    def __init__(self, judges: _Judges, found: _Found, start: int, first: int, last: int) -> None:
+        self._judges = judges
+        self._found = found
+        self._start = start
+        self._words = first, last
+        self._passages = judges.passages
+        self._comparison = judges.comparison
 
     @cached_property
     def _stretches(self) -> list[tuple[int, int]]:
-        return self._comparison.stretches()
+        first, last = self._words
+        return [each for each in self._judges.stretches if first <= each[0] and each[1] <= last]
 
     def quotation(self) -> Quotation:
+        """Return the quotation with its verdict."""
         words = self._comparison.words
-        first, last = 0, len(words)
-        while words[first].key in _NEVER_OUTER and first < last - 1:
+        first, last = self._words
+        while first < last - 1 and words[first].key in _NEVER_OUTER:
             first += 1
-        while words[last - 1].key in _NEVER_OUTER and last > first + 1:
+        while last > first + 1 and self._is_outer(words[last - 1]):
             last -= 1
-        places = list(self._places(first, last))
+        named = self._found.named
+        if named is not None:
+            places = self._places(first, last, named)
+            if places:
+                return self._judged("verbatim", places)
+        places = self._places(first, last)
         if places:
-            wanted = [place for place, number in places if self._is_named(number)]
-            verdict: Verdict = "verbatim" if wanted else "elsewhere"
-            return self._judged(verdict, wanted or [place for place, _ in places])
+            return self._judged("verbatim" if named is None else "elsewhere", places)
         return self._spliced(first, last) or self._altered(first, last) or self._judged("absent")
 
-    def _is_named(self, number: int) -> bool:
-        """Return whether the source that was named is this one, or none was."""
-        named = self._found.named
-        return named is None or self._passages[named].id == self._passages[number].id
+    def _is_outer(self, word: Word) -> bool:
+        """Return whether a sign at the end belongs to the sentence around; inches do not."""
+        is_mark = word.key in ("'", '"')
+        behind = self._found.text[word.start - self._start - 1 : word.start - self._start]
+        return word.key in _NEVER_OUTER and not (is_mark and behind.isdigit())
 
-    def _places(self, first: int, last: int) -> Iterator[tuple[SourcePlace, int]]:
-        for number, start, end in self._comparison.places(first, last):
-            yield SourcePlace(self._passages[number].id, start, end), number
+    def _places(
+        self, first: int, last: int, within: Sequence[int] | None = None
+    ) -> list[SourcePlace]:
+        """Return where a part stands by itself: not 10 in 10⁻⁵, nor [0, 1] in place of [0, 5]."""
+        found = (
+            SourcePlace(self._passages[number].id, start, end)
+            for number, start, end in self._comparison.places(first, last, within)
+            if not is_inside_word(self._passages[number].text, start)
+            and not is_inside_word(self._passages[number].text, end)
+            and self._has_the_same_in_brackets(first, last, Place(number, start, end))
+        )
+        return list(islice(found, _MOST_PLACES))
+
+    def _has_the_same_in_brackets(self, first: int, last: int, place: Place) -> bool:
+        """Return whether a source has where the quotation has a reference the same, or nothing."""
+        text = self._passages[place.passage].text
+        ours = self._comparison.words[first:last]
+        theirs = words_of(self._judges.texts[place.passage][place.start : place.end])
+        for reference in REFERENCE.finditer(self._found.text):
+            index = sum(word.end <= self._start + reference.start() for word in ours)
+            if len(theirs) != len(ours):
+                return True
+            begin = place.start + (theirs[index - 1].end if index else 0)
+            if index:
+                there = REFERENCE.match(text, begin + text[begin : begin + 1].isspace())
+            else:
+                *_, there = [None, *REFERENCE.finditer(text[:begin].rstrip()[-_SLACK:])]
+                if there and there.end() != len(there.string):
+                    there = None
+            if there is not None and there[0] != reference[0]:
+                return False
+        return True
 
     def _parts(self, first: int, last: int) -> list[_Part] | None:
         """Return the longest stretches that make the quotation up in a row; None if some are short.
@@ -220,7 +445,8 @@ class _Judge:
             is_marked = after in _SEAMS and (position == first or words[position - 1].key in _SEAMS)
             if end == position or (size < _LEAST_WORDS and not is_marked):
                 return None
-            place, number = next(self._places(position, end))
+            number, start, stop = next(self._comparison.places(position, end))
+            place = SourcePlace(self._passages[number].id, start, stop)
             parts.append(_Part(position, end, place, number))
             position = end
         return parts
@@ -232,8 +458,14 @@ class _Judge:
         return self._judged("spliced", [part.place for part in parts])
 
     def _is_short_omission(self, parts: Sequence[_Part]) -> bool:
-        """Return whether the parts follow each other in one source, but for a few words."""
+        """Return whether the parts follow each other in one source, but for a few words.
+
+        Where an omission is marked, they are parts however few were left out.
+        """
+        words = self._comparison.words
         for before, after in pairwise(parts):
+            if any(word.key == "…" for word in words[before.last : after.first]):
+                return False
             if before.passage != after.passage:
                 return False
             text = self._passages[before.passage].text
@@ -264,7 +496,7 @@ class _Judge:
         slack = len(self._found.text) + _SLACK
         for begin, end in longest[:_MOST_SEEDS]:
             for place in islice(self._comparison.places(begin, end), _MOST_SEEDS):
-                text = self._passages[place.passage].text
+                text = self._judges.texts[place.passage]
                 offset = max(0, place.start - slack)
                 theirs = [
                     Word(key, offset + start, offset + stop)
@@ -283,14 +515,22 @@ class _Judge:
             None, [word.key for word in theirs], [word.key for word in ours], autojunk=False
         )
         codes = matcher.get_opcodes()
-        # What the source has around the quotation is no difference.
-        codes = codes[codes[0][0] == "delete" : len(codes) - (codes[-1][0] == "delete")]
+        # What the source has around the quotation is no difference; the rest of its last word is.
+        behind = codes.pop() if codes[-1][0] == "delete" and len(codes) > 1 else None
+        codes = codes[codes[0][0] == "delete" :]
+        if behind is not None:
+            tag, a, b, c, d = behind
+            rest = a
+            while rest < b and is_inside_word(text, theirs[rest].start):
+                rest += 1
+            codes += [(tag, a, rest, c, d)] if rest > a else []
         tag, a, b, c, d = codes[0]
         codes[0] = (tag, max(a, b - (d - c)), b, c, d) if tag == "replace" else codes[0]
         tag, a, b, c, d = codes[-1]
         codes[-1] = (tag, a, min(b, a + (d - c)), c, d) if tag == "replace" else codes[-1]
+        said = self._found.text
         differences = [
-            Difference(_slice(text, theirs[a:b]), _slice(self._found.text, ours[c:d]))
+            Difference(_slice(text, theirs[a:b]), _slice(said, ours[c:d], self._start))
             for tag, a, b, c, d in codes
             if tag != "equal"
         ]
@@ -303,9 +543,15 @@ class _Judge:
         places: Sequence[SourcePlace] = (),
         differences: Sequence[Difference] = (),
     ) -> Quotation:
-        text, start, end, named = self._found
-        source = None if named is None else self._passages[named].id
-        return Quotation(text, verdict, start, end, source, tuple(places), tuple(differences))
+        text, start, named = self._found.text, self._found.start, self._found.named
+        ids = {place.passage_id for place in places}
+        sources = [self._passages[index].id for index in named or ()]
+        source = next((each for each in sources if each in ids), sources[0] if sources else None)
+        if named == ():
+            source = self._found.reference
+        return Quotation(
+            text, verdict, start, start + len(text), source, tuple(places), tuple(differences)
+        )
 
 
 _SEAMS = frozenset(("…", "[", "]", "(", ")"))
@@ -322,5 +568,6 @@ def _matched(theirs: Sequence[str], ours: Sequence[str]) -> float:
     return shared / max(1, sum(map(is_word, ours)))
 
 
-def _slice(text: str, words: Sequence[Word]) -> str:
-    return text[words[0].start : words[-1].end] if words else ""
+def _slice(text: str, words: Sequence[Word], start: int = 0) -> str:
+    """Return the characters of words; ``start`` is where the text begins among them."""
+    return text[words[0].start - start : words[-1].end - start] if words else ""

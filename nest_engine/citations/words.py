@@ -42,20 +42,29 @@ _FOLDED = "x"  # a letter that stands for several
 
 _SOFT_HYPHEN = "\N{SOFT HYPHEN}"
 _INVISIBLE = {
-    *"\u00ad\u034f\u061c\u180e\u200b\u200c\u200e\u200f\ufeff",
-    *map(chr, (*range(0x202A, 0x202F), *range(0x2060, 0x2070), *range(0xFE00, 0xFE10))),
+    *"\u00ad\u034f\u061c\u0640\u180e\u200b\u200c\u200e\u200f\ufeff",
+    # Overrides (U+202D, U+202E) show other words than they hold.
+    *map(chr, (*range(0x202A, 0x202D), *range(0x2060, 0x2070), *range(0xFE00, 0xFE10))),
+    *map(chr, range(0xE0100, 0xE01F0)),
 }
-_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63"
-_SINGLE_QUOTES = "\u2018\u2019\u201a\u201b\u2032\u00b4\u02bc"
-_DOUBLE_QUOTES = "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb"
+_DASHES = "\u05be\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63"
+_SINGLE_QUOTES = "\u00b4\u02bb\u02bc\u05f3\u2018\u2019\u201a\u201b\u2032\u2039\u203a"
+_DOUBLE_QUOTES = "\u00ab\u00bb\u05f4\u201c\u201d\u201e\u201f\u2033"
 # Compatibility forms that are another way to set the same letters; <super>, <sub>, <fraction> and
 # <circle> would change what is said.
 _WIDTHS = ("<wide>", "<narrow>")
 _SAME_LETTERS = (*_WIDTHS, "<compat>", "<initial>", "<medial>", "<final>", "<isolated>")
 
+# Vowels that are set as one character or as two: the second is a letter by itself.
+_SARA_AM = ("\N{THAI CHARACTER SARA AM}", "\N{LAO VOWEL SIGN AM}")
+_HALVES_OF_SARA_AM = re.compile("(?<=\u0e4d)\u0e32|(?<=\u0ecd)\u0eb2")
+_VOICED_MARKS = "\uff9e\uff9f"  # of half-width katakana
+
 _LETTERS = r"[^\W_]+[\x01\x03]*"
 _WORD = re.compile(
-    r"(?:(?<![^\s(\[{=<>≤≥≈:,/*^])[-+](?=[.,]?\d))?(?:(?<!\w)\.(?=\d))?"  # before a number
+    r"(?<![\w-])--(?=[^\W\d_])[\w-]+|"  # an option of a command
+    r"(?:(?<![^\s()\[{=<>≤≥≈:,/*^\"'~±|$€£¥])[-+](?=[.,]?\d))?"  # before a number
+    r"(?:(?<!\w)\.(?=\d))?"
     rf"{_LETTERS}(?:(?:['_]+|(?<=\d)[.,:/](?=\d)|(?<=[\x01\x03])){_LETTERS})*"
     r"|\x02\x01*"
     r"|[\U0001f1e6-\U0001f1ff]{2}"
@@ -63,17 +72,29 @@ _WORD = re.compile(
     r"|\.{2,}|-{2,}|`{2,}|'{2,}"
     r"|[^\w\s]\x01*|_"
 )
+_LINE_ENDS = "\n\r\u2028"
 _LINE_END_HYPHEN = re.compile(
-    r"(?<=[^\W\d_])[-\u2010\u00ad][ \t]{0,80}\r?\n[ \t]{0,80}(?=[^\W\d_])"
+    r"(?:(?<=[^\W\d_])|(?<=[\u0300-\u036f]))[-\u2010\u00ad]"
+    r"[ \t]{0,80}(?:\r\n|[\n\r\u2028])[ \t]{0,80}(?=[^\W\d_])"
 )
 _BREAKING = ("-", "\u2010", _SOFT_HYPHEN)
 _HYPHENS = str.maketrans("\u2010\u2011", "--")
-_COMPOUND = re.compile(r"(?<![\w-])[^\W\d_]+(?:[-\u2010\u2011][^\W\d_]+)+")
+# well-known; and short- and long-term, whose first hyphen stays at a line end, too.
+_COMPOUND = re.compile(r"(?<![\w-])[^\W\d_]+(?:[-\u2010\u2011] ?[^\W\d_]+)+")
 _LONGEST_PART = 40  # characters of a word in front of a line-end hyphen, or behind it
 _LETTERS_BEFORE, _LETTERS_AFTER = re.compile(r"[^\W\d_]*\Z"), re.compile(r"[^\W\d_]*")
 _CHUNK = re.compile(r"\S+")
-_EMPHASIS = re.compile(r"\*+|_+|`+|~~|\n[ \t]*\n")
+_EMPHASIS = re.compile(r"\*+|_+|`+|\n[ \t]*\n")
+_LINK = re.compile(  # Markdown's: what is shown, and where it leads
+    r"(?<![\w!\]])\[((?=[^\[\]]*[^\W\d_])[^\[\]\n]{1,300})\]"
+    r"\((?:[^()\s]|\([^()\s]{0,100}\)){0,500}(?:[ \t]\"[^\"\n]{0,200}\")?\)"
+)
+_LINK_MAY_FOLLOW = re.compile(r"\[[^\[\]\n]{0,300}(?:\](?:\([^()\n]{0,700})?)?\Z")
+_OPENING, _CLOSING = "([{“„«‘「『", ")]}””»’」』"
+_LONGEST_ENCLOSED = 1000  # characters
 _MOST_OPEN = 8  # marks of emphasis that wait for their other half
+_GROUPED = re.compile(r"\d[\u00a0\u2009\u202f]\d{3}(?!\d)")  # digits: 5 000
+_PUNCTUATION = frozenset(".,;:!?…()[]{}*_`|\\'\"“”„‟«»‹›‘’‚‛—―")
 # The same sign in other characters.
 _IN_ASCII = {"--": "-", "---": "-", "``": '"', "''": '"', "...": "\N{HORIZONTAL ELLIPSIS}"}
 
@@ -126,7 +147,9 @@ def keys_in(chunk: str) -> list[str]:
 
 def words_in(readable: str) -> list[Word]:
     """Return the words of a text that has neither broken words nor emphasis, such as a chunk."""
-    shape = readable if readable.isascii() else readable.translate(_SHAPES)
+    shape = readable
+    if not readable.isascii():
+        shape = _HALVES_OF_SARA_AM.sub(_ATTACHED, readable).translate(_SHAPES)
     words = []
     for match in _WORD.finditer(shape):
         start, end = match.span()
@@ -142,7 +165,8 @@ def is_word(key: str) -> bool:
 
 def compounds_of(text: str) -> set[str]:
     """Return the words of a text that have a hyphen: ``well-known``."""
-    return {found.translate(_HYPHENS) for found in _COMPOUND.findall(text)}
+    found = _COMPOUND.findall(text)
+    return {compound.translate(_HYPHENS).replace(" ", "") for compound in found}
 
 
 def broken_words(text: str) -> set[str]:
@@ -165,6 +189,7 @@ def _key(word: str) -> str:
     invisible = _INVISIBLE | {"\N{ZERO WIDTH JOINER}"} if word[:1].isalnum() else _INVISIBLE
     word = "".join(char for char in word if char not in invisible)
     word = "".join(map(_plain, unicodedata.normalize("NFC", word)))
+    word = unicodedata.normalize("NFC", word)  # of marks that were half as wide
     return _IN_ASCII.get(word, word)
 
 
@@ -206,11 +231,28 @@ _SHAPES = _Shapes()
 
 
 def _readable(text: str, compounds: Container[str]) -> str:
-    """Return a text of the same length without broken words and emphasis."""
+    """Return a text of the same length without broken words, emphasis and links."""
     joined = text
-    if "\n" in text:
+    if has_line_end(text):
         joined = _LINE_END_HYPHEN.sub(lambda broken: _joint(text, broken, compounds), text)
-    return _without_emphasis(joined)
+    return _without_links(_without_emphasis(joined))
+
+
+def has_line_end(text: str) -> bool:
+    """Return whether a word may be broken at a line end in a text."""
+    return any(end in text for end in _LINE_ENDS)
+
+
+def _without_links(text: str) -> str:
+    """Blank where Markdown's links lead; nothing separates what they show from letters behind."""
+    if "](" not in text:
+        return text
+    return _LINK.sub(
+        lambda link: f" {link[1]}".ljust(
+            len(link[0]), _SOFT_HYPHEN if text[link.end() : link.end() + 1].isalnum() else " "
+        ),
+        text,
+    )
 
 
 def _joint(text: str, broken: re.Match[str], compounds: Container[str]) -> str:
@@ -252,12 +294,40 @@ def _emphasis(text: str) -> tuple[list[tuple[int, int]], list[int]]:
 
 
 def settled_length(text: str) -> int:
-    """Return how many characters have words that stay the same, whatever follows the text."""
+    """Return how many characters have words and sentences that stay, whatever follows the text."""
     bare = text.rstrip()
     settled = len(bare)
     if bare == text or bare.endswith(_BREAKING):  # the last chunk may go on
         settled = max(bare.rfind(space) for space in " \n\t") + 1
-    return min([settled, *_emphasis(text)[1]])
+    limits = [settled, *_emphasis(text)[1], *_enclosing(text)[:1]]
+    if link := _LINK_MAY_FOLLOW.search(text):
+        limits.append(link.start())
+    return min(limits)
+
+
+def emphasized(text: str) -> list[tuple[int, int]]:
+    """Return what stands between marks of emphasis, those included."""
+    pairs, _ = _emphasis(text)
+    return [(pairs[i][0], pairs[i + 1][1]) for i in range(0, len(pairs), 2)]
+
+
+def _enclosing(text: str) -> list[int]:
+    """Return where marks begin that enclose the end of a text: brackets, quotation marks.
+
+    Sentences end elsewhere once these are closed.
+    """
+    begin = max(text.rfind("\n\n") + 1, len(text) - _LONGEST_ENCLOSED)
+    open_: list[tuple[int, str]] = []
+    for index in range(begin, len(text)):
+        char = text[index]
+        if (at := _OPENING.find(char)) >= 0:
+            open_.append((index, _CLOSING[at]))
+        elif any(char == closing for _, closing in open_):
+            while open_.pop()[1] != char:
+                pass
+        elif char == '"' or (char == "'" and not text[index - 1 : index].isalnum()):
+            open_.append((index, char))
+    return [index for index, _ in open_]
 
 
 def _is_in_word(char: str) -> bool:
@@ -274,7 +344,38 @@ def is_inside_word(text: str, index: int) -> bool:
         return True
     if _is_flag_half(before) and _is_flag_half(after):
         return True
-    return _belongs_to_word(text, index - 1) and _belongs_to_word(text, index)
+    if _belongs_to_word(text, index - 1) and _belongs_to_word(text, index):
+        return True
+    if _GROUPED.match(text, index - 2) or _GROUPED.match(text, index - 1):
+        return True
+    return any(
+        changes_meaning(text, sign) and (_is_letter(text[other]) or changes_meaning(text, other))
+        for sign, other in ((index - 1, index), (index, index - 1))
+    )
+
+
+def changes_meaning(text: str, index: int) -> bool:
+    """Return whether a character is a sign that makes something else of what it stands beside.
+
+    Such as in -5, 5 %, 10⁻⁵, C++, $5, km/h, well-known. Punctuation and Markdown do not.
+    """
+    char = text[index]
+    if char.isalnum() or char.isspace() or char in _PUNCTUATION:
+        return False
+    before, after = text[index - 1 : index], text[index + 1 : index + 2]
+    if char in "-\u2010\u2011":
+        if not before.isalnum():
+            is_bullet = not text[text.rfind("\n", 0, index) + 1 : index].strip()
+            return after.isdigit() or (after.isalpha() and not is_bullet)
+        return True
+    if char == "\N{EN DASH}":
+        return after.isdigit() and (before.isdigit() or not before.isalnum())
+    if char in "/&":
+        return before.isalnum() and after.isalnum()
+    if char in "#<>@~=":
+        is_struck_out = char == "~" and char in (before, after)
+        return after.isdigit() or is_struck_out or (char == "#" and before.isalnum())
+    return char in "%‰‱§′″^" or unicodedata.category(char) in ("Sm", "Sc") or char in "°℃℉№♯❌✗✘"
 
 
 def is_unspaced(char: str) -> bool:
@@ -306,7 +407,8 @@ def _extends(char: str) -> bool:
     if char.isascii():
         return False
     is_modifier = "\U0001f3fb" <= char <= "\U0001f3ff" or "\U000e0020" <= char <= "\U000e007f"
-    return unicodedata.category(char)[0] == "M" or char in _JOINERS or is_modifier
+    is_set_behind = char in _JOINERS or char in _SARA_AM or char in _VOICED_MARKS
+    return unicodedata.category(char)[0] == "M" or is_set_behind or is_modifier
 
 
 def _is_flag_half(char: str) -> bool:

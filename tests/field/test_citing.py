@@ -1,0 +1,227 @@
+"""What people and models write around quotations, and nothing false that is called verbatim."""
+
+from __future__ import annotations
+
+import pytest
+
+from nest_engine import Passage, cite
+from nest_engine.citations.quotations import judge_quotations
+from nest_engine.citing import Citer
+
+BRIDGE = "She closed the bridge over the river because it was not safe."
+PRICES = "Prices at the harbour of Reykjavik in Iceland rose by"
+WEIGHT = "were paid for the harbour of Reykjavik in 1908."
+RAIN = Passage("Rain fell in Bergen all the day.", id="rain", title="Rain")
+ASH = Passage("Volcanic ash closed most airports in Europe.", id="ash", title="Ash")
+
+
+def verdicts(text: str, *sources: str | Passage) -> list[str]:
+    passages = [each if isinstance(each, Passage) else Passage(each) for each in sources]
+    return [quotation.verdict for quotation in judge_quotations(text, passages)]
+
+
+def kinds(text: str, *sources: str) -> list[str]:
+    return [sentence.kind for sentence in cite(text, sources).sentences]
+
+
+# The answer's words, and those of the source that were changed to something else.
+CHANGED_ENDS = [
+    *[("5‰", "5%"), ("5 %", "5"), ("5°", "5"), ("A+", "A-"), ("Na+", "Na-"), ("5$", "5€")],
+    *[("C++", "C"), ("F#", "F"), ('5"', "5'"), ("5″", "5′"), ("10", "10⁻⁵"), ("C", "C++")],
+    *[("5", "5%"), ("A", "A-"), ("5", "5-10"), ("5", "5\u202f000"), ("well", "well-known")],
+]
+CHANGED_BEGINNINGS = [
+    *[("$500", "€500"), ("−$5 million", "$5 million"), ("±5", "5"), (">5", "<5"), ("≤5", "<5")],
+    *[("❌ They", "They"), ("¬ They", "They"), ("-5", "5"), ("5", "-5"), ("10⁵", "10⁻⁵")],
+]
+
+
+@pytest.mark.parametrize(("said", "written"), CHANGED_ENDS)
+def test_a_changed_end_is_no_quotation(said: str, written: str) -> None:
+    assert kinds(f"{PRICES} {said}.", f"{PRICES} {written}.") == ["spliced"]
+    assert verdicts(f"“{PRICES} {said}.”", f"{PRICES} {written}.") == ["altered"]
+
+
+@pytest.mark.parametrize("end", sorted({end for ends in CHANGED_ENDS for end in ends}))
+def test_the_same_end_is_a_quotation(end: str) -> None:
+    assert kinds(f"{PRICES} {end}.", f"{PRICES} {end}.") == ["quoted"]
+    assert verdicts(f"“{PRICES} {end}.”", f"{PRICES} {end}.") == ["verbatim"]
+
+
+@pytest.mark.parametrize(("said", "written"), CHANGED_BEGINNINGS)
+def test_a_changed_beginning_is_no_quotation(said: str, written: str) -> None:
+    assert kinds(f"{said} {WEIGHT}", f"{written} {WEIGHT}") == ["spliced"]
+    assert verdicts(f"“{said} {WEIGHT}”", f"{written} {WEIGHT}") == ["altered"]
+
+
+@pytest.mark.parametrize(
+    "beginning", sorted({each for pair in CHANGED_BEGINNINGS for each in pair})
+)
+def test_the_same_beginning_is_a_quotation(beginning: str) -> None:
+    assert kinds(f"{beginning} {WEIGHT}", f"{beginning} {WEIGHT}") == ["quoted"]
+    assert verdicts(f"“{beginning} {WEIGHT}”", f"{beginning} {WEIGHT}") == ["verbatim"]
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("The town paid for the harbour in 1908?", "The town paid for the harbour in 1908."),
+        ("Prices in the harbour of Oslo rose by 5", "Prices in the harbour of Oslo rose by 50 %."),
+        ("All at the harbour liked the US", "All at the harbour liked the USSR."),
+        ("The values lie in the interval [0, 1].", "The values lie in the interval [0, 5]."),
+        ("~~She closed the bridge over the river.~~", "She closed the bridge over the river."),
+    ],
+)
+def test_another_sentence_is_not_quoted(said: str, written: str) -> None:
+    assert kinds(said, written) == ["spliced"]
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("Ash closed most airports in Europe [1].", "Ash closed most airports in Europe.[2] Then"),
+        ("- She closed the bridge over the river.", "She closed the bridge over the river."),
+        (
+            "A cloud of fine ash closed northern airports for a week.",
+            "A cloud of fine ash[1] closed northern airports for a week.",
+        ),
+        ("The old [harbour](http://x.org/a_b) was built.", "The old harbour was built."),
+        ("The old harbours were built.", 'The old [harbour](y "t")s were built.'),
+        ("Short- and long-term loans were given.", "Short-\nand long-term loans were given."),
+        (
+            "The cafe\u0301teria of the town was built.",
+            "The cafe\u0301-\nteria of the town was built.",
+        ),
+        (
+            "Photosynthesis is what all the plants do.",
+            "Photo-\rsynthesis is what all the plants do.",
+        ),
+    ],
+)
+def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
+    assert kinds(said, written) == ["quoted"]
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "verdict"),
+    [
+        ("“values in the interval [0, 1]”", "All values in the interval [0, 5].", "altered"),
+        ("“the sorted array is a[10]”", "Then the sorted array is a[20].", "altered"),
+        ("“[10] is the number of stations”", "[20] is the number of stations.", "altered"),
+        ("“it is safe 【1 nobody complained about it】”", "it is safe at night", "absent"),
+        ("“the ash[1] closed most airports”", "Then the ash[1] closed most airports.", "verbatim"),
+        ("“the ash closed most airports”", "Then the ash[1] closed most airports.", "verbatim"),
+        ("“>5 metres were measured there”", "5 metres were measured there", "altered"),
+        ("“closed the bridge ~~not~~ today”", "closed the bridge not today", "altered"),
+        # A list, or a number, is no attribution.
+        ("> Ash closed all airports\n> - and no harbours", "Ash closed all airports", "altered"),
+        ("> The thermometer there showed\n> -5 degrees", "The thermometer there showed", "altered"),
+        ("“I was there\n— so he said — but nobody came”", "I was there. He went.", "absent"),
+        ("> It is the lightest element.\n> - Wikipedia", "It is the lightest element.", "verbatim"),
+        ("> It is light.\n> — J. Smith, 1990", "It is light.", "verbatim"),
+        # Apostrophes in single marks.
+        ("‘the keepers’ daughter was there’", "The keepers’ daughter wasn't there.", "altered"),
+        ("‘over the river because’ and the dogs’ food", BRIDGE, "verbatim"),
+        # Marks within marks, and over paragraphs.
+        (
+            "\"She said, 'it never rained,' and left\"",
+            "She said, “it never rained,” and left.",
+            "verbatim",
+        ),
+        ("“It was closed.\n\nNobody was there.”", "It was closed. Everybody was there.", "altered"),
+        ("“It was closed.\n\n“All were there.”", "It was closed.\n\nAll were there.", "verbatim"),
+        # An omission that is marked, however short.
+        ("“the boats drifted […] for six days”", "the boats drifted on for six days", "spliced"),
+        # The same in other characters, and another.
+        ("「ガラスのドアはパリで作られた」", "ｶﾞﾗｽのﾄﾞｱはﾊﾟﾘで作られた。", "verbatim"),
+        ("“นํามาทําที่บ้านใหม่”", "นำมาทำที่บ้านใหม่", "verbatim"),
+        ("“Hawaiʻi is an island”", "Hawai‘i is an island", "verbatim"),
+        ("“an option -all of the command”", "an option --all of the command", "altered"),
+        ("“the number \u202e8091\u202c on the wall”", "the number 8091 on the wall", "altered"),
+    ],
+)
+def test_quotations(text: str, source: str, verdict: str) -> None:
+    assert verdicts(text, source) == [verdict]
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [
+        *["“”", '“"', '"”', '„"', "„“", "”“", "””", "«»", "»«", "‹›", "›‹", "‚‘", "‚’", "‘’"],
+        *["「」", "『』", "＂＂", "〝〞", "❝❞", "﹁﹂", "״״", '""', "''"],
+        *["`` ''", "'' ''", ",, ''", "<< >>", "<q> </q>", "&quot; &quot;", '_" "_', '" " ¹'],
+    ],
+)
+def test_all_marks_of_quotation_are_seen(marks: str) -> None:
+    opening, closing = (*marks.split(" ", 1), "")[:2] if " " in marks else marks
+    closing = closing.replace(" ", "")
+    quoted = "closed the bridge over the river because it was not safe"
+    assert verdicts(f"He said {opening}{quoted}{closing}.", BRIDGE) == ["verbatim"]
+    changed = quoted.replace(" not", "")
+    assert verdicts(f"He said {opening}{changed}{closing}.", BRIDGE) == ["altered"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "verdict"),
+    [
+        ("[2]", "verbatim"),
+        ("[1][2]", "verbatim"),
+        ("[1], [2]", "verbatim"),
+        ("[1, 2]", "verbatim"),
+        ("[1]", "elsewhere"),
+        ("【1†source】", "elsewhere"),
+        ("[[1]](#s1)", "elsewhere"),
+        ("[Source 1]", "elsewhere"),
+        ("(Doc 1)", "elsewhere"),
+        ("¹", "elsewhere"),
+        ("(Rain, p. 3)", "elsewhere"),
+        (", says the report [1]", "elsewhere"),
+        ("[7]", "elsewhere"),  # there is no such source
+        ("(7)", "verbatim"),  # anything
+        (", whereas rain fell in Bergen [1]", "verbatim"),  # named for something else
+    ],
+)
+def test_references(reference: str, verdict: str) -> None:
+    text = f"“ash closed most airports in Europe” {reference}."
+    assert verdicts(text.replace("” ,", "”,"), RAIN, ASH) == [verdict]
+
+
+def test_passages_of_one_id_are_told_apart() -> None:
+    first, second = Passage(RAIN.text, id="doc"), Passage(ASH.text, id="doc")
+    assert verdicts("“ash closed most airports” [1]", first, second) == ["elsewhere"]
+
+
+@pytest.mark.parametrize(
+    ("said", "cited"),
+    [
+        ('It says "-5 degrees were measured at the pier".', "degrees were measured at the pier"),
+        ("It had −$5 degrees were measured at the pier.", "degrees were measured at the pier."),
+        ("All know 5 degrees were measured at the pier.", "5 degrees were measured at the pier."),
+    ],
+)
+def test_what_is_cut_out_of_a_number_is_not_cited(said: str, cited: str) -> None:
+    (citation,) = cite(said, ["Then 5 degrees were measured at the pier."]).citations
+    assert citation.cited_text == cited
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "As he said: **I agree. Volcanic ash** closed most airports in Europe. Good.",
+        "Is it so?\n\nI think so. (Dr. Smith of St. Louis said that nobody was hurt.) Good.",
+        'He said: "Dr. Smith of St. Louis said that nobody was hurt." Good. Fine.',
+        "The [volcanic ash](http://example.org/a) closed most airports in Europe. Good.",
+    ],
+)
+@pytest.mark.parametrize("size", [1, 5, 9])
+def test_a_stream_cites_as_the_whole_does(text: str, size: int) -> None:
+    citer = Citer([ASH, Passage("Dr. Smith of St. Louis said that nobody was hurt.")])
+    stream = citer.stream()
+    found = [each for i in range(0, len(text), size) for each in stream.push(text[i : i + size])]
+    assert (*found, *stream.close()) == citer.cite(text).citations
+
+
+def test_many_quotations_are_judged_with_one_comparison() -> None:
+    passages = [Passage(f"Sentence {i} stands in the passage number {i}.") for i in range(2000)]
+    text = " ".join(f"“stands in the passage number {i}”" for i in range(0, 2000, 4))
+    assert set(verdicts(text, *passages)) == {"verbatim"}  # one by one: minutes
