@@ -130,6 +130,7 @@ def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
         ),
         ("“It was closed.\n\nNobody was there.”", "It was closed. Everybody was there.", "altered"),
         ("“It was closed.\n\n“All were there.”", "It was closed.\n\nAll were there.", "verbatim"),
+        ("“closed the “bridge” over the river”", "closed the “bridge” over the road", "altered"),
         # An omission that is marked, however short.
         ("“the boats drifted […] for six days”", "the boats drifted on for six days", "spliced"),
         # The same in other characters, and another.
