@@ -1,12 +1,14 @@
 """The sentences of texts: what people quote, and where a copy ends.
 
-Boundaries are those of the library sentencex, which knows the full stops of many scripts and the
-abbreviations that end no sentence.
+Boundaries are those of the library sentencex, which knows the full stops of many scripts and, by
+language, the abbreviations that end no sentence; and some that it takes for ends are none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import sentencex
@@ -14,9 +16,43 @@ import sentencex
 if TYPE_CHECKING:
     from nest_engine.interfaces import TokenizedPassage
 
-# Its rules for English: those for other languages differ in their abbreviations alone.
-_LANGUAGE = "en"
 _LONGEST_TAIL = 400  # characters that tell whether a text ends with a sentence
+_LONGEST_SAMPLE = 1000  # characters that tell a language
+# By the words that nearly every text of a language has.
+_COMMON_WORDS = {
+    language: frozenset(words.split())
+    for language, words in {
+        "en": "the of and to is was were that with for by from his her it as are an",
+        "de": "der die das den dem und ist nicht ein eine wurde war mit von auf im am sich zu",
+        "es": "el la los las de que y en un una por con se del es fue",
+        "fr": "le la les des et est une dans que pour du au sur il elle par",
+        "it": "il la di che e un una per del della è nel con sono gli",
+        "pt": "o a os as de que e em um uma do da para foi não com",
+        "nl": "de het een van en is op met dat zijn werd voor niet",
+        "pl": "się jest nie na z w i do że był jego od przez",
+        "cs": "se je na v že byl a z do roku jako dne",
+        "da": "og er en et af til det den på i som blev var født",
+        "sv": "och är en ett av till det den på i som var född",
+        "no": "og er en et av til det den på i som ble var født",
+        "fi": "ja on oli se että hän ei kun joka",
+        "hu": "a az és egy nem hogy volt van is",
+    }.items()
+}
+_SCRIPTS = {"ru": re.compile("[а-яё]"), "el": re.compile("[α-ω]")}
+_WORD = re.compile(r"[^\W\d_]+")
+# Where a full stop makes an ordinal of a number: am 5. Januar, der 2. Weltkrieg.
+_WITH_ORDINALS = frozenset(["de", "da", "no", "sv", "cs", "pl", "fi", "hu"])
+_LAST_WORD = re.compile(r"(?<!\w)(\w+)\.\Z")
+_ORDINAL, _ROMAN = re.compile(r"\d{1,2}"), re.compile("[IVX]{1,6}")
+# In front of a figure or a small letter.
+_ABBREVIATIONS = frozenset(
+    [
+        *("abb", "approx", "art", "avg", "bd", "ca", "ch", "chap", "ed", "eq", "esp", "est"),
+        *("fig", "figs", "incl", "max", "min", "no", "nos", "nr", "p", "pp", "sec", "temp"),
+        *("vol", "vols", "г", "т"),
+    ]
+)
+_NAMED = frozenset(["fa", "ul", "np", "gen", "bp", "św"])  # in front of a name
 
 
 class Sentence(NamedTuple):
@@ -36,13 +72,53 @@ class Sentence(NamedTuple):
 
 def sentences_of(text: str) -> list[Sentence]:
     """Return the sentences of a text, without the space around them."""
-    sentences = []
-    for boundary in sentencex.get_sentence_boundaries(_LANGUAGE, text):
+    sentences: list[Sentence] = []
+    language = language_of(text)
+    for start, end in _pieces(text, language):
+        if sentences and _goes_on(text, sentences[-1], start, language):
+            sentences[-1] = sentences[-1]._replace(end=end)
+        else:
+            sentences.append(Sentence(start, end))
+    return sentences
+
+
+def _pieces(text: str, language: str) -> Iterator[tuple[int, int]]:
+    for boundary in sentencex.get_sentence_boundaries(language, text):
         piece = boundary["text"]
         if piece.strip():
             start = boundary["start_index"] + len(piece) - len(piece.lstrip())
-            sentences.append(Sentence(start, start + len(piece.strip())))
-    return sentences
+            yield start, start + len(piece.strip())
+
+
+def _goes_on(text: str, sentence: Sentence, following: int, language: str) -> bool:
+    """Return whether what seems to be another sentence goes on with the one before it."""
+    last = _LAST_WORD.search(text, sentence.start, sentence.end)
+    if last is None or "\n\n" in text[sentence.end : following]:
+        return False
+    word, begins = last[1], text[following]
+    if _ORDINAL.fullmatch(word) and language in _WITH_ORDINALS:
+        return begins.isalpha()
+    if begins.isupper():
+        return word.lower() in _NAMED or (len(word) == 1 and word.isupper())
+    return word.lower() in _ABBREVIATIONS or (
+        begins.islower() and _ROMAN.fullmatch(word) is not None
+    )
+
+
+@lru_cache(maxsize=1 << 12)
+def language_of(text: str) -> str:
+    """Return the language of a text, as a code of ISO 639-1; English if it is none of a few."""
+    sample = text[:_LONGEST_SAMPLE].lower()
+    for language, letters in _SCRIPTS.items():
+        if len(letters.findall(sample)) > len(sample) // 3:
+            return language
+    words = _WORD.findall(sample)
+    found = {
+        language: sum(word in common for word in words)
+        for language, common in _COMMON_WORDS.items()
+    }
+    likeliest = max(found, key=lambda language: found[language])
+    return likeliest if found[likeliest] > found["en"] * 1.5 else "en"
 
 
 def ends_sentence(text: str) -> bool:
@@ -50,9 +126,12 @@ def ends_sentence(text: str) -> bool:
     tail = text[-_LONGEST_TAIL:]
     if not tail.strip() or tail.endswith("\n"):
         return True
+    last = _LAST_WORD.search(tail.rstrip())
+    if last is not None and last[1].lower() in _ABBREVIATIONS:  # a figure may follow
+        return False
     # A name behind it: an abbreviation goes on with one.
-    *_, last = sentencex.segment(_LANGUAGE, f"{tail.rstrip()} Smith")
-    return str(last) == "Smith"
+    followed = f"{tail.rstrip()} Smith"
+    return sentences_of(followed)[-1].start == len(followed) - len("Smith")
 
 
 def in_tokens(sentences: Sequence[Sentence], tokens: TokenizedPassage) -> list[Sentence]:

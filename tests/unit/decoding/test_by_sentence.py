@@ -54,11 +54,18 @@ def test_a_quotation_that_the_longest_answer_cuts_off_is_one_stretch(length: int
 
 
 def test_what_the_model_adds_behind_a_quotation_is_not_its_next_word() -> None:
+    quoted = "Helium was discovered in 1868 by"
+    citation = ask(max_new_tokens=len(quoted)).citations[0]
+    for said, kind in ((" Jan", "quoted"), (" Jon", "spliced"), (" Janssen b", "spliced")):
+        judged = judge_sentences(quoted + said, [citation], [NEON, HELIUM], is_cut_off=True)
+        assert [sentence.kind for sentence in judged] == [kind]
+
+
+def test_a_number_that_is_cut_off_is_another_number() -> None:
     quoted = "Helium was discovered in"
     citation = ask(max_new_tokens=len(quoted)).citations[0]
-    for said, kind in ((" 18", "quoted"), (" 19", "spliced"), (" 1868 b", "spliced")):
-        judged = judge_sentences(quoted + said, [citation], [NEON, HELIUM])
-        assert [sentence.kind for sentence in judged] == [kind]
+    (judged,) = judge_sentences(f"{quoted} 18", [citation], [NEON, HELIUM], is_cut_off=True)
+    assert judged.kind == "spliced"
 
 
 def test_a_sentence_longer_than_a_draft_is_quoted_whole() -> None:
