@@ -31,7 +31,7 @@ from nest_engine.citations.attribution import Attributor
 from nest_engine.citations.comparison import Comparison, Passages, Place, num_words
 from nest_engine.citations.quotations import Quotation, judge_quotations
 from nest_engine.citations.rendering import to_html, to_html_fragment, to_markdown
-from nest_engine.citations.sentences import Sentence, sentences_of
+from nest_engine.citations.sentences import Sentence, language_of, sentences_of
 from nest_engine.citations.verdicts import judge_sentences
 from nest_engine.citations.words import (
     Word,
@@ -57,6 +57,7 @@ MIN_WORDS = 4
 _PHRASE_BITS = 26.0
 _LEAST_WORDS = 500  # however few passages there are
 _LONGEST_QUESTION = 60  # words
+_SAMPLED, _SAMPLE = 10, 100  # passages, and characters of each, that tell their language
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,10 @@ class Citer:
             raise InputError(f"min_words must be a whole number of at least 1, got {min_words!r}")
         self.passages = tuple(map(_as_passage, passages))
         self._min_words = min_words
-        self._prepared = Passages([passage.text for passage in self.passages])
+        texts = [passage.text for passage in self.passages]
+        self._prepared = Passages(texts)
+        # That of the sources: an answer tells its own only in the course of it.
+        self._language = language_of("\n".join(text[:_SAMPLE] for text in texts[:_SAMPLED]))
 
     def cite(self, text: str, *, question: str | None = None) -> CitedAnswer:
         """Find what a text quotes; see :func:`cite`."""
@@ -177,7 +181,9 @@ class Citer:
         return CitationStream(self, question)
 
     def _search(self, text: str, question: str | None) -> _Search:
-        return _Search(text, self._prepared, self.passages, self._min_words, question)
+        return _Search(
+            text, self._prepared, self.passages, self._min_words, question, self._language
+        )
 
 
 class CitationStream:
@@ -346,6 +352,7 @@ class _Search:
         passages: the passages.
         min_words: fewest words of a quotation.
         question: what was asked.
+        language: of the passages.
     """
 
     def __init__(
@@ -355,8 +362,10 @@ class _Search:
         passages: Sequence[Passage],
         min_words: int,
         question: str | None,
+        language: str,
     ) -> None:
         self._text = text
+        self._language = language
         self._passages = passages
         self._min_words = min_words
         self._comparison = Comparison(text, prepared)
@@ -373,7 +382,7 @@ class _Search:
     @cached_property
     def sentences(self) -> list[Sentence]:
         """The sentences of the text."""
-        return sentences_of(self._text)
+        return sentences_of(self._text, self._language)
 
     @property
     def settled(self) -> int:

@@ -70,10 +70,15 @@ class Sentence(NamedTuple):
     trust: float = 0.0
 
 
-def sentences_of(text: str) -> list[Sentence]:
-    """Return the sentences of a text, without the space around them."""
+def sentences_of(text: str, language: str | None = None) -> list[Sentence]:
+    """Return the sentences of a text, without the space around them.
+
+    Args:
+        text: the text.
+        language: its language, as :func:`language_of` tells it, if it is known.
+    """
     sentences: list[Sentence] = []
-    language = language_of(text)
+    language = language or language_of(text)
     for start, end in _pieces(text, language):
         if sentences and _goes_on(text, sentences[-1], start, language):
             sentences[-1] = sentences[-1]._replace(end=end)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
+from nest_engine.citations.words import words_of
 from nest_engine.config import NestConfig
 from nest_engine.errors import InputError, NestError, RetrievalError
 from nest_engine.interfaces import PassageRetriever
 from nest_engine.records import Passage
+
+_MORE = 5  # times as many passages where some say the same
 
 
 def find_passages(
@@ -38,10 +42,39 @@ def find_passages(
     k = config.passages_to_find
     if retriever is None or not missing or k == 0:
         return found_B
-    results = _retrieve(retriever, [queries_B[row] or prompts[row] for row in missing], k)
-    for row, result in zip(missing, results, strict=True):
+    queries = [queries_B[row] or prompts[row] for row in missing]
+    for row, query, result in zip(missing, queries, _retrieve(retriever, queries, k), strict=True):
         found_B[row] = result
+        if copies_among(result) and len(result) >= k:  # they take places of others
+            (more,) = _retrieve(retriever, [query], k * _MORE)
+            found_B[row] = _with_copies(more, k)
     return found_B
+
+
+def copies_among(passages: Sequence[Passage]) -> dict[int, int]:
+    """Return which passages say what an earlier one says, each with the first of them.
+
+    White space, and in what characters the words are set, makes no difference.
+    """
+    firsts: dict[str, int] = {}
+    copies = {}
+    for number, passage in enumerate(passages):
+        first = firsts.setdefault(_said(passage.text), number)
+        if first != number:
+            copies[number] = first
+    return copies
+
+
+@lru_cache(maxsize=1 << 12)
+def _said(text: str) -> str:
+    return " ".join(word.key for word in words_of(text))
+
+
+def _with_copies(passages: tuple[Passage, ...], num_distinct: int) -> tuple[Passage, ...]:
+    """Return the best passages that together say so many different things."""
+    copies = copies_among(passages)
+    distinct = [number for number in range(len(passages)) if number not in copies]
+    return passages[: distinct[num_distinct] if num_distinct < len(distinct) else len(passages)]
 
 
 def _as_passages(given: Iterable[Passage]) -> tuple[Passage, ...]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import regex
 
-from nest_engine.citations.sentences import sentences_of
+from nest_engine.citations.sentences import language_of, sentences_of
 from nest_engine.errors import InputError
 from nest_engine.interfaces import TokenizedPassage, TokenizedText
 from nest_engine.models.tokenization import titled_text
@@ -190,11 +190,16 @@ def _asked(
         sentence
         for line in plain
         for start, end, _ in sentences_of(line)
-        if (sentence := line[start:end]).rstrip("\"'”’»」) ")[-1:] in _QUESTION_MARKS
+        if _is_question(sentence := line[start:end])
     ]
     labelled = [after for after, line in zip(plain, lines, strict=True) if after != line]
     asked = questions or labelled
     return asked[-1] if asked else "\n".join(lines)
+
+
+def _is_question(sentence: str) -> bool:
+    bare = sentence.rstrip("\"'”’»」) ")
+    return bare[-1:] in _QUESTION_MARKS or (bare[-1:] == ";" and language_of(bare) == "el")
 
 
 def question_start(

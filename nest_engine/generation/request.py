@@ -14,7 +14,7 @@ from nest_engine.config import NestConfig
 from nest_engine.datastore.passage_keys import PassageKeys
 from nest_engine.decoding.sequence import LogitsProcessor, StoppingCriterion
 from nest_engine.errors import ContextOverflowError, InputError
-from nest_engine.generation.passage_search import find_passages
+from nest_engine.generation.passage_search import copies_among, find_passages
 from nest_engine.generation.prompts import (
     LocatedPassage,
     follows_up,
@@ -161,20 +161,6 @@ def prepare(
         )
         for prompt, found, query in zip(prompts, found_B, queries_B, strict=True)
     ]
-
-
-def copies_among(passages: Sequence[Passage]) -> dict[int, int]:
-    """Return which passages have the text of an earlier one, each with the first.
-
-    White space makes no difference.
-    """
-    firsts: dict[tuple[str, ...], int] = {}
-    copies = {}
-    for number, passage in enumerate(passages):
-        first = firsts.setdefault(tuple(passage.text.split()), number)
-        if first != number:
-            copies[number] = first
-    return copies
 
 
 def _for_each(

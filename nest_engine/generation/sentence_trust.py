@@ -24,7 +24,7 @@ from nest_engine.errors import RetrievalError
 from nest_engine.models.tokenization import titled_text
 from nest_engine.records import Passage
 from nest_engine.retrieval.embedder import query_embedding
-from nest_engine.retrieval.terms import folded_words
+from nest_engine.retrieval.terms import bare_words
 
 if TYPE_CHECKING:
     from nest_engine.retrieval import Embedder
@@ -138,7 +138,7 @@ class LetterNearness:
 
     def is_answered(self, question: str, texts: Sequence[str]) -> bool:
         """Return whether a text contains what the question tells beyond common words."""
-        told = {word: self._information(word) - _COMMON for word in folded_words(question)}
+        told = {word: self._information(word) - _COMMON for word in bare_words(question)}
         told = {word: more for word, more in told.items() if more > 0}
         total = sum(told.values())
         if not total:
@@ -260,4 +260,4 @@ def _runs_of(word: str) -> list[str]:
 @lru_cache(maxsize=_KEPT)
 def _runs(text: str) -> Counter[str]:
     """Return the runs of four letters in a text's words, computed once; not to be changed."""
-    return Counter(run for word in folded_words(text) for run in _runs_of(word))
+    return Counter(run for word in bare_words(text) for run in _runs_of(word))

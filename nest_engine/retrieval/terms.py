@@ -33,14 +33,22 @@ _STRETCH = regex.compile(rf"[{_UNSPACED}][{_UNSPACED}\p{{M}}]*|[\w--{_UNSPACED}]
 _IS_UNSPACED = regex.compile(rf"[{_UNSPACED}]", regex.V1)
 _ASCII_WORD = regex.compile(r"\w+", regex.ASCII)
 
-_BROKEN_SOFTLY = regex.compile(r"\xad[ \t]*\r?\n[ \t]*")
+_LINE_END = r"(?:\r\n|[\n\r\u2028])"
+_BROKEN_SOFTLY = regex.compile(rf"\xad[ \t]*{_LINE_END}[ \t]*")
 _INVISIBLE = regex.compile(r"[\p{Default_Ignorable_Code_Point}\N{ARABIC TATWEEL}]")
 _BROKEN_UNSPACED = regex.compile(
     rf"(?<=[{_UNSPACED}]\p{{M}}*)[ \t]*\r?\n[ \t]*(?=[{_UNSPACED}--\p{{Hangul}}])", regex.V1
 )
 # A compound, or a word that is broken at a line end: nobody knows, so both are found.
-_HYPHENED = regex.compile(r"[\p{L}\p{M}\p{Nd}]+(?:[-‐‑](?:[ \t]*\r?\n[ \t]*)?[\p{L}\p{M}\p{Nd}]+)+")
-_NOT_LETTERS = regex.compile(r"[^\p{L}\p{M}\p{Nd}]+")
+_HYPHENED = regex.compile(
+    rf"[\p{{L}}\p{{M}}\p{{Nd}}]+(?:[-‐‑](?:[ \t]*{_LINE_END}[ \t]*)?[\p{{L}}\p{{M}}\p{{Nd}}]+)+"
+)
+# What is one word without its signs, for many people: Halley's, U.S., Node.js, 5,500, 12 000.
+_SIGNED = regex.compile(
+    r"[\p{L}\p{M}]+(?:['’‘ʻʼʾʿ.][\p{L}\p{M}]+)+"
+    r"|(?<![\d.,])\d{1,3}(?:[,.'’ \u00a0\u2009\u202f]\d{3})+(?![\d])"
+)
+_WITHIN_WORDS = regex.compile(r"[^\p{L}\p{M}\p{Nd}]+|[ʻʼʾʿ]")
 
 # Marks that are read as part of their letter, but often left out: capitals and keyboards lack them.
 _ACCENTED = regex.compile(r"[\p{Latin}\p{Greek}\p{Cyrillic}]")
@@ -53,6 +61,7 @@ _POINT = regex.compile(r"[\p{Mn}&&[\u0590-\u06ff]]", regex.V1)
 # differently, or whose dots are left out.
 _ALIKE = str.maketrans("ıىیېکةۃ", "iيييكهه")
 _ARABIC_ARTICLE = regex.compile(r"[وفبك]?(?:ال|لل)(?=\p{Arabic}{2})")
+_HEBREW_PREFIX = regex.compile(r"ו?(?:[בכלמ]|ש?ה|ש)(?=\p{Hebrew}{3})|ו(?=\p{Hebrew}{3})")
 # Words of one character: ideographs between kana, or between the particles and question words of
 # Chinese; a syllable in front of a particle of Korean.
 _PARTICLES = "的是在了吗呢和与或及为有被从到对这那哪谁什么怎几多少"
@@ -65,13 +74,14 @@ _SINGLE = regex.compile(
 _SIMPLER = str.maketrans(
     {"đ": "d", "ð": "d", "ł": "l", "ø": "o", "ħ": "h", "þ": "th", "œ": "oe", "æ": "ae"}
 )
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
 # Both spellings are in use in Hindi: borrowed sounds with a dot or without, nasals as a letter or
 # as one of two marks.
 _DEVANAGARI = regex.compile(r"\p{Devanagari}")
 _NASAL = regex.compile("[\u0919\u091e\u0923\u0928\u092e]\u094d(?=[\u0915-\u092e])|\u0901")
 _NUKTA, _ANUSVARA = "\u093c", "\u0902"
 # Signs inside words: of Hebrew abbreviations, and apostrophes.
+_APOSTROPHES = regex.compile("[ʻʼʾʿ]")
 _GERSHAYIM = regex.compile("(?<=[\u05d0-\u05ea])[\"'״׳’”](?=[\u05d0-\u05ea])")
 _OTHER_DIGIT = regex.compile(r"[\p{Nd}--[0-9]]", regex.V1)
 
@@ -86,11 +96,20 @@ def folded_words(text: str) -> list[str]:
     return [word for stretch in _stretches(text) for word in _words_in(stretch)]
 
 
+def bare_words(text: str) -> list[str]:
+    """Return :func:`folded_words` without accents, which many people leave out."""
+    words = folded_words(text)
+    if text.isascii():
+        return words
+    return [_without(_ACCENT, word) if _ACCENTED.match(word) else word for word in words]
+
+
 def terms_of(text: str) -> list[str]:
     """Return the terms by which a text is found: its words, and other ways to write them.
 
-    Those are: compounds and words broken at a line end, in one piece; words without their accents;
-    Arabic words without their article; single characters of unspaced scripts.
+    Those are: compounds and words broken at a line end, in one piece; words without their accents,
+    apostrophes and full stops, numbers without what groups their digits; Arabic words without their
+    article, Hebrew ones without their prefix; single characters of unspaced scripts.
     """
     return [*_found_by(text), *(single for run in _unspaced_runs(text) for single in run)]
 
@@ -106,12 +125,10 @@ def _found_by(text: str) -> list[str]:
     words = folded_words(text)
     if "\N{ZERO WIDTH SPACE}" in text:  # a word break, or a break inside a long word
         words += folded_words(text.replace("\N{ZERO WIDTH SPACE}", " "))
+    pieces = _SIGNED.findall(text)
     if "-" in text or "‐" in text or "‑" in text:
-        words += [
-            word
-            for hyphened in _HYPHENED.findall(text)
-            for word in folded_words(_NOT_LETTERS.sub("", hyphened))
-        ]
+        pieces += _HYPHENED.findall(text)
+    words += [word for piece in pieces for word in folded_words(_WITHIN_WORDS.sub("", piece))]
     return words + [other for word in words for other in _other_forms(word)]
 
 
@@ -123,8 +140,9 @@ def _other_forms(word: str) -> Iterator[str]:
     if _ACCENTED.match(word):
         others = {_without(_ACCENT, word).translate(_SIMPLER), word.translate(_UMLAUTS)}
         yield from sorted(others - {word})
-    if (article := _ARABIC_ARTICLE.match(word)) is not None:
-        yield word[article.end() :]
+    for prefix in (_ARABIC_ARTICLE, _HEBREW_PREFIX):
+        if (found := prefix.match(word)) is not None:
+            yield word[found.end() :]
 
 
 def _single_words(query: str) -> list[str]:
@@ -172,7 +190,7 @@ def _characters(stretch: str) -> list[str]:
 def _folded(text: str) -> str:
     """Return a text as it is compared."""
     text = _BROKEN_SOFTLY.sub("", text)
-    text = _INVISIBLE.sub("", text).replace("ʼ", "'")
+    text = _APOSTROPHES.sub("'", _INVISIBLE.sub("", text))
     text = unicodedata.normalize("NFKC", text).casefold()
     text = unicodedata.normalize("NFKC", text).replace("i\N{COMBINING DOT ABOVE}", "i")
     text = _BROKEN_UNSPACED.sub("", text)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from nest_engine import NestConfig, NestEngine, NestOutput, Passage
 from nest_engine.citation_formats import to_anthropic, to_gemini, to_langchain
-from nest_engine.retrieval import PassageIndex, read_passages
+from nest_engine.retrieval import BM25Retriever, PassageIndex, read_passages
 from nest_engine.testing import ScriptedLanguageModel
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
@@ -26,6 +27,37 @@ def test_a_text_takes_one_place_in_the_prompt() -> None:  # 11
     assert output.prompt.count("Neon glows red") == 1
     assert output.prompt.count("Argon is a heavy gas") == 1
     assert output.passages == (*NEON, ARGON)
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        unicodedata.normalize("NFD", "Ne\u0301on glows red in tubes all the night."),
+        "Néon glows red in tu\N{SOFT HYPHEN}bes all the night.",
+        "Néon glows red in\ntubes all the  night.\n",
+        "\ufeffNéon glows red in tubes all the night.\u200e",
+        "Ｎéon glows red in tubes all the night.",
+    ],
+)
+def test_a_text_set_in_other_characters_is_the_same(copy: str) -> None:
+    engine = NestEngine(tiny_model("llama"), tiny_tokenizer())
+    passages = [Passage("Néon glows red in tubes all the night.", id="a"), Passage(copy), ARGON]
+    output = engine.ask(
+        "What glows?", passages=passages, method="ra", prompt_passages=2, max_new_tokens=2
+    )
+    assert ARGON.text in output.prompt
+
+
+def test_copies_that_a_search_finds_take_no_places() -> None:
+    argon = Passage("Argon glows in tubes, too, but violet.", id="d")
+    engine = NestEngine(
+        tiny_model("llama"), tiny_tokenizer(), retriever=BM25Retriever([*NEON, argon])
+    )
+    output = engine.ask(
+        "What glows red in tubes?", method="ra", prompt_passages=2, max_new_tokens=2
+    )
+    assert output.prompt.count("Neon glows red") == 1
+    assert argon.text in output.prompt
 
 
 @pytest.mark.parametrize(
