@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from nest_engine.citations.rendering import printable, to_html, to_markdown, to_terminal
+from nest_engine.citations.rendering import printable, to_html, to_markdown
 from nest_engine.cli import loading
-from nest_engine.cli.console import STDERR, STDOUT, print_json, remark, reports_errors
+from nest_engine.cli.console import STDERR, STDOUT, print_answer, print_json, remark, reports_errors
 from nest_engine.cli.options import (
     EmbedderOption,
     Format,
@@ -113,4 +113,4 @@ def _show_answer(question: str, output: NestOutput, output_format: Format) -> No
     elif output_format is Format.HTML:
         typer.echo(to_html(output, title=question), nl=False)
     else:
-        STDOUT.print(to_terminal(output))
+        print_answer(output)

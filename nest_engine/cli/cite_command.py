@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nest_engine.citations.rendering import to_html, to_markdown, to_terminal
+from nest_engine.citations.rendering import to_html, to_markdown
 from nest_engine.citing import MIN_WORDS, Citer
 from nest_engine.cli import loading
-from nest_engine.cli.console import STDERR, STDOUT, print_json, reports_errors
+from nest_engine.cli.console import STDERR, print_answer, print_json, reports_errors
 from nest_engine.cli.options import Format, Json
 from nest_engine.errors import InputError
 
@@ -66,7 +66,7 @@ def cite(
     elif output_format is Format.MARKDOWN:
         typer.echo(to_markdown(cited), nl=False)
     else:
-        STDOUT.print(to_terminal(cited))
+        print_answer(cited)
 
 
 def _read(path: Path | None) -> str:

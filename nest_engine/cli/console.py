@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.text import Text
 
 from nest_engine.citations.formats import json_ready
-from nest_engine.citations.rendering import printable
+from nest_engine.citations.rendering import printable, to_terminal
 from nest_engine.errors import NestError
+from nest_engine.records import CitedText
 
 if TYPE_CHECKING:
     from nest_engine.retrieval import Progress
@@ -68,6 +69,11 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, (NestError, OSError)):
         return str(error)
     return f"{type(error).__name__}: {error} (NEST_DEBUG=1 shows where)"
+
+
+def print_answer(output: CitedText) -> None:
+    """Write an answer with its sources to stdout; a pipe gets its lines as they are."""
+    STDOUT.print(to_terminal(output), soft_wrap=not STDOUT.is_terminal)
 
 
 def print_json(value: Any) -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from nest_engine.citations.rendering import printable, to_terminal
+from nest_engine.citations.rendering import printable
 from nest_engine.cli import loading
 from nest_engine.cli.console import (
     STDERR,
     STDOUT,
+    print_answer,
     print_json,
     progress_bar,
     reports_errors,
@@ -138,7 +139,7 @@ def _show_comparison(question: str, outputs: dict[str, NestOutput]) -> None:
     STDOUT.print(Rule(Text(printable(question), style="bold"), align="left"))
     for name, output in outputs.items():
         STDOUT.print(Text(f"\n{name}", style="bold underline"))
-        STDOUT.print(to_terminal(output))
+        print_answer(output)
     STDOUT.print()
 
 

@@ -57,6 +57,12 @@ def test_a_pipe(docs: Path, name: list[str]) -> None:
     assert [quotation["verdict"] for quotation in shown["quotations"]] == ["altered"]
 
 
+def test_a_pipe_gets_long_lines_as_they_are(docs: Path) -> None:
+    answer = f"{SENTENCE} {SENTENCE}"
+    result = nest_cite("--docs", docs, input=answer)
+    assert result.stdout.splitlines()[0].replace("[1]", "") == answer
+
+
 def test_the_formats(docs: Path) -> None:
     for arguments in (["--html"], ["--format", "html"]):
         page = nest_cite("--docs", docs, *arguments, input=ANSWER).stdout
