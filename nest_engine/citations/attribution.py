@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nest_engine.citations.comparison import is_telling
-from nest_engine.citations.words import APOSTROPHES, is_inside_word
+from nest_engine.citations.words import UNDECIDED, is_inside_word
 from nest_engine.records import Citation, Passage, Provenance, SourcePlace
 
 
@@ -66,8 +66,8 @@ class Attributor:
         """Return the citations that have become final.
 
         A run is final once a token that does not continue it has followed and the next character
-        is known (the next two, if it is an apostrophe), which decides whether the run ends within
-        a word.
+        is known (the next two, if it is an apostrophe, say), which decides whether the run ends
+        within a word.
 
         Args:
             text: the part of the answer so far that can no longer change.
@@ -85,7 +85,7 @@ class Attributor:
             end = _run_end(provenance, self._next, num_tokens)
             if provenance[self._next] is not None:
                 behind = text[ends[end - 1] : ends[end - 1] + 2]
-                if not is_final and (end == num_tokens or behind in ("", *APOSTROPHES)):
+                if not is_final and (end == num_tokens or behind in ("", *UNDECIDED)):
                     break
                 citations += self._cite(_Run(text, starts, ends, provenance, self._next, end))
             self._next = end

@@ -32,6 +32,8 @@ _UNSPACED_SCRIPTS = (
     "TIBETAN",
 )
 APOSTROPHES = "'\N{RIGHT SINGLE QUOTATION MARK}"
+# Whether these belong to the word before them, the character behind tells.
+UNDECIDED = f"{APOSTROPHES}/&#<>@~=\N{EN DASH}"
 _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 # Signs of shapes.
