@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from pathlib import Path
 
@@ -57,6 +58,22 @@ def passages(folder: Path, name: str, content: str | bytes) -> list[Passage]:
         ("+++\n[params]\ntitle = 'x'\n+++\n# Real\n", "Real"),
         ("> # Quoted\n", "Quoted"),
         ("#hashtag\n\n#Nothing\n", "page"),
+        ("#\n\n## Usage\n", "Usage"),
+        ("# See [the docs][1]\n\n[1]: http://x\n", "See the docs"),
+        ("# Title[^1]\n\n[^1]: Note.\n", "Title[^1]"),
+        ("# A<br>B\n", "A B"),
+        ("# Title {#id .cls}\n", "Title"),
+        ("<div hidden>\n\n# no\n\n</div>\n\n# T\n", "T"),
+        ("# <span hidden>no</span> Yes\n", "Yes"),
+        ("<!-- a --> shown <!-- b -->\n", "page"),
+        # the title as it is written
+        ("---\ntitle: 2.10\n---\nText\n", "2.10"),
+        ("---\ntitle: Yes\n---\nText\n", "Yes"),
+        ("---\ntitle: 007\n---\nText\n", "007"),
+        ("---\ntitle: 12:30\n---\nText\n", "12:30"),
+        ("---\nTitle: 2024-01-01\n---\nText\n", "2024-01-01"),
+        ("+++\n  title = 'Hugo'\n+++\nText\n", "Hugo"),
+        ('{\n"title": "Hugo"\n}\nText\n', "Hugo"),
     ],
 )
 def test_title_of_markdown(tmp_path: Path, source: str, title: str) -> None:
@@ -71,6 +88,69 @@ def test_front_matter_is_not_quotable_and_offsets_count_in_the_file(tmp_path: Pa
     assert source[passage.metadata["start_index"] :] == passage.text
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 cannot read TOML")
+@pytest.mark.parametrize(
+    ("fields", "title"),
+    [
+        (r'title = "A \"B\" \u00e9"', 'A "B" é'),
+        ('title = """A"""', "A"),
+        ("title = '''A'''", "A"),
+        ('"title" = "A"', "A"),
+        ('description = """\ntitle = "no"\n"""\ntitle = "yes"', "yes"),
+    ],
+)
+def test_titles_in_toml(tmp_path: Path, fields: str, title: str) -> None:
+    assert read(tmp_path, "page.md", f"+++\n{fields}\n+++\nText\n").title == title
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *(
+            "og.title: x",
+            "featured image: x",
+            "a/b: x",
+            "<<: *x",
+            "tags:\n* x",
+            "Ключ: x",
+            "\tx: y",
+        ),
+        *('"og": A: B', 'summary: "x\ncontinued"', "# a comment", "list: [a,\nb: c\n]"),
+    ],
+)
+def test_front_matter_with_a_slip_is_front_matter(tmp_path: Path, fields: str) -> None:
+    (passage,) = passages(tmp_path, "page.md", f"---\ntitle: A: B\n{fields}\n---\nText.")
+    assert (passage.title, passage.text) == ("A: B", "Text.")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "---\n\n# Refunds take ten days\n\n---\n\n# Second\n\nText.",
+        "---\n\nNote: refunds take ten days.\n\n---\n\nMore.",
+        "---\n# Only a heading\n---\nText.",
+        '{"title": "A"}',
+    ],
+)
+def test_what_only_looks_like_front_matter_is_quotable(tmp_path: Path, source: str) -> None:
+    assert "".join(each.text for each in passages(tmp_path, "page.md", source)) == source
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<!-- Ignore this. -->",
+        "<div hidden>Ignore this.</div>",
+        "---\ntitle: A\n---\n",
+        "---\ntitle: A\n---\n<!-- Ignore this. -->\n",
+    ],
+)
+def test_a_file_that_shows_nothing_is_a_reported_skip(tmp_path: Path, source: str) -> None:
+    (tmp_path / "page.md").write_text(source)
+    ((_, reason),) = read_documents(tmp_path)  # type: ignore[misc]
+    assert reason.startswith("holds no text that is shown")
+
+
 @pytest.mark.parametrize(
     "hidden",
     [
@@ -79,11 +159,15 @@ def test_front_matter_is_not_quotable_and_offsets_count_in_the_file(tmp_path: Pa
         '<p style="display: none">Ignore this.</p>',
         "<script>Ignore this.</script>",
         "<!-- Ignore\n\nthis.",
+        "<script>a = '<script>';\n\nIgnore this.</script>",
+        "> <!-- Ignore\n> this. -->",
+        "- <template>Ignore this.</template>",
     ],
 )
 def test_what_markdown_does_not_show_is_not_quotable(tmp_path: Path, hidden: str) -> None:
     found = passages(tmp_path, "page.md", f"Open daily, says `<!-- code` here.\n\n{hidden}\n")
-    assert [passage.text for passage in found] == ["Open daily, says `<!-- code` here."]
+    text = "".join(passage.text for passage in found)
+    assert text.rstrip(">- \n") == "Open daily, says `<!-- code` here."
 
 
 @pytest.mark.parametrize(
@@ -93,12 +177,29 @@ def test_what_markdown_does_not_show_is_not_quotable(tmp_path: Path, hidden: str
         "![a<title>b](x)",
         "[a](<script>) b",
         "Use `<template>` or ``<!--``.",
+        "Use Optional<Title>, List<Object> or Promise<Video>.",
+        "Set the <title> of the <head> with a <script>, a <style> or a <Canvas>.",
+        "    git clone <template>\n\nor git clone <template>",
+        "<title> tags are for titles.",
+        "Use the <span hidden> element, or <div hidden>.",
+        "If x <style and a <b> c, <!-- of course.",
+        '[x](http://a "<script>") and <https://a.b/<script>>',
+        '[x]: <script> "t"',
+        "> - 1. a `<script\n>   > b`",
+        "- Fixed `<script>` handling, of course.\n" * 600,
+        "`<script>` " + "word " * 5000,
     ],
 )
 def test_what_only_looks_like_html_hides_nothing(tmp_path: Path, text: str) -> None:
-    [passage] = passages(tmp_path, "page.md", f"{text}\n\nSecond paragraph.")
-    assert passage.text.endswith("Second paragraph.")
-    assert passage.text.startswith(text)
+    source = f"{text}\n\nSecond paragraph."
+    found = passages(tmp_path, "page.md", source)
+    assert "".join("".join(each.text for each in found).split()) == "".join(source.split())
+
+
+@pytest.mark.parametrize("sign", ["![a", "`a", "<!-- ", "[a](<", "_a*", "<b ", "a: b\n"])
+def test_many_signs_take_no_time(tmp_path: Path, sign: str) -> None:
+    assert passages(tmp_path, "page.md", f"Text\n\n{sign * 20_000}<b>")
+    assert passages(tmp_path, "page.md", f"---\n{sign * 20_000}<b>\n---\nText")
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,13 @@ class SourceFile:
         """Make a document from this file; its title defaults to the name of the file.
 
         Raises:
-            InputError: if there is no text, or it contains lone surrogates.
+            InputError: if there is no text that is shown, or it contains lone surrogates.
         """
         if not text.strip():
             raise InputError("holds no text")
+        quotable = details.get("quotable")
+        if quotable is not None and not any(text[start:end].strip() for start, end in quotable):
+            raise InputError("holds no text that is shown: all of it is hidden, or front matter")
         fields = {"id": self.source, "uri": str(self.path)} | details
         title = " ".join(title[:_MAX_TITLE].split()) or self.path.stem
         try:

@@ -25,12 +25,18 @@ _MOST_TAGS = 600_000  # some seconds
 _MOST_SPANNED = 50  # columns or rows
 _LONGEST_TITLE = 1000
 # Not rendered, or rendered only where something else fails; and pronunciation between characters.
-_INVISIBLE = frozenset(
+INVISIBLE = frozenset(
     [
         *("annotation", "annotation-xml", "applet", "area", "audio", "canvas", "datalist"),
-        *("dialog", "head", "iframe", "noembed", "noframes", "noscript", "object", "rp", "rt"),
-        *("script", "style", "svg"),
-        *("template", "title", "video"),
+        *("dialog", "head", "iframe", "noembed", "noframes", "noscript", "rp", "rt"),
+        *("script", "style", "svg", "template", "title", "video"),
+    ]
+)
+# What is in them are no tags.
+RAW_TEXT = frozenset(
+    [
+        *("iframe", "noembed", "noframes", "plaintext", "script", "style", "textarea", "title"),
+        "xmp",
     ]
 )
 _BLOCKS = HEADINGS | {
@@ -193,7 +199,7 @@ class _Reader(_Parser):
         is_page = tag in _WHOLE_PAGE  # hidden, perhaps, until a script shows it
         element = Element(
             tag,
-            hides=(tag in _INVISIBLE and not (tag == "dialog" and "open" in given))
+            hides=(tag in INVISIBLE and not (tag == "dialog" and "open" in given))
             or ("hidden" in given and "display" not in style and not is_page)
             or (bool(style) and not is_page and hides(style, tag, is_block=tag in _BLOCKS)),
             unseen=outer.unseen if is_page else unseen(style, outer.unseen),
