@@ -250,6 +250,43 @@ def test_many_signs_take_no_time(tmp_path: Path, sign: str) -> None:
         ),
         ('<?xml version="1.0"?><html><p>one</p><script src="x"/><p>two</p></html>', "one\n\ntwo"),
         ("1 < 2 && 3 <4 &lt;b&gt;", "1 < 2 && 3 <4 <b>"),
+        # tables in tables
+        ("<table><tr><td>Name</td><td><table><tr><td>Oslo</table></td></table>", "Name\tOslo"),
+        (
+            "<table><tr><td>a<td><td><table><tr><td>b<td>c<tr><td>d</table></td><td>e</table>",
+            "a\t\tb\tc\n\nd\te",
+        ),
+        # empty cells as programs write them
+        *(
+            (f"x<table><tr><th>{blank}</th><th>2023<th>2024<tr><td>Rain<td>5<td>7</table>",
+             "x\n\n–\t2023\t2024\n\nRain\t5\t7")
+            for blank in ("&nbsp;", "<br>", "<p>&nbsp;</p>", "&#8203;", "<p><br>\n</p>", "<b> </b>")
+        ),
+        ("<table><tr><td>Rain<br></td><td><br>5<td><br></td><td>7</table>", "Rain\t5\t\t7"),
+        ("<table><tr><td>a<br>b<td>&nbsp;c", "a\nb\t\u00a0c"),
+        ("<table><tr><td rowspan=0>a<td>b<tr><td>c<tr><td>d", "a\tb\n\n–\tc\n\n–\td"),
+        ("<table><tr><td rowspan=99>a<td>b" + "<tr><td>c" * 60, "a\tb" + "\n\n–\tc" * 60),
+        # set apart by style
+        ("<p style='display:flex'><span>Price</span><span>5 EUR</span>", "Price 5 EUR"),
+        ("<div style='display:grid'><a>Home</a><a>About</a></div>", "Home About"),
+        ("<style>b{display:inline-block}</style><b>New</b><b>Sale</b>!", "New Sale!"),
+        ("<style>b{display:table-cell}</style><b>A</b> <b>B</b>", "A B"),
+        ("<b>A</b><b>B</b>", "AB"),
+        # figures that are raised or divided
+        ("10<sup>6</sup>, 2<sup>-3</sup> m<sup>2</sup>, Ca<sup>2+</sup>", "10^6, 2^-3 m^2, Ca^2+"),
+        ("1990<sup><a>1</a></sup> a word<sup>2</sup>. End.<sup>3</sup>", "1990^1 a word 2. End. 3"),
+        ("3<sup>1</sup>/<sub>2</sub>, 5<sup>th</sup>, a<sup>[1]</sup>", "3 1/2, 5th, a[1]"),
+        ("<math><mn>3</mn><mfrac><mn>1</mn> <mn>2</mn></mfrac></math>", "3 1/2"),
+        ("<math><msup><mn>10</mn><mn>6</mn></msup><mi>x</mi></math>", "10^6x"),
+        # words
+        ("<object data=x>Shown</object>", "Shown"),
+        ("<select><optgroup label=Fruit><option>Apple</select>", "Fruit\n\nApple"),
+        ("He said <q>go</q>. <q hidden>no</q>", "He said “go”."),
+        ("<xmp><b>a</b></xmp>", "<b>a</b>"),
+        ("<xmp>a", "a"),
+        ("<?xml version='1.0'?><p><![CDATA[two & <b>]]></p>", "two & <b>"),
+        ("<?xml version='1.0'?><style><![CDATA[b{display:none}]]></style><b>no</b>y", "y"),
+        ("<pre>a\r\nb\rc</pre>", "a\nb\nc"),
     ],
 )  # fmt: skip
 def test_a_page_reads_as_its_reader_sees_it(tmp_path: Path, page: str, text: str) -> None:
@@ -402,6 +439,11 @@ def test_what_takes_too_long_or_too_much_room_is_reported(
         ("<title></title><h2>Menu</h2><h1 hidden>No</h1><h1>Re<b>funds</b></h1>x", "Refunds"),
         ("<svg/><title>Refunds</title>x", "Refunds"),
         ("<h2>Only</h2>x", "Only"),
+        ("<title>A</title><title>B</title>x", "A"),
+        *(
+            (f"<{name}><title>No</title></{name}><title>Yes</title>x", "Yes")
+            for name in ("template", "noscript", "iframe", "object")
+        ),
         ("<p>x", "page"),
     ],
 )  # fmt: skip
