@@ -597,6 +597,20 @@ def test_restructured_text(tmp_path: Path) -> None:
         (",2023,2024\nRain,5,7\n", ["Rain\n2023: 5\n2024: 7"]),
         ('a,b\nOne,"stray\nTwo,fine\n', ['a: One\nb: "stray', "a: Two\nb: fine"]),
         ("sep=;\na;b\n1;2\n", ["a: 1\nb: 2"]),
+        ('"sep=;"\r\na;b\r\n1;2\r\n', ["a: 1\nb: 2"]),
+        # stray quotation marks
+        (
+            'name,desc\nthe 5" pipe,ok\n"Oslo, Norway",cold\n',
+            ['name: the 5" pipe\ndesc: ok', "name: Oslo, Norway\ndesc: cold"],
+        ),
+        ('a,b\n1,"stray\n2,"x, y"\n', ['a: 1\nb: "stray', "a: 2\nb: x, y"]),
+        ('a,b\n"x" , "y, ""z"""\n', ['a: x\nb: y, "z"']),
+        ('a,b\n"",""""\n', ['b: "']),
+        ("id,note\n1,'tis, of course\n", ["id: 1\nnote: 'tis\nof course"]),
+        # delimiters
+        ("Text\nHelium, a gas\nNeon, a gas\n", ["Text: Helium, a gas", "Text: Neon, a gas"]),
+        ("Q;A\nWhat, who, where?;This, that\n", ["Q: What, who, where?\nA: This, that"]),
+        ("A|B, C\n1|2\n", ["A: 1\nB, C: 2"]),
     ],
 )
 def test_tables(tmp_path: Path, source: str, texts: list[str]) -> None:
@@ -604,3 +618,15 @@ def test_tables(tmp_path: Path, source: str, texts: list[str]) -> None:
     found = read_passages(tmp_path / "a.csv").passages
     assert [passage.text for passage in found] == texts
     assert found[0].metadata["line"] >= 2
+
+
+def test_quotation_marks_behind_the_first_rows(tmp_path: Path) -> None:
+    rows = "".join(f'{number},"plain, text"\n' for number in range(5000))
+    (tmp_path / "a.csv").write_text(f'id,text\n{rows}5000,"say ""hi"", now"\n5001,z\n')
+    found = [passage.text for passage in read_passages(tmp_path / "a.csv").passages]
+    assert found[-2:] == ['id: 5000\ntext: say "hi", now', "id: 5001\ntext: z"]
+
+
+def test_tabs_are_between_the_values_of_tsv(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("Text, long\nhello, world\n")
+    assert read_passages(tmp_path / "a.tsv").passages[0].text == "Text, long: hello, world"

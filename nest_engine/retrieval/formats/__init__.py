@@ -139,7 +139,8 @@ def parse_epub(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
 
 def parse_table(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
     """Read a table: a document for each row, with ``line`` in its metadata."""
-    for line, text in read_table(decode(stream.read())):
+    delimiter = "\t" if file.path.suffix.lower() == ".tsv" else None
+    for line, text in read_table(decode(stream.read()), delimiter):
         yield file.document(text, id=f"{file.source}:{line}", metadata={"line": line})
 
 

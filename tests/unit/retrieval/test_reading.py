@@ -569,6 +569,14 @@ class TestJsonLines:
         for number, beginning in beginnings.items():
             assert reasons[f"{path}, line {number}"].startswith(beginning)
 
+    def test_no_two_texts_have_an_id(self, tmp_path: Path):
+        rows = [("d1", "a"), ("d1", "b"), ("d1~2", "c"), ("d1", "d"), ("d1~2", "c")]
+        read = self.read(tmp_path, *({"id": id_, "text": text} for id_, text in rows))
+        assert [item.id for item in read[:4] if isinstance(item, Document)] == [
+            *("d1", "d1~2", "d1~2~2", "d1~3"),
+        ]
+        assert isinstance(read[4], Skipped)
+
     def test_a_second_document_with_an_id_is_reported(self, tmp_path: Path):
         for name in ("a", "b"):
             (tmp_path / f"{name}.jsonl").write_text('{"id": "x", "text": "Text."}')
