@@ -14,7 +14,8 @@ _DELIMITERS = ",;\t|"
 _SEPARATOR = re.compile(r""""?sep=(.)"?(?:\r\n?|\n)""", re.IGNORECASE)
 _MOST_ROWS = 200_000  # a passage each takes a kilobyte, whatever the row's length
 _LOOKED_AT = 1 << 16  # characters that tell the delimiter
-_QUOTE = "\ufdd0"  # no character: stands for the quotation marks that are around values
+# No characters: for quotation marks around values, and between the columns where there is but one.
+_QUOTE, _NO_DELIMITER = "\ufdd0", "\ufdd1"
 csv.field_size_limit(1 << 24)
 
 
@@ -91,7 +92,7 @@ def _delimiter(source: str) -> str:
             return 0, 0
         return widths.count(widths[0]) / len(widths), widths[0]
 
-    return max(_DELIMITERS, key=agreement)
+    return max((_NO_DELIMITER, *_DELIMITERS), key=agreement)
 
 
 def _named(names: Sequence[str], cells: Sequence[str]) -> Iterator[str]:
