@@ -482,6 +482,27 @@ def test_encodings_are_what_browsers_take_them_for(
         assert read(tmp_path, "page.html", page).text == text
 
 
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        f"<style>{'x' * 2000}</style><meta charset=windows-1251>",
+        "<meta charset=foo><meta charset=windows-1251>",
+        "<meta content='a>b' charset=windows-1251>",
+        "<meta/charset=windows-1251>",
+        "<meta charset=windows-1251 charset=utf-8>",
+        "<?xml version='1.0' encoding='windows-1251'?><meta charset=foo>",
+    ],
+)
+def test_where_encodings_are_declared(tmp_path: Path, declaration: str) -> None:
+    page = f"{declaration}<p>Привет".encode("windows-1251")
+    assert read(tmp_path, "page.html", page).text == "Привет"
+
+
+@pytest.mark.parametrize("label", ["none", "cp949", "", "utf-32"])
+def test_a_name_of_no_encoding_counts_for_nothing(tmp_path: Path, label: str) -> None:
+    assert read(tmp_path, "page.html", f"<meta charset='{label}'><p>é").text == "é"
+
+
 def test_a_byte_order_mark_wins(tmp_path: Path) -> None:
     page = b"\xff\xfe" + '<meta charset="gb2312"><p>é'.encode("utf-16-le")
     assert read(tmp_path, "page.html", page).text == "é"

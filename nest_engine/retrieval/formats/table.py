@@ -92,7 +92,7 @@ def _delimiter(source: str) -> str:
             return 0, 0
         return widths.count(widths[0]) / len(widths), widths[0]
 
-    return max((_NO_DELIMITER, *_DELIMITERS), key=agreement)
+    return max(_NO_DELIMITER + _DELIMITERS, key=agreement)
 
 
 def _named(names: Sequence[str], cells: Sequence[str]) -> Iterator[str]:

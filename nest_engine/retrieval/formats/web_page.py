@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html.parser import HTMLParser
 from typing import NamedTuple
 
 from nest_engine.errors import InputError
+from nest_engine.retrieval.formats.markup import Parser, parsable
 from nest_engine.retrieval.formats.media_query import applies_on_screens
 from nest_engine.retrieval.formats.open_elements import HEADINGS, VOID, Element, OpenElements
 from nest_engine.retrieval.formats.rows import EMPTY_CELL
@@ -69,15 +69,12 @@ _SECTIONS = frozenset(["tbody", "tfoot", "thead"])
 _CELLS = frozenset(["td", "th"])
 _PREFORMATTED = frozenset(["listing", "plaintext", "pre", "textarea", "xmp"])
 _SPACE = re.compile(r"[ \t\n\r\f]+")
-_NO_TAG = re.compile(r"<(?![A-Za-z/!?])")
-_TAG = re.compile(r"<(?:!--|[A-Za-z/!?])")
 _XML = re.compile(r"\s*<\?xml\b", re.IGNORECASE)
 _CDATA, _CDATA_MARK = "<![CDATA[", re.compile(r"<!\[CDATA\[|\]\]>")
 _LINE_END = re.compile(r"\r\n?")
 _COMMENT_END = re.compile(r"--!?>")
 _PARAGRAPH = "\n\n"
 _STYLE = re.compile("<style", re.IGNORECASE)
-_HUGE_REFERENCE = re.compile(r"&#[xX]?[0-9a-fA-F]{20,}")
 
 
 class WebPage(NamedTuple):
@@ -153,27 +150,7 @@ class _Table:
             self._next += 1
 
 
-class _Parser(HTMLParser):
-    """The standard library's, where it stumbles."""
-
-    CDATA_CONTENT_ELEMENTS = (  # type: ignore[misc] # as in later versions of Python
-        *("script", "style", "xmp", "iframe", "noembed", "noframes"),
-    )
-
-    def close(self) -> None:
-        """End the page, with text whose end tag is missing."""
-        super().close()
-        if self.rawdata:
-            self.handle_data(self.rawdata)
-
-    def parse_html_declaration(self, i: int) -> int:
-        """Pass over what only looks like a declaration, as browsers do."""
-        if self.rawdata.startswith("<![", i):
-            return self.parse_bogus_comment(i)
-        return super().parse_html_declaration(i)
-
-
-class _Reader(_Parser):
+class _Reader(Parser):
     """Reads a page once, from its beginning to its end.
 
     Attributes:
@@ -203,7 +180,7 @@ class _Reader(_Parser):
         self._said: list[str] | None = None  # of the heading that is being read
         self._is_at_start_of_code = False
 
-        source = _parsable(markup)
+        source = parsable(markup)
         self._styles = StyleSheets(_style_sheets(source) if _STYLE.search(markup) else ())
         self.feed(source)
         self.close()
@@ -421,7 +398,7 @@ class _Reader(_Parser):
         return self._line_starts[line - 1] + column
 
 
-class _StyleFinder(_Parser):
+class _StyleFinder(Parser):
     """Collects the style sheets of a page that count on screens."""
 
     def __init__(self) -> None:
@@ -454,18 +431,6 @@ def _style_sheets(source: str) -> list[str]:
     finder.feed(source)
     finder.close()
     return finder.sources
-
-
-def _parsable(markup: str) -> str:
-    """Return a page without what the parser stumbles over, at the same offsets.
-
-    It is slow over < that begins no tag, and over tags that never end, and cannot count as far as
-    some references do.
-    """
-    unended = _TAG.search(markup, markup.rfind(">") + 1)
-    source = markup[: unended.start()] if unended else markup
-    source = _HUGE_REFERENCE.sub(lambda reference: "\ufffd".ljust(len(reference[0])), source)
-    return _NO_TAG.sub("\0", source.replace("\0", "\ufffd"))
 
 
 def _number(value: str | None, most: int) -> int:
