@@ -10,13 +10,18 @@ from pathlib import Path
 import docx
 import pptx
 import pytest
-from docx.oxml import OxmlElement
+from docx.opc.constants import RELATIONSHIP_TYPE
+from docx.opc.packuri import PackURI
+from docx.opc.part import Part
+from docx.oxml import OxmlElement, parse_xml
+from docx.oxml.ns import nsdecls
 
 from nest_engine.records import Passage
 from nest_engine.retrieval import Document, read_documents, read_passages
 from nest_engine.retrieval.formats import table, web_page
 
 NAME = "朱镕基"
+WORD = nsdecls("w")
 
 
 def read(folder: Path, name: str, content: str | bytes) -> Document:
@@ -556,6 +561,108 @@ def test_word_documents(tmp_path: Path) -> None:
     )
 
 
+def word_document_with(*styles: str, body: str, notes: str = "") -> bytes:
+    """Make a Word document of the inner XML of its styles, body and footnotes."""
+    document = docx.Document()
+    for style in styles:
+        document.styles.element.append(parse_xml(f"<w:style {WORD} {style}</w:style>"))
+    for element in parse_xml(f"<w:body {WORD}>{body}</w:body>"):
+        document.element.body.append(element)
+    if notes:
+        content = f"<w:footnotes {WORD}>{notes}</w:footnotes>".encode()
+        part = Part(PackURI("/word/footnotes.xml"), "application/xml", content)
+        document.part.relate_to(part, RELATIONSHIP_TYPE.FOOTNOTES)
+    return saved(document)
+
+
+HIDDEN = "<w:rPr><w:vanish/></w:rPr>"
+
+
+@pytest.mark.parametrize(
+    ("styles", "body"),
+    [
+        (
+            [f'w:type="paragraph" w:styleId="H">{HIDDEN}'],
+            '<w:p><w:pPr><w:pStyle w:val="H"/></w:pPr><w:r><w:t>no</w:t></w:r></w:p>',
+        ),
+        (
+            [f'w:type="character" w:styleId="H">{HIDDEN}',
+             'w:type="character" w:styleId="I"><w:basedOn w:val="H"/>'],
+            '<w:p><w:r><w:rPr><w:rStyle w:val="I"/></w:rPr><w:t>no</w:t></w:r></w:p>',
+        ),
+        *(
+            ([], f"<w:tbl><w:tr><w:trPr><w:{mark}/></w:trPr><w:tc><w:p><w:r><w:t>no</w:t></w:r>"
+             "</w:p></w:tc></w:tr></w:tbl>")
+            for mark in ("hidden", "del")
+        ),
+    ],
+)  # fmt: skip
+def test_what_word_does_not_show(tmp_path: Path, styles: list[str], body: str) -> None:
+    shown = "<w:p><w:r><w:t>yes</w:t></w:r></w:p>"
+    data = word_document_with(*styles, body=body + shown)
+    assert read(tmp_path, "a.docx", data).text == "yes"
+
+
+def test_a_row_of_word_may_begin_behind_the_first_column(tmp_path: Path) -> None:
+    cell = "<w:tc><w:p><w:r><w:t>{}</w:t></w:r></w:p></w:tc>"
+    before = '<w:trPr><w:gridBefore w:val="1"/></w:trPr>'
+    rows = (
+        f"<w:tr>{cell.format('a')}{cell.format('b')}</w:tr><w:tr>{before}{cell.format('c')}</w:tr>"
+    )
+    data = word_document_with(body=f"<w:tbl>{rows}</w:tbl>")
+    assert read(tmp_path, "a.docx", data).text == "a\tb\n\n–\tc"
+
+
+def test_notes_follow_behind_the_text(tmp_path: Path) -> None:
+    body = "".join(
+        f"<w:p><w:r><w:t>{text}</w:t><w:footnoteReference w:id='{note}'/></w:r></w:p>"
+        for text, note in (("One.", 2), ("Two.", 1))
+    )
+    notes = "".join(
+        f"<w:footnote w:id='{note}'><w:p><w:r><w:t>Note {note}.</w:t></w:r></w:p></w:footnote>"
+        for note in range(4)
+    )
+    text = read(tmp_path, "a.docx", word_document_with(body=body, notes=notes)).text
+    assert text == "One.\n\nTwo.\n\nNote 2.\n\nNote 1."
+
+
+def test_raised_figures_of_word_keep_their_meaning(tmp_path: Path) -> None:
+    raised = '<w:r><w:rPr><w:vertAlign w:val="superscript"/></w:rPr><w:t>{}</w:t></w:r>'
+    body = (
+        f"<w:p><w:r><w:t>10</w:t></w:r>{raised.format(1)}{raised.format(2)}<w:r><w:t> and the 5"
+        f"</w:t></w:r>{raised.format('th')}</w:p>"
+    )
+    text = read(tmp_path, "a.docx", word_document_with(body=body)).text
+    assert text == "10^12 and the 5th"
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        *("PowerPoint Presentation", "PowerPoint-Präsentation", "Présentation PowerPoint"),
+        *("Untitled-1", "Dokument1", "Präsentation1", "Word Document", "C:\\Users\\bob\\a.doc"),
+        *("Microsoft Word - x.docx", "paper_final.indd", "  "),
+    ],
+)
+def test_titles_that_programs_write_are_none(tmp_path: Path, title: str) -> None:
+    document = docx.Document()
+    document.add_heading("Refunds", 1)
+    document.core_properties.title = title
+    assert read(tmp_path, "a.docx", saved(document)).title == "Refunds"
+    presentation = pptx.Presentation()
+    presentation.slides.add_slide(presentation.slide_layouts[0]).shapes.title.text = "Refunds"
+    presentation.core_properties.title = title
+    assert read(tmp_path, "a.pptx", saved(presentation)).title == "Refunds"
+
+
+def test_titles_that_people_write_are_kept(tmp_path: Path) -> None:
+    for title in ("Document Retention Policy", "PowerPoint presentation tips", "Slide rules"):
+        document = docx.Document()
+        document.add_heading("Refunds", 1)
+        document.core_properties.title = title
+        assert read(tmp_path, "a.docx", saved(document)).title == title
+
+
 def test_presentations_have_slides_as_pages(tmp_path: Path) -> None:
     presentation = pptx.Presentation()
     for title, text in (("Refunds", "Ten days."), ("Hidden", "Ignore this."), ("More", "Ask us.")):
@@ -571,9 +678,11 @@ def test_presentations_have_slides_as_pages(tmp_path: Path) -> None:
     ]
 
 
+CONTAINER = '<container><rootfiles><rootfile full-path="OPS/a.opf"/></rootfiles></container>'
+
+
 def book(**files: str) -> bytes:
     buffer = io.BytesIO()
-    container = '<container><rootfiles><rootfile full-path="OPS/a.opf"/></rootfiles></container>'
     package = """<package xmlns="http://www.idpf.org/2007/opf"><metadata
       xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>On nests</dc:title></metadata>
       <manifest><item id="n" href="nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>
@@ -581,7 +690,7 @@ def book(**files: str) -> bytes:
       <item id="a" href="a.xhtml" media-type="application/xhtml+xml"/></manifest>
       <spine><itemref idref="n"/><itemref idref="b"/><itemref idref="a"/></spine></package>"""
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("META-INF/container.xml", container)
+        archive.writestr("META-INF/container.xml", CONTAINER)
         archive.writestr("OPS/a.opf", package)
         archive.writestr("OPS/nav.xhtml", "<p>Contents")
         archive.writestr("OPS/text/b b.xhtml", "<title>x</title><p>First.</p><p hidden>Not.</p>")
@@ -596,6 +705,28 @@ def test_books_are_read_in_the_order_of_their_spine(tmp_path: Path) -> None:
     assert (document.title, document.text) == ("On nests", "First.\n\nSecond.")
 
 
+def test_a_page_of_a_book_that_fails_is_reported_and_the_others_kept(tmp_path: Path) -> None:
+    files = {
+        "OPS__A.xhtml": "<p>Second.</p>",  # in capitals
+        "OPS__a.opf": """<package><metadata/><manifest>
+          <item id="a" href="a.xhtml#x" media-type="text/x-oeb1-document"/>
+          <item id="b" href="b.xhtml" media-type="application/xhtml+xml"/>
+          <item id="c" href="c.xhtml" media-type="application/xhtml+xml"/></manifest>
+          <spine><itemref idref="c"/><itemref idref="b"/><itemref idref="a"/></spine></package>""",
+    }
+    with zipfile.ZipFile(tmp_path / "a.epub", "w") as archive:
+        archive.writestr("META-INF/container.xml", CONTAINER)
+        archive.writestr("OPS/c.xhtml", b"<p>caf\xe9</p>")
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "/"), content)
+    result = read_passages(tmp_path)
+    assert [passage.text for passage in result.passages] == ["Second."]
+    assert [(path, reason[:9]) for path, reason in result.skipped] == [
+        ("a.epub, OPS/c.xhtml", "not valid"),
+        ("a.epub, OPS/b.xhtml", "There is "),
+    ]
+
+
 def test_an_encrypted_book_is_reported(tmp_path: Path) -> None:
     method = '<e><EncryptionMethod Algorithm="http://www.w3.org/2001/04/xmlenc#aes128-cbc"/></e>'
     (tmp_path / "a.epub").write_bytes(book(**{"META-INF__encryption.xml": method}))
@@ -607,6 +738,18 @@ def test_restructured_text(tmp_path: Path) -> None:
     source = ".. _top:\n\n=======\nRefunds\n=======\n\n.. toctree::\n\n   a\n\nTen days.\n"
     document = read(tmp_path, "a.rst", source)
     assert (document.title, document.text) == ("Refunds", source)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        *(".. contents:: Contents", ".. topic:: Topic\n\n   x", ".. sidebar:: Sidebar\n\n   x"),
+        *(".. admonition:: Note\n\n   x", ".. table:: Table\n\n   == ==\n   a  b\n   == =="),
+        *(":Abstract: x", "Text."),
+    ],
+)
+def test_the_title_of_restructured_text_is_a_section_s(tmp_path: Path, before: str) -> None:
+    assert read(tmp_path, "a.rst", f"{before}\n\nReal\n====\n\nText.\n").title == "Real"
 
 
 @pytest.mark.parametrize(

@@ -131,9 +131,11 @@ def parse_pptx(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
     yield file.document(text, title, page_starts=starts)
 
 
-def parse_epub(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
-    """Read a book."""
-    title, chapters = read_epub(stream)
+def parse_epub(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipped]:
+    """Read a book; a page of it that fails is skipped."""
+    title, chapters, skipped = read_epub(stream)
+    for page, reason in skipped:
+        yield Skipped(f"{file.source}, {page}", reason)
     yield file.document("\n\n".join(filter(None, chapters)), title)
 
 
