@@ -636,6 +636,18 @@ def test_raised_figures_of_word_keep_their_meaning(tmp_path: Path) -> None:
     assert text == "10^12 and the 5th"
 
 
+def test_raised_figures_of_slides_keep_their_meaning(tmp_path: Path) -> None:
+    presentation = pptx.Presentation()
+    slide = presentation.slides.add_slide(presentation.slide_layouts[0])
+    (paragraph,) = slide.shapes.title.text_frame.paragraphs
+    for text, height in (("10", "0"), ("6", "30000"), (" H", "0"), ("2", "-25000"), ("O", "0")):
+        run = paragraph.add_run()
+        run.text = text
+        run._r.get_or_add_rPr().set("baseline", height)
+    paragraph.add_line_break()
+    assert read(tmp_path, "a.pptx", saved(presentation)).text == "10^6 H2O"
+
+
 @pytest.mark.parametrize(
     "title",
     [

@@ -9,7 +9,7 @@ from nest_engine._optional import require
 from nest_engine.retrieval.formats.archive import open_archive
 from nest_engine.retrieval.formats.own_title import own_title
 from nest_engine.retrieval.formats.rows import row_text
-from nest_engine.retrieval.formats.superscript import before_superscript
+from nest_engine.retrieval.formats.superscript import RAISED, in_line
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
@@ -20,7 +20,7 @@ _MATH_TEXT = "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"
 _OFF = frozenset(["0", "false", "off"])
 _VANISH = f"{_WORD}rPr/{_WORD}vanish"
 _REFERENCES = {f"{_WORD}{kind}Reference": kind for kind in ("footnote", "endnote")}
-_RAISED = "\0"  # no character of XML
+_DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 
 
 class Office(NamedTuple):
@@ -113,11 +113,7 @@ class _WordReader:
         style = paragraph.find(f"{_WORD}pPr/{_WORD}pStyle")
         name = self._default if style is None else style.get(f"{_WORD}val")
         shown = self._shown(paragraph, [] if boxes is None else boxes, name in self._hidden)
-        text = ""
-        parts = "".join(shown).replace(_RAISED * 2, "").split(_RAISED)
-        for number, part in enumerate(parts):
-            text += (before_superscript(text, part) if number % 2 else "") + part
-        return text
+        return in_line("".join(shown))
 
     def _rows(self, table: Any) -> Iterator[str]:
         for row in _nearest(table, f"{_WORD}tr"):
@@ -155,7 +151,7 @@ class _WordReader:
             elif tag in _NOT_SHOWN or (tag == f"{_WORD}r" and self._is_hidden(child, is_hidden)):
                 continue
             else:
-                mark = _RAISED if _is_raised(child) else ""
+                mark = RAISED if _is_raised(child) else ""
                 yield mark
                 yield from self._shown(child, boxes, is_hidden)
                 yield mark
@@ -227,7 +223,7 @@ def read_pptx(stream: BinaryIO) -> Office:
 def _slide(slide: Any) -> Iterator[str]:
     yield from _shapes(slide.shapes)
     if slide.has_notes_slide and (frame := slide.notes_slide.notes_text_frame) is not None:
-        yield from filter(str.strip, [_plain(frame.text)])
+        yield from filter(str.strip, [_frame(frame)])
 
 
 def _shapes(shapes: Any) -> Iterator[str]:
@@ -235,12 +231,19 @@ def _shapes(shapes: Any) -> Iterator[str]:
         if hasattr(shape, "shapes"):
             yield from _shapes(shape.shapes)
         elif shape.has_text_frame:
-            yield from filter(str.strip, [_plain(shape.text_frame.text)])
+            yield from filter(str.strip, [_frame(shape.text_frame)])
         elif getattr(shape, "has_table", False) and shape.has_table:
             for row in shape.table.rows:
-                yield from row_text(_plain(cell.text_frame.text).strip() for cell in row.cells)
+                yield from row_text(_frame(cell.text_frame).strip() for cell in row.cells)
 
 
-def _plain(text: str) -> str:
-    """Return text with line breaks for PowerPoint's vertical tabs."""
-    return text.replace("\v", "\n")
+def _frame(frame: Any) -> str:
+    return "\n".join(in_line("".join(_runs(paragraph._p))) for paragraph in frame.paragraphs)
+
+
+def _runs(paragraph: Any) -> Iterator[str]:
+    for run in paragraph.content_children:
+        properties = run.find(f"{_DRAWING}rPr")
+        height = properties.get("baseline", "0") if properties is not None else "0"
+        mark = "" if height.startswith(("0", "-")) else RAISED
+        yield mark + run.text.replace("\v", "\n") + mark

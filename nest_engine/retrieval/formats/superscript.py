@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+RAISED = "\0"  # around what is raised; no character of XML
 _FIGURE = re.compile(r"[+\-\N{MINUS SIGN}]?\d*[+\-\N{MINUS SIGN}]?")
 _LETTERS = re.compile(r"[^\W\d_]+\Z")
 _LONGEST_SYMBOL = 3  # letters of a unit or a variable; behind longer words stand footnote marks
@@ -27,3 +28,11 @@ def before_superscript(text: str, raised: str) -> str:
     if letters:
         return "^" if len(letters[0]) <= _LONGEST_SYMBOL else " "
     return "" if not text or text[-1].isspace() else " "
+
+
+def in_line(marked: str) -> str:
+    """Return a text in which what is raised stands between marks, in one line."""
+    text = ""
+    for number, part in enumerate(marked.replace(RAISED * 2, "").split(RAISED)):
+        text += (before_superscript(text, part) if number % 2 else "") + part
+    return text
