@@ -644,7 +644,6 @@ def test_raised_figures_of_slides_keep_their_meaning(tmp_path: Path) -> None:
         run = paragraph.add_run()
         run.text = text
         run._r.get_or_add_rPr().set("baseline", height)
-    paragraph.add_line_break()
     assert read(tmp_path, "a.pptx", saved(presentation)).text == "10^6 H2O"
 
 
