@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 RAISED = "\0"  # around what is raised; no character of XML
-_FIGURE = re.compile(r"[+\-\N{MINUS SIGN}]?\d*[+\-\N{MINUS SIGN}]?")
+_FIGURE = re.compile(r"[+\-\N{MINUS SIGN}]?\d+[+\-\N{MINUS SIGN}]?")
 _LETTERS = re.compile(r"[^\W\d_]+\Z")
 _LONGEST_SYMBOL = 3  # letters of a unit or a variable; behind longer words stand footnote marks
 
@@ -20,7 +20,7 @@ def before_superscript(text: str, raised: str) -> str:
     Returns:
         ``^``; a space behind a word or the end of a sentence; nothing if they read well as one.
     """
-    if not raised.strip() or not _FIGURE.fullmatch(raised.strip()):
+    if not _FIGURE.fullmatch(raised.strip()):
         return ""
     if text[-1:].isdigit() or text.endswith((")", "]")):
         return "^"

@@ -57,7 +57,8 @@ _BLOCKS = HEADINGS | {
 }
 # In one line with what is beside them, but apart from it.
 _APART = frozenset(["button", "input", "meter", "progress", "textarea"])
-_INERT = frozenset(["iframe", "noembed", "noframes", "noscript", "object", "template"])
+_INERT = frozenset(["noscript", "template"])
+_UNTITLED = _INERT | {"iframe", "noembed", "noframes", "object"}
 _BETWEEN = {"mfrac": "/", "msup": "^"}  # two parts of a formula
 # White space of any kind, as programs write it into empty cells.
 _BLANK = re.compile(r"[\s\u00ad\u200b-\u200d\u2060\ufeff]*")
@@ -168,13 +169,14 @@ class _Reader(Parser):
         self._is_xml = is_xml or bool(_XML.match(markup))
         self._open = OpenElements()
         self._num_hiding = self._num_preformatted = self._num_drawings = 0  # open elements
-        self._num_inert = 0
+        self._num_untitled = 0
         self._num_tags = 0
         self._hidden_from: int | None = None
         self._tables: list[_Table] = []
         self._pieces: list[str] = []
         self._break, self._tabs = "", 0  # before the next text
         self._is_apart = self._is_raised = False  # the next text
+        self._indent = ""  # of a cell that is empty so far
         self._between = ""  # the last text and the next, in a formula
         self._is_titled = self._is_row_empty = self._is_cell_empty = False
         self._said: list[str] | None = None  # of the heading that is being read
@@ -202,6 +204,7 @@ class _Reader(Parser):
         self._close(self._open.make_room(tag), at)
         outer = self._open.innermost
         style, met = self._styles.of(tag, given, outer.inside)
+        display = keyword(style, "display")
         is_page = tag in _WHOLE_PAGE  # hidden, perhaps, until a script shows it
         element = Element(
             tag,
@@ -209,11 +212,9 @@ class _Reader(Parser):
             or ("hidden" in given and "display" not in style and not is_page)
             or (bool(style) and not is_page and hides(style, tag, is_block=tag in _BLOCKS)),
             unseen=outer.unseen if is_page else unseen(style, outer.unseen),
-            is_block=tag in _BLOCKS or keyword(style, "display") in BLOCK_DISPLAYS,
-            is_apart=outer.lays_out
-            or tag == "mfrac"
-            or keyword(style, "display") in APART_DISPLAYS,
-            lays_out=keyword(style, "display") in LAYOUTS,
+            is_block=tag in _BLOCKS or display in BLOCK_DISPLAYS,
+            is_apart=outer.lays_out or tag == "mfrac" or display in APART_DISPLAYS,
+            lays_out=display in LAYOUTS,
             inside=Inside(met),
         )
         self._open.start(element)
@@ -236,7 +237,7 @@ class _Reader(Parser):
     def handle_data(self, data: str) -> None:
         data = data.replace("\0", "<")
         name = self._open.innermost.name
-        is_title = name == "title" and not self._num_drawings and not self._num_inert
+        is_title = name == "title" and not self._num_drawings and not self._num_untitled
         if is_title and not self._is_titled and len(self.title) < _LONGEST_TITLE:
             self.title += data
         elif name == "head" and data.strip():
@@ -291,7 +292,7 @@ class _Reader(Parser):
         self._num_preformatted += tag in _PREFORMATTED
         self._is_at_start_of_code = tag in _PREFORMATTED
         self._num_drawings += tag in _DRAWINGS
-        self._num_inert += tag in _INERT
+        self._num_untitled += tag in _UNTITLED
         if tag == "table":
             self._tables.append(_Table())
         elif self._num_hiding:  # what is hidden takes no place in a table
@@ -320,7 +321,7 @@ class _Reader(Parser):
         self._num_hiding -= element.hides
         self._num_preformatted -= tag in _PREFORMATTED
         self._num_drawings -= tag in _DRAWINGS
-        self._num_inert -= tag in _INERT
+        self._num_untitled -= tag in _UNTITLED
         self._is_titled |= tag == "title" and bool(self.title.strip())
         self._is_raised &= tag != "sup"
         self._between = _BETWEEN.get(self._open.innermost.name, "")
@@ -345,7 +346,7 @@ class _Reader(Parser):
         )
         if not self._is_row_empty:
             self._break = ""  # whatever stood in the cell before
-        self._is_cell_empty = True
+        self._is_cell_empty, self._indent = True, ""
 
     def _separate(self, element: Element) -> None:
         """Put an element apart from what is beside it, but for the edges of a cell."""
@@ -366,7 +367,12 @@ class _Reader(Parser):
     def _put(self, text: str) -> None:
         """Add text to what is shown."""
         self._is_at_start_of_code = False
-        if not text or (self._is_cell_empty and _BLANK.fullmatch(text)):
+        if self._is_cell_empty:
+            if _BLANK.fullmatch(text):
+                self._indent += text.strip(" ")
+                return
+            text = self._indent + text
+        if not text:
             return
         is_blank = text == " "
         if is_blank and (self._break or self._tabs or self._between or not self._pieces):
