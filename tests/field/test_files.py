@@ -261,6 +261,8 @@ def test_many_signs_take_no_time(tmp_path: Path, sign: str) -> None:
             "<table><tr><td>a<td><td><table><tr><td>b<td>c<tr><td>d</table></td><td>e</table>",
             "a\t\tb\tc\n\nd\te",
         ),
+        ("<table><tr><td>a<td><table><tr><td><td></table><td>b</table>c", "a\t\tb\n\nc"),
+        ("<table><tr><td>a<td><tr><td><td></table>b", "a\n\nb"),
         # empty cells as programs write them
         *(
             (f"x<table><tr><th>{blank}</th><th>2023<th>2024<tr><td>Rain<td>5<td>7</table>",

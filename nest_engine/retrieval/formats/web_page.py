@@ -173,6 +173,8 @@ class _Reader(Parser):
         self._num_tags = 0
         self._hidden_from: int | None = None
         self._tables: list[_Table] = []
+        # Around each of them: the number of pieces, and the row of the table that it stands in.
+        self._outer_rows: list[tuple[int, int, bool]] = []
         self._pieces: list[str] = []
         self._break, self._tabs = "", 0  # before the next text
         self._is_apart = self._is_raised = False  # the next text
@@ -295,6 +297,7 @@ class _Reader(Parser):
         self._num_untitled += tag in _UNTITLED
         if tag == "table":
             self._tables.append(_Table())
+            self._outer_rows.append((len(self._pieces), self._tabs, self._is_row_empty))
         elif self._num_hiding:  # what is hidden takes no place in a table
             pass
         elif tag == "tr" and self._tables:
@@ -327,6 +330,9 @@ class _Reader(Parser):
         self._between = _BETWEEN.get(self._open.innermost.name, "")
         if tag == "table":
             self._tables.pop()
+            num_pieces, tabs, is_row_empty = self._outer_rows.pop()
+            is_empty = len(self._pieces) == num_pieces
+            self._tabs, self._is_row_empty = (tabs, is_row_empty) if is_empty else (0, False)
         elif tag == "tr" and self._tables:
             self._tables[-1].end_row()
         elif tag in _SECTIONS and self._tables:
