@@ -192,7 +192,8 @@ def test_what_markdown_does_not_show_is_not_quotable(tmp_path: Path, hidden: str
         '[x]: <script> "t"',
         "> - 1. a `<script\n>   > b`",
         "- Fixed `<script>` handling, of course.\n" * 600,
-        "`<script>` " + "word " * 5000,
+        "`<script>` or `<!--` " + "word " * 5000,
+        "```\n" + "<div hidden>no</div>\n" * 2000 + "```",
     ],
 )
 def test_what_only_looks_like_html_hides_nothing(tmp_path: Path, text: str) -> None:

@@ -58,7 +58,7 @@ def read_markdown(source: str) -> Markdown:
             break
         if token.type in ("heading_open", "html_block"):
             headings.append((first, last))
-        if token.type == "html_block" or len(token.content) > _LONGEST_INLINE:
+        if token.type == "html_block":
             html.append((first, last))
         elif token.type == "inline" and "<" in token.content:
             places = [first + offset for offset in inline.tags(token.content, source[first:last])]
@@ -124,6 +124,11 @@ class _InlineParser:
             content: the text of the block, without bullets and the like in front of its lines.
             source: the block as it stands in the file.
         """
+        if len(content) > _LONGEST_INLINE:
+            for tag in _TAG.finditer(source):
+                if tag[2] or tag[0].endswith(">"):
+                    yield tag.start()
+            return
         self._content, self._found = content, []
         self._parser.parseInline(content)
         source = source.replace("\0", "\ufffd")  # as the parser does
