@@ -728,7 +728,8 @@ def test_a_page_of_a_book_that_fails_is_reported_and_the_others_kept(tmp_path: P
           <item id="a" href="a.xhtml#x" media-type="text/x-oeb1-document"/>
           <item id="b" href="b.xhtml" media-type="application/xhtml+xml"/>
           <item id="c" href="c.xhtml" media-type="application/xhtml+xml"/></manifest>
-          <spine><itemref idref="c"/><itemref idref="b"/><itemref idref="a"/></spine></package>""",
+          <spine><itemref idref="c"/><itemref idref="b"/><itemref idref="d"/>
+          <itemref idref="a"/></spine></package>""",
     }
     with zipfile.ZipFile(tmp_path / "a.epub", "w") as archive:
         archive.writestr("META-INF/container.xml", CONTAINER)
@@ -740,6 +741,7 @@ def test_a_page_of_a_book_that_fails_is_reported_and_the_others_kept(tmp_path: P
     assert [(path, reason[:9]) for path, reason in result.skipped] == [
         ("a.epub, OPS/c.xhtml", "not valid"),
         ("a.epub, OPS/b.xhtml", "There is "),
+        ("a.epub, d", "There is "),
     ]
 
 

@@ -55,10 +55,11 @@ def read_epub(stream: BinaryIO) -> Book:
     book = Book(title, [], [])
     names = {name.casefold(): name for name in archive.namelist()}
     for page in pages:
+        is_there = page in archive.NameToInfo
         try:
-            data = archive.read(names.get(page.casefold(), page))
+            data = archive.read(page if is_there else names.get(page.casefold(), page))
             text = read_page(decode(data, declared_encoding(data)), is_xml=True).text
-        except (KeyError, InputError, zipfile.BadZipFile, zlib.error) as error:
+        except (KeyError, InputError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             book.skipped.append((page, error.args[0]))
         else:
             book.chapters.append(text)
@@ -79,8 +80,10 @@ def _spine(package: ElementTree.Element, folder: str) -> Iterator[str]:
     items = {each.get("id"): each for each in package.iterfind(".//{*}manifest/{*}item")}
     for reference in package.iterfind(".//{*}spine/{*}itemref"):
         item = items.get(reference.get("idref"))
-        if item is None or not _TEXT.search(item.get("media-type", "")):
+        if item is None:  # reported as missing
+            yield reference.get("idref", "")
             continue
-        if "nav" not in item.get("properties", "").split():
-            href = unquote(item.attrib["href"].partition("#")[0])
+        properties = item.get("properties", "").split()
+        if _TEXT.search(item.get("media-type", "")) and "nav" not in properties:
+            href = unquote(item.get("href", "").partition("#")[0])
             yield posixpath.normpath(posixpath.join(folder, href))
