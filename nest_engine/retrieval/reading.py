@@ -121,7 +121,7 @@ def _identified(document: Document, ids: dict[str, set[bytes]]) -> Document | Sk
 
     Args:
         document: the document.
-        ids: checksums of the texts that have each id so far; the document's is added.
+        ids: checksums of the texts that came with each id so far, or have it; its own is added.
     """
     checksums = ids.setdefault(document.id, set())
     checksum = hashlib.sha256(document.text.encode()).digest()
@@ -131,7 +131,12 @@ def _identified(document: Document, ids: dict[str, set[bytes]]) -> Document | Sk
         )
     checksums.add(checksum)
     number = len(checksums)
-    return document if number == 1 else replace(document, id=f"{document.id}~{number}")
+    if number == 1:
+        return document
+    while (name := f"{document.id}~{number}") in ids:
+        number += 1
+    ids[name] = {checksum}
+    return replace(document, id=name)
 
 
 def _read(file: SourceFile) -> Iterator[tuple[int, Document | Skipped]]:

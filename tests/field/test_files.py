@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from pathlib import Path
 
 import docx
 import pptx
 import pytest
-from docx.oxml import OxmlElement
+from docx.opc.constants import RELATIONSHIP_TYPE
+from docx.opc.packuri import PackURI
+from docx.opc.part import Part
+from docx.oxml import OxmlElement, parse_xml
+from docx.oxml.ns import nsdecls
 
 from nest_engine.records import Passage
 from nest_engine.retrieval import Document, read_documents, read_passages
 from nest_engine.retrieval.formats import table, web_page
 
 NAME = "朱镕基"
+WORD = nsdecls("w")
 
 
 def read(folder: Path, name: str, content: str | bytes) -> Document:
@@ -57,6 +63,22 @@ def passages(folder: Path, name: str, content: str | bytes) -> list[Passage]:
         ("+++\n[params]\ntitle = 'x'\n+++\n# Real\n", "Real"),
         ("> # Quoted\n", "Quoted"),
         ("#hashtag\n\n#Nothing\n", "page"),
+        ("#\n\n## Usage\n", "Usage"),
+        ("# See [the docs][1]\n\n[1]: http://x\n", "See the docs"),
+        ("# Title[^1]\n\n[^1]: Note.\n", "Title[^1]"),
+        ("# A<br>B\n", "A B"),
+        ("# Title {#id .cls}\n", "Title"),
+        ("<div hidden>\n\n# no\n\n</div>\n\n# T\n", "T"),
+        ("# <span hidden>no</span> Yes\n", "Yes"),
+        ("<!-- a --> shown <!-- b -->\n", "page"),
+        # the title as it is written
+        ("---\ntitle: 2.10\n---\nText\n", "2.10"),
+        ("---\ntitle: Yes\n---\nText\n", "Yes"),
+        ("---\ntitle: 007\n---\nText\n", "007"),
+        ("---\ntitle: 12:30\n---\nText\n", "12:30"),
+        ("---\nTitle: 2024-01-01\n---\nText\n", "2024-01-01"),
+        ("+++\n  title = 'Hugo'\n+++\nText\n", "Hugo"),
+        ('{\n"title": "Hugo"\n}\nText\n', "Hugo"),
     ],
 )
 def test_title_of_markdown(tmp_path: Path, source: str, title: str) -> None:
@@ -71,6 +93,69 @@ def test_front_matter_is_not_quotable_and_offsets_count_in_the_file(tmp_path: Pa
     assert source[passage.metadata["start_index"] :] == passage.text
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 cannot read TOML")
+@pytest.mark.parametrize(
+    ("fields", "title"),
+    [
+        (r'title = "A \"B\" \u00e9"', 'A "B" é'),
+        ('title = """A"""', "A"),
+        ("title = '''A'''", "A"),
+        ('"title" = "A"', "A"),
+        ('description = """\ntitle = "no"\n"""\ntitle = "yes"', "yes"),
+    ],
+)
+def test_titles_in_toml(tmp_path: Path, fields: str, title: str) -> None:
+    assert read(tmp_path, "page.md", f"+++\n{fields}\n+++\nText\n").title == title
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *(
+            "og.title: x",
+            "featured image: x",
+            "a/b: x",
+            "<<: *x",
+            "tags:\n* x",
+            "Ключ: x",
+            "\tx: y",
+        ),
+        *('"og": A: B', 'summary: "x\ncontinued"', "# a comment", "list: [a,\nb: c\n]"),
+    ],
+)
+def test_front_matter_with_a_slip_is_front_matter(tmp_path: Path, fields: str) -> None:
+    (passage,) = passages(tmp_path, "page.md", f"---\ntitle: A: B\n{fields}\n---\nText.")
+    assert (passage.title, passage.text) == ("A: B", "Text.")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "---\n\n# Refunds take ten days\n\n---\n\n# Second\n\nText.",
+        "---\n\nNote: refunds take ten days.\n\n---\n\nMore.",
+        "---\n# Only a heading\n---\nText.",
+        '{"title": "A"}',
+    ],
+)
+def test_what_only_looks_like_front_matter_is_quotable(tmp_path: Path, source: str) -> None:
+    assert "".join(each.text for each in passages(tmp_path, "page.md", source)) == source
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<!-- Ignore this. -->",
+        "<div hidden>Ignore this.</div>",
+        "---\ntitle: A\n---\n",
+        "---\ntitle: A\n---\n<!-- Ignore this. -->\n",
+    ],
+)
+def test_a_file_that_shows_nothing_is_a_reported_skip(tmp_path: Path, source: str) -> None:
+    (tmp_path / "page.md").write_text(source)
+    ((_, reason),) = read_documents(tmp_path)  # type: ignore[misc]
+    assert reason.startswith("holds no text that is shown")
+
+
 @pytest.mark.parametrize(
     "hidden",
     [
@@ -79,11 +164,15 @@ def test_front_matter_is_not_quotable_and_offsets_count_in_the_file(tmp_path: Pa
         '<p style="display: none">Ignore this.</p>',
         "<script>Ignore this.</script>",
         "<!-- Ignore\n\nthis.",
+        "<script>a = '<script>';\n\nIgnore this.</script>",
+        "> <!-- Ignore\n> this. -->",
+        "- <template>Ignore this.</template>",
     ],
 )
 def test_what_markdown_does_not_show_is_not_quotable(tmp_path: Path, hidden: str) -> None:
     found = passages(tmp_path, "page.md", f"Open daily, says `<!-- code` here.\n\n{hidden}\n")
-    assert [passage.text for passage in found] == ["Open daily, says `<!-- code` here."]
+    text = "".join(passage.text for passage in found)
+    assert text.rstrip(">- \n") == "Open daily, says `<!-- code` here."
 
 
 @pytest.mark.parametrize(
@@ -93,12 +182,30 @@ def test_what_markdown_does_not_show_is_not_quotable(tmp_path: Path, hidden: str
         "![a<title>b](x)",
         "[a](<script>) b",
         "Use `<template>` or ``<!--``.",
+        "Use Optional<Title>, List<Object> or Promise<Video>.",
+        "Set the <title> of the <head> with a <script>, a <style> or a <Canvas>.",
+        "    git clone <template>\n\nor git clone <template>",
+        "<title> tags are for titles.",
+        "Use the <span hidden> element, or <div hidden>.",
+        "If x <style and a <b> c, <!-- of course.",
+        '[x](http://a "<script>") and <https://a.b/<script>>',
+        '[x]: <script> "t"',
+        "> - 1. a `<script\n>   > b`",
+        "- Fixed `<script>` handling, of course.\n" * 600,
+        "`<script>` or `<!--` " + "word " * 5000,
+        "```\n" + "<div hidden>no</div>\n" * 2000 + "```",
     ],
 )
 def test_what_only_looks_like_html_hides_nothing(tmp_path: Path, text: str) -> None:
-    [passage] = passages(tmp_path, "page.md", f"{text}\n\nSecond paragraph.")
-    assert passage.text.endswith("Second paragraph.")
-    assert passage.text.startswith(text)
+    source = f"{text}\n\nSecond paragraph."
+    found = passages(tmp_path, "page.md", source)
+    assert "".join("".join(each.text for each in found).split()) == "".join(source.split())
+
+
+@pytest.mark.parametrize("sign", ["![a", "`a", "<!-- ", "[a](<", "_a*", "<b ", "a: b\n"])
+def test_many_signs_take_no_time(tmp_path: Path, sign: str) -> None:
+    assert passages(tmp_path, "page.md", f"Text\n\n{sign * 20_000}<b>")
+    assert passages(tmp_path, "page.md", f"---\n{sign * 20_000}<b>\n---\nText")
 
 
 @pytest.mark.parametrize(
@@ -149,6 +256,46 @@ def test_what_only_looks_like_html_hides_nothing(tmp_path: Path, text: str) -> N
         ),
         ('<?xml version="1.0"?><html><p>one</p><script src="x"/><p>two</p></html>', "one\n\ntwo"),
         ("1 < 2 && 3 <4 &lt;b&gt;", "1 < 2 && 3 <4 <b>"),
+        # tables in tables
+        ("<table><tr><td>Name</td><td><table><tr><td>Oslo</table></td></table>", "Name\tOslo"),
+        (
+            "<table><tr><td>a<td><td><table><tr><td>b<td>c<tr><td>d</table></td><td>e</table>",
+            "a\t\tb\tc\n\nd\te",
+        ),
+        ("<table><tr><td>a<td><table><tr><td><td></table><td>b</table>c", "a\t\tb\n\nc"),
+        ("<table><tr><td>a<td><tr><td><td></table>b", "a\n\nb"),
+        # empty cells as programs write them
+        *(
+            (f"x<table><tr><th>{blank}</th><th>2023<th>2024<tr><td>Rain<td>5<td>7</table>",
+             "x\n\n–\t2023\t2024\n\nRain\t5\t7")
+            for blank in ("&nbsp;", "<br>", "<p>&nbsp;</p>", "&#8203;", "<p><br>\n</p>", "<b> </b>")
+        ),
+        ("<table><tr><td>Rain<br></td><td><br>5<td><br></td><td>7</table>", "Rain\t5\t\t7"),
+        ("<table><tr><td>a<td><pre>  b</pre>", "a\t  b"),
+        ("<table><tr><td>a<br>b<td>&nbsp;<b>&nbsp;c</b>", "a\nb\t\u00a0\u00a0c"),
+        ("<table><tr><td rowspan=0>a<td>b<tr><td>c<tr><td>d", "a\tb\n\n–\tc\n\n–\td"),
+        ("<table><tr><td rowspan=99>a<td>b" + "<tr><td>c" * 60, "a\tb" + "\n\n–\tc" * 60),
+        # set apart by style
+        ("<p style='display:flex'><span>Price</span><span>5 EUR</span>", "Price 5 EUR"),
+        ("<div style='display:grid'><a>Home</a><a>About</a></div>", "Home About"),
+        ("<style>b{display:inline-block}</style><b>New</b><b>Sale</b>!", "New Sale!"),
+        ("<style>b{display:table-cell}</style><b>A</b> <b>B</b>", "A B"),
+        ("<b>A</b><b>B</b>", "AB"),
+        # figures that are raised or divided
+        ("10<sup>6</sup>, 2<sup>-3</sup> m<sup>2</sup>, Ca<sup>2+</sup>", "10^6, 2^-3 m^2, Ca^2+"),
+        ("1990<sup><a>1</a></sup> a word<sup>2</sup>. End.<sup>3</sup>", "1990^1 a word 2. End. 3"),
+        ("3<sup>1</sup>/<sub>2</sub>, 5<sup>th</sup>, a<sup>+</sup>", "3 1/2, 5th, a+"),
+        ("<math><mn>3</mn><mfrac><mn>1</mn> <mn>2</mn></mfrac></math>", "3 1/2"),
+        ("<math><msup><mn>10</mn><mn>6</mn></msup><mi>x</mi></math>", "10^6x"),
+        # words
+        ("<object data=x>Shown</object>", "Shown"),
+        ("<select><optgroup label=Fruit><option>Apple</select>", "Fruit\n\nApple"),
+        ("He said <q>go</q>. <q hidden>no</q>", "He said “go”."),
+        ("<xmp><b>a</b></xmp>", "<b>a</b>"),
+        ("<xmp>a", "a"),
+        ("<?xml version='1.0'?><p><![CDATA[two & <b>]]></p>", "two & <b>"),
+        ("<?xml version='1.0'?><style><![CDATA[b{display:none}]]></style><b>no</b>y", "y"),
+        ("<pre>a\r\nb\rc</pre>", "a\nb\nc"),
     ],
 )  # fmt: skip
 def test_a_page_reads_as_its_reader_sees_it(tmp_path: Path, page: str, text: str) -> None:
@@ -205,6 +352,7 @@ STYLED = [
     ("", "<style media='not screen'>p{display:none}</style><p>yes"),
     ("", "<style type=text/less>p{display:none}</style><p>yes"),
     ("", "<p class=x>no<style>.x{display:none}</style>"),
+    ("", "<object><p class=x>no<style>.x{display:none}</style>"),
     (f"a{{src:url(data:a,{'A' * (1 << 20)})}} .x{{display:none}}", "<p class=x>no"),
     ("body{visibility:hidden} [v-cloak]{display:none}", "<body hidden><p v-cloak>yes"),
     # what can be undone inside
@@ -301,6 +449,11 @@ def test_what_takes_too_long_or_too_much_room_is_reported(
         ("<title></title><h2>Menu</h2><h1 hidden>No</h1><h1>Re<b>funds</b></h1>x", "Refunds"),
         ("<svg/><title>Refunds</title>x", "Refunds"),
         ("<h2>Only</h2>x", "Only"),
+        ("<title>A</title><title>B</title>x", "A"),
+        *(
+            (f"<{name}><title>No</title></{name}><title>Yes</title>x", "Yes")
+            for name in ("template", "noscript", "iframe", "object")
+        ),
         ("<p>x", "page"),
     ],
 )  # fmt: skip
@@ -337,6 +490,27 @@ def test_encodings_are_what_browsers_take_them_for(
     ):
         page = f"{declaration}<p>{text}".encode(encoding)
         assert read(tmp_path, "page.html", page).text == text
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        f"<style>{'x' * 2000}</style><meta charset=windows-1251>",
+        "<meta charset=foo><meta charset=windows-1251>",
+        "<meta content='a>b' charset=windows-1251>",
+        "<meta/charset=windows-1251>",
+        "<meta charset=windows-1251 charset=utf-8>",
+        "<?xml version='1.0' encoding='windows-1251'?><meta charset=foo>",
+    ],
+)
+def test_where_encodings_are_declared(tmp_path: Path, declaration: str) -> None:
+    page = f"{declaration}<p>Привет".encode("windows-1251")
+    assert read(tmp_path, "page.html", page).text == "Привет"
+
+
+@pytest.mark.parametrize("label", ["none", "cp949", "", "utf-32"])
+def test_a_name_of_no_encoding_counts_for_nothing(tmp_path: Path, label: str) -> None:
+    assert read(tmp_path, "page.html", f"<meta charset='{label}'><p>é").text == "é"
 
 
 def test_a_byte_order_mark_wins(tmp_path: Path) -> None:
@@ -392,6 +566,119 @@ def test_word_documents(tmp_path: Path) -> None:
     )
 
 
+def word_document_with(*styles: str, body: str, notes: str = "") -> bytes:
+    """Make a Word document of the inner XML of its styles, body and footnotes."""
+    document = docx.Document()
+    for style in styles:
+        document.styles.element.append(parse_xml(f"<w:style {WORD} {style}</w:style>"))
+    for element in parse_xml(f"<w:body {WORD}>{body}</w:body>"):
+        document.element.body.append(element)
+    if notes:
+        content = f"<w:footnotes {WORD}>{notes}</w:footnotes>".encode()
+        part = Part(PackURI("/word/footnotes.xml"), "application/xml", content)
+        document.part.relate_to(part, RELATIONSHIP_TYPE.FOOTNOTES)
+    return saved(document)
+
+
+HIDDEN = "<w:rPr><w:vanish/></w:rPr>"
+
+
+@pytest.mark.parametrize(
+    ("styles", "body"),
+    [
+        (
+            [f'w:type="paragraph" w:styleId="H">{HIDDEN}'],
+            '<w:p><w:pPr><w:pStyle w:val="H"/></w:pPr><w:r><w:t>no</w:t></w:r></w:p>',
+        ),
+        (
+            [f'w:type="character" w:styleId="H">{HIDDEN}',
+             'w:type="character" w:styleId="I"><w:basedOn w:val="H"/>'],
+            '<w:p><w:r><w:rPr><w:rStyle w:val="I"/></w:rPr><w:t>no</w:t></w:r></w:p>',
+        ),
+        *(
+            ([], f"<w:tbl><w:tr><w:trPr><w:{mark}/></w:trPr><w:tc><w:p><w:r><w:t>no</w:t></w:r>"
+             "</w:p></w:tc></w:tr></w:tbl>")
+            for mark in ("hidden", "del")
+        ),
+    ],
+)  # fmt: skip
+def test_what_word_does_not_show(tmp_path: Path, styles: list[str], body: str) -> None:
+    shown = "<w:p><w:r><w:t>yes</w:t></w:r></w:p>"
+    data = word_document_with(*styles, body=body + shown)
+    assert read(tmp_path, "a.docx", data).text == "yes"
+
+
+def test_a_row_of_word_may_begin_behind_the_first_column(tmp_path: Path) -> None:
+    cell = "<w:tc><w:p><w:r><w:t>{}</w:t></w:r></w:p></w:tc>"
+    before = '<w:trPr><w:gridBefore w:val="1"/></w:trPr>'
+    rows = (
+        f"<w:tr>{cell.format('a')}{cell.format('b')}</w:tr><w:tr>{before}{cell.format('c')}</w:tr>"
+    )
+    data = word_document_with(body=f"<w:tbl>{rows}</w:tbl>")
+    assert read(tmp_path, "a.docx", data).text == "a\tb\n\n–\tc"
+
+
+def test_notes_follow_behind_the_text(tmp_path: Path) -> None:
+    body = "".join(
+        f"<w:p><w:r><w:t>{text}</w:t><w:footnoteReference w:id='{note}'/></w:r></w:p>"
+        for text, note in (("One.", 2), ("Two.", 1))
+    )
+    notes = "".join(
+        f"<w:footnote w:id='{note}'><w:p><w:r><w:t>Note {note}.</w:t></w:r></w:p></w:footnote>"
+        for note in range(4)
+    )
+    text = read(tmp_path, "a.docx", word_document_with(body=body, notes=notes)).text
+    assert text == "One.\n\nTwo.\n\nNote 2.\n\nNote 1."
+
+
+def test_raised_figures_of_word_keep_their_meaning(tmp_path: Path) -> None:
+    raised = '<w:r><w:rPr><w:vertAlign w:val="superscript"/></w:rPr><w:t>{}</w:t></w:r>'
+    body = (
+        f"<w:p><w:r><w:t>10</w:t></w:r>{raised.format(1)}{raised.format(2)}<w:r><w:t> and the 5"
+        f"</w:t></w:r>{raised.format('th')}</w:p>"
+    )
+    text = read(tmp_path, "a.docx", word_document_with(body=body)).text
+    assert text == "10^12 and the 5th"
+
+
+def test_raised_figures_of_slides_keep_their_meaning(tmp_path: Path) -> None:
+    presentation = pptx.Presentation()
+    slide = presentation.slides.add_slide(presentation.slide_layouts[0])
+    (paragraph,) = slide.shapes.title.text_frame.paragraphs
+    for text, height in (("10", "0"), ("6", "30000"), (" H", "0"), ("2", "-25000"), ("O", "0")):
+        run = paragraph.add_run()
+        run.text = text
+        run._r.get_or_add_rPr().set("baseline", height)
+    assert read(tmp_path, "a.pptx", saved(presentation)).text == "10^6 H2O"
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        *("PowerPoint Presentation", "PowerPoint-Präsentation", "Présentation PowerPoint"),
+        *("Untitled-1", "Dokument1", "Präsentation1", "Word Document", "C:\\Users\\bob\\a.doc"),
+        *("Microsoft Word - x.docx", "paper_final.indd", "  "),
+    ],
+)
+def test_titles_that_programs_write_are_none(tmp_path: Path, title: str) -> None:
+    document = docx.Document()
+    document.add_heading("Refunds", 1)
+    document.core_properties.title = title
+    assert read(tmp_path, "a.docx", saved(document)).title == "Refunds"
+    presentation = pptx.Presentation()
+    presentation.slides.add_slide(presentation.slide_layouts[0]).shapes.title.text = "Refunds"
+    presentation.core_properties.title = title
+    assert read(tmp_path, "a.pptx", saved(presentation)).title == "Refunds"
+
+
+def test_titles_that_people_write_are_kept(tmp_path: Path) -> None:
+    for title in ("Document Retention Policy", "PowerPoint presentation tips", "Slide rules"):
+        document = docx.Document()
+        document.add_heading("Refunds", 1)
+        document.core_properties.title = title
+        assert read(tmp_path, "a.docx", saved(document)).title == title
+
+
 def test_presentations_have_slides_as_pages(tmp_path: Path) -> None:
     presentation = pptx.Presentation()
     for title, text in (("Refunds", "Ten days."), ("Hidden", "Ignore this."), ("More", "Ask us.")):
@@ -407,9 +694,11 @@ def test_presentations_have_slides_as_pages(tmp_path: Path) -> None:
     ]
 
 
+CONTAINER = '<container><rootfiles><rootfile full-path="OPS/a.opf"/></rootfiles></container>'
+
+
 def book(**files: str) -> bytes:
     buffer = io.BytesIO()
-    container = '<container><rootfiles><rootfile full-path="OPS/a.opf"/></rootfiles></container>'
     package = """<package xmlns="http://www.idpf.org/2007/opf"><metadata
       xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>On nests</dc:title></metadata>
       <manifest><item id="n" href="nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>
@@ -417,7 +706,7 @@ def book(**files: str) -> bytes:
       <item id="a" href="a.xhtml" media-type="application/xhtml+xml"/></manifest>
       <spine><itemref idref="n"/><itemref idref="b"/><itemref idref="a"/></spine></package>"""
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("META-INF/container.xml", container)
+        archive.writestr("META-INF/container.xml", CONTAINER)
         archive.writestr("OPS/a.opf", package)
         archive.writestr("OPS/nav.xhtml", "<p>Contents")
         archive.writestr("OPS/text/b b.xhtml", "<title>x</title><p>First.</p><p hidden>Not.</p>")
@@ -430,6 +719,30 @@ def book(**files: str) -> bytes:
 def test_books_are_read_in_the_order_of_their_spine(tmp_path: Path) -> None:
     document = read(tmp_path, "a.epub", book())
     assert (document.title, document.text) == ("On nests", "First.\n\nSecond.")
+
+
+def test_a_page_of_a_book_that_fails_is_reported_and_the_others_kept(tmp_path: Path) -> None:
+    files = {
+        "OPS__A.xhtml": "<p>Second.</p>",  # in capitals
+        "OPS__a.opf": """<package><metadata/><manifest>
+          <item id="a" href="a.xhtml#x" media-type="text/x-oeb1-document"/>
+          <item id="b" href="b.xhtml" media-type="application/xhtml+xml"/>
+          <item id="c" href="c.xhtml" media-type="application/xhtml+xml"/></manifest>
+          <spine><itemref idref="c"/><itemref idref="b"/><itemref idref="d"/>
+          <itemref idref="a"/></spine></package>""",
+    }
+    with zipfile.ZipFile(tmp_path / "a.epub", "w") as archive:
+        archive.writestr("META-INF/container.xml", CONTAINER)
+        archive.writestr("OPS/c.xhtml", b"<p>caf\xe9</p>")
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "/"), content)
+    result = read_passages(tmp_path)
+    assert [passage.text for passage in result.passages] == ["Second."]
+    assert [(path, reason[:9]) for path, reason in result.skipped] == [
+        ("a.epub, OPS/c.xhtml", "not valid"),
+        ("a.epub, OPS/b.xhtml", "There is "),
+        ("a.epub, d", "There is "),
+    ]
 
 
 def test_an_encrypted_book_is_reported(tmp_path: Path) -> None:
@@ -446,6 +759,18 @@ def test_restructured_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "before",
+    [
+        *(".. contents:: Contents", ".. topic:: Topic\n\n   x", ".. sidebar:: Sidebar\n\n   x"),
+        *(".. admonition:: Note\n\n   x", ".. table:: Table\n\n   == ==\n   a  b\n   == =="),
+        *(":Abstract: x", "Text."),
+    ],
+)
+def test_the_title_of_restructured_text_is_a_section_s(tmp_path: Path, before: str) -> None:
+    assert read(tmp_path, "a.rst", f"{before}\n\nReal\n====\n\nText.\n").title == "Real"
+
+
+@pytest.mark.parametrize(
     ("source", "texts"),
     [
         ("City,Rain\nOslo,5\nRome,7\n", ["City: Oslo\nRain: 5", "City: Rome\nRain: 7"]),
@@ -454,6 +779,20 @@ def test_restructured_text(tmp_path: Path) -> None:
         (",2023,2024\nRain,5,7\n", ["Rain\n2023: 5\n2024: 7"]),
         ('a,b\nOne,"stray\nTwo,fine\n', ['a: One\nb: "stray', "a: Two\nb: fine"]),
         ("sep=;\na;b\n1;2\n", ["a: 1\nb: 2"]),
+        ('"sep=;"\r\na;b\r\n1;2\r\n', ["a: 1\nb: 2"]),
+        # stray quotation marks
+        (
+            'name,desc\nthe 5" pipe,ok\n"Oslo, Norway",cold\n',
+            ['name: the 5" pipe\ndesc: ok', "name: Oslo, Norway\ndesc: cold"],
+        ),
+        ('a,b\n1,"stray\n2,"x, y"\n', ['a: 1\nb: "stray', "a: 2\nb: x, y"]),
+        ('a,b\n"x" , "y, ""z"""\n', ['a: x\nb: y, "z"']),
+        ('a,b\n"",""""\n', ['b: "']),
+        ("id,note\n1,'tis, of course\n", ["id: 1\nnote: 'tis\nof course"]),
+        # delimiters
+        ("Text\nHelium, a gas\nNeon, a gas\n", ["Text: Helium, a gas", "Text: Neon, a gas"]),
+        ("Q;A\nWhat, who, where?;This, that\n", ["Q: What, who, where?\nA: This, that"]),
+        ("A|B, C\n1|2\n", ["A: 1\nB, C: 2"]),
     ],
 )
 def test_tables(tmp_path: Path, source: str, texts: list[str]) -> None:
@@ -461,3 +800,15 @@ def test_tables(tmp_path: Path, source: str, texts: list[str]) -> None:
     found = read_passages(tmp_path / "a.csv").passages
     assert [passage.text for passage in found] == texts
     assert found[0].metadata["line"] >= 2
+
+
+def test_quotation_marks_behind_the_first_rows(tmp_path: Path) -> None:
+    rows = "".join(f'{number},"plain, text"\n' for number in range(5000))
+    (tmp_path / "a.csv").write_text(f'id,text\n{rows}5000,"say ""hi"", now"\n5001,z\n')
+    found = [passage.text for passage in read_passages(tmp_path / "a.csv").passages]
+    assert found[-2:] == ['id: 5000\ntext: say "hi", now', "id: 5001\ntext: z"]
+
+
+def test_tabs_are_between_the_values_of_tsv(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("Text, long\nhello, world\n")
+    assert read_passages(tmp_path / "a.tsv").passages[0].text == "Text, long: hello, world"

@@ -50,10 +50,13 @@ class SourceFile:
         """Make a document from this file; its title defaults to the name of the file.
 
         Raises:
-            InputError: if there is no text, or it contains lone surrogates.
+            InputError: if there is no text that is shown, or it contains lone surrogates.
         """
         if not text.strip():
             raise InputError("holds no text")
+        quotable = details.get("quotable")
+        if quotable is not None and not any(text[start:end].strip() for start, end in quotable):
+            raise InputError("holds no text that is shown: all of it is hidden, or front matter")
         fields = {"id": self.source, "uri": str(self.path)} | details
         title = " ".join(title[:_MAX_TITLE].split()) or self.path.stem
         try:
@@ -128,15 +131,18 @@ def parse_pptx(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
     yield file.document(text, title, page_starts=starts)
 
 
-def parse_epub(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
-    """Read a book."""
-    title, chapters = read_epub(stream)
+def parse_epub(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipped]:
+    """Read a book; a page of it that fails is skipped."""
+    title, chapters, skipped = read_epub(stream)
+    for page, reason in skipped:
+        yield Skipped(f"{file.source}, {page}", reason)
     yield file.document("\n\n".join(filter(None, chapters)), title)
 
 
 def parse_table(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
     """Read a table: a document for each row, with ``line`` in its metadata."""
-    for line, text in read_table(decode(stream.read())):
+    delimiter = "\t" if file.path.suffix.lower() == ".tsv" else None
+    for line, text in read_table(decode(stream.read()), delimiter):
         yield file.document(text, id=f"{file.source}:{line}", metadata={"line": line})
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote
@@ -15,6 +17,7 @@ from nest_engine.retrieval.formats.encoding import declared_encoding, decode
 from nest_engine.retrieval.formats.web_page import read_page
 
 _ENCRYPTION = "META-INF/encryption.xml"
+_TEXT = re.compile(r"html|x-oeb1-document")
 _FONT_ONLY = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 
 
@@ -23,11 +26,13 @@ class Book(NamedTuple):
 
     Args:
         title: its title; may be empty.
-        chapters: the text of each page of its spine.
+        chapters: the text of each page of its spine that could be read.
+        skipped: the pages that could not, each with the reason.
     """
 
     title: str
     chapters: list[str]
+    skipped: list[tuple[str, str]]
 
 
 def read_epub(stream: BinaryIO) -> Book:
@@ -45,14 +50,20 @@ def read_epub(stream: BinaryIO) -> Book:
         package = ElementTree.fromstring(archive.read(path))
         title = " ".join((package.findtext(".//{*}metadata/{*}title") or "").split())
         pages = list(_spine(package, posixpath.dirname(path)))
-        chapters = [_chapter(archive.read(page)) for page in pages]
     except (KeyError, StopIteration, ElementTree.ParseError, zipfile.BadZipFile) as error:
         raise InputError(f"damaged or not what its name says: {error}") from error
-    return Book(title, chapters)
-
-
-def _chapter(data: bytes) -> str:
-    return read_page(decode(data, declared_encoding(data)), is_xml=True).text
+    book = Book(title, [], [])
+    names = {name.casefold(): name for name in archive.namelist()}
+    for page in pages:
+        is_there = page in archive.NameToInfo
+        try:
+            data = archive.read(page if is_there else names.get(page.casefold(), page))
+            text = read_page(decode(data, declared_encoding(data)), is_xml=True).text
+        except (KeyError, InputError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            book.skipped.append((page, error.args[0]))
+        else:
+            book.chapters.append(text)
+    return book
 
 
 def _is_encrypted(archive: zipfile.ZipFile) -> bool:
@@ -69,7 +80,10 @@ def _spine(package: ElementTree.Element, folder: str) -> Iterator[str]:
     items = {each.get("id"): each for each in package.iterfind(".//{*}manifest/{*}item")}
     for reference in package.iterfind(".//{*}spine/{*}itemref"):
         item = items.get(reference.get("idref"))
-        if item is None or "html" not in item.get("media-type", ""):
+        if item is None:  # reported as missing
+            yield reference.get("idref", "")
             continue
-        if "nav" not in item.get("properties", "").split():
-            yield posixpath.normpath(posixpath.join(folder, unquote(item.attrib["href"])))
+        properties = item.get("properties", "").split()
+        if _TEXT.search(item.get("media-type", "")) and "nav" not in properties:
+            href = unquote(item.get("href", "").partition("#")[0])
+            yield posixpath.normpath(posixpath.join(folder, href))

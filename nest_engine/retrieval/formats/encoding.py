@@ -1,8 +1,9 @@
 """Which character encoding a file is in, as browsers decide it (https://encoding.spec.whatwg.org).
 
 A byte order mark wins, then what a page declares for itself, under the names that the web means by
-other encodings than their own: gb2312 is GB 18030, shift_jis is Windows-31J. Unlike in a browser,
-bytes that do not decode are an error: nothing is replaced or guessed.
+other encodings than their own: gb2312 is GB 18030, shift_jis is Windows-31J. Names that the web
+does not know count for nothing. Unlike in a browser, bytes that do not decode are an error: nothing
+is replaced or guessed.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ import re
 
 from nest_engine._optional import require
 from nest_engine.errors import InputError
+from nest_engine.retrieval.formats.markup import Parser, parsable
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins like the next
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
 )
-_LOOKED_AT = 1024  # bytes of a page that may declare its encoding
-_NO_MARKUP = re.compile(rb"<!--.*?(?:-->|\Z)|<script\b.*?(?:</script|\Z)", re.DOTALL | re.I)
-_META = re.compile(rb"<meta\s([^>]*)>", re.IGNORECASE)
-_ATTRIBUTE = re.compile(rb"""([^\s=/>"']+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
-_CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([^\s"';]+)""", re.IGNORECASE)
+_LOOKED_AT, _AT_ONCE = 1 << 17, 1 << 12  # bytes of a page that may declare its encoding
+_MOST_NULS = 0.4  # of a text; UTF-16 has half
+_CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([^\s"';]+)""", re.IGNORECASE)
 _XML = re.compile(rb"""\A\s*<\?xml\s[^>]*?encoding\s*=\s*["']([^"'>]+)["']""", re.IGNORECASE)
+_UNKNOWN = "unknown character encoding {!r}; convert the file to UTF-8"
 # Python's names of what the standard's encodings are.
 _PYTHON_NAMES = {
     "gbk": "gb18030",
@@ -56,40 +59,74 @@ def decode(data: bytes, declared: str | None = None) -> str:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return _decode(data[len(mark) :], encoding, encoding)
-    if declared is None:
+    known = _known(declared) if declared else None
+    if known == "replacement":
+        raise InputError(_UNKNOWN.format(declared))
+    if known:
+        return _decode(data, _PYTHON_NAMES.get(known, known), declared or known)
+    try:
         return _decode(data, "utf-8", "utf-8")
-    known = require("webencodings", "webencodings").lookup(declared)
-    if known is None or known.name == "replacement":
-        raise InputError(f"unknown character encoding {declared!r}; convert the file to UTF-8")
-    return _decode(data, _PYTHON_NAMES.get(known.name, known.name), declared)
+    except InputError as error:
+        if declared is None:
+            raise
+        raise InputError(_UNKNOWN.format(declared)) from error
 
 
 def declared_encoding(page: bytes) -> str | None:
-    """Return the encoding that a page declares for itself, as it writes it."""
-    beginning = _NO_MARKUP.sub(b"", page[:_LOOKED_AT])
-    for meta in _META.finditer(beginning):
-        given = {
-            name.lower(): value or other or bare
-            for name, value, other, bare in _ATTRIBUTE.findall(meta[1])
-        }
-        found: re.Match[bytes] | None = None
-        if given.get(b"http-equiv", b"").lower() == b"content-type":
-            found = _CHARSET.search(given.get(b"content", b""))
-        declared: bytes = (given.get(b"charset") or (found[1] if found else b"")).strip()
-        if declared:
-            return declared.decode("ascii", "replace")
+    """Return the encoding that a page declares for itself, as it writes it.
+
+    Of several, the first that is known counts.
+    """
+    beginning = page[:_LOOKED_AT]
+    finder = _DeclarationFinder()
+    source = parsable(beginning.decode("latin-1"))
+    for start in range(0, len(source), _AT_ONCE):
+        finder.feed(source[start : start + _AT_ONCE])
+        if any(map(_known, finder.found)):
+            break
     in_xml = _XML.search(beginning)
-    return in_xml[1].decode("ascii", "replace") if in_xml else None
+    found = [*finder.found, *([in_xml[1].decode("latin-1")] if in_xml else [])]
+    return next(filter(_known, found), found[0] if found else None)
+
+
+class _DeclarationFinder(Parser):
+    """Collects the encodings that a page declares."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=False)
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "meta":
+            return
+        given = {name: value or "" for name, value in reversed(attrs)}  # the first of equals counts
+        declared = given.get("charset", "").strip()
+        if not declared and given.get("http-equiv", "").lower() == "content-type":
+            charset = _CHARSET.search(given.get("content", ""))
+            declared = charset[1] if charset else ""
+        if declared:
+            self.found.append(declared)
+
+
+def _known(label: str) -> str | None:
+    """Return the standard's name of an encoding; None for what is none."""
+    found = require("webencodings", "webencodings").lookup(label)
+    return found.name if found else None
 
 
 def _decode(data: bytes, encoding: str, declared: str) -> str:
     try:
-        return data.decode(encoding, _LENIENCES.get(encoding, "strict"))
+        text = data.decode(encoding, _LENIENCES.get(encoding, "strict"))
     except UnicodeDecodeError as error:
         raise InputError(
             f"not valid {declared}: byte 0x{data[error.start]:02x} at offset {error.start}; "
             f"convert the file to UTF-8"
         ) from error
+    if text.count("\0") > len(text) * _MOST_NULS:
+        raise InputError(
+            "full of zeros, as UTF-16 is without a byte order mark; convert it to UTF-8"
+        )
+    return text
 
 
 def _as_euro(error: UnicodeError) -> tuple[str, int]:

@@ -7,25 +7,25 @@ elements that are not shown are no part of what may be quoted.
 from __future__ import annotations
 
 import re
+import textwrap
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from nest_engine._optional import require
-from nest_engine.retrieval.formats.web_page import hidden_ranges, read_page
+from nest_engine.retrieval.formats.front_matter import front_matter
+from nest_engine.retrieval.formats.open_elements import VOID
+from nest_engine.retrieval.formats.web_page import INVISIBLE, RAW_TEXT, hidden_ranges, read_page
 
-_FRONT_MATTER = re.compile(
-    r"(---|\+\+\+)[ \t]*\r?\n(.*?)^(?:\1|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.S | re.M
-)
-_TOML_TITLE = re.compile(r"""^title\s*=\s*(?:"([^"\n]*)"|'([^'\n]*)')""", re.MULTILINE)
-_NO_HTML = re.compile(r"\\<[^\n>]*|\]\(<[^\n>]*>|!\[[^\n\]]*\]\(")
-_FIELD = re.compile(r"[\w-]+:(?:\s|\Z)|\s|#|- ")
-_TITLE_FIELD = re.compile(r"^title:[ \t]*(.+)", re.MULTILINE)
-_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
-_LONGEST_CODE_SPAN = 2000
+_TAG = re.compile(r"<!(?=--).*?(?:--!?>|\Z)|<(/?)([a-z][^\s/>]*)", re.IGNORECASE | re.DOTALL)
+_ATTRIBUTES = re.compile(r"\s*\{\s*[#.][^{}]*\}\s*\Z")  # of a heading, in many dialects
+_LINE_END = re.compile(r"\r\n?|\n")
+_LONGEST_INLINE = 20_000  # characters of a paragraph in which code is told from HTML
+_MOST_HEADINGS = 100  # that may be hidden before the title
 _PIECE = 1 << 17  # characters that are parsed at once: a token takes hundreds of bytes
 # Some megabytes take a minute to parse. Behind this, code is not told from what may be hidden.
 _MOST_PARSED = 1 << 20
-_CODE = ("fence", "code_block")
 Ranges = list[tuple[int, int]]
 
 
@@ -43,56 +43,56 @@ class Markdown(NamedTuple):
 
 def read_markdown(source: str) -> Markdown:
     """Return the title of a file and what of it may be quoted."""
-    title, start = _front_matter(source)
-    code: Ranges = []
+    title, start = front_matter(source)
+    references: dict[str, Any] = {}
+    inline = _InlineParser()
+    headings: Ranges = []
+    html: Ranges = []  # blocks of HTML, and where tags begin among words
+    tags: set[int] = set()  # the latter
     has_markup = "<" in source
-    for token, (first, last) in _blocks(source, start):
-        if first > _MOST_PARSED or (not has_markup and (title or first > _PIECE)):
+    for token, (first, last) in _blocks(source, start, references):
+        if first > _MOST_PARSED:
+            html.append((first, len(source)))
             break
-        if token.type in _CODE:
-            code.append((first, last))
-        elif not title:
-            title = _heading(token)
-    return Markdown(title, _complement(_hidden(source, start, code), start, len(source)))
+        if not has_markup and (title or first > _PIECE):
+            break
+        if token.type in ("heading_open", "html_block"):
+            headings.append((first, last))
+        if token.type == "html_block":
+            html.append((first, last))
+        elif token.type == "inline" and "<" in token.content:
+            places = [first + offset for offset in inline.tags(token.content, source[first:last])]
+            tags.update(places)
+            html += [(place, place + 1) for place in places]
+    hidden = hidden_ranges(_only_html(source, start, html, tags)) if html else []
+    quotable = _complement(hidden, start, len(source))
+    shown = (_within(source, quotable, *place) for place in headings[:_MOST_HEADINGS])
+    titles = (_heading(block, references) for block in shown)
+    return Markdown(title or next(filter(None, titles), ""), quotable)
 
 
-def _front_matter(source: str) -> tuple[str, int]:
-    """Return the title that YAML or TOML in front of the text gives it, and where that ends."""
-    found = _FRONT_MATTER.match(source)
-    if found is None:
-        return "", 0
-    if found[1] == "+++":
-        title = _TOML_TITLE.search(f"\n{found[2]}".partition("\n[")[0])
-        return (title[1] or title[2]) if title else "", found.end()
-    yaml = require("yaml", "pyyaml")
-    try:
-        fields = yaml.safe_load(found[2])
-    except (yaml.YAMLError, ValueError, RecursionError):
-        # A colon too many is a common slip; anything else is a text between two rules.
-        lines = [line for line in found[2].splitlines() if line.strip()]
-        if not all(_FIELD.match(line) for line in lines):
-            return "", 0
-        slip = _TITLE_FIELD.search(found[2])
-        return (slip[1].strip(" \"'") if slip else ""), found.end()
-    if not isinstance(fields, dict):
-        return "", found.end() if fields is None else 0
-    title = fields.get("title")
-    return str(title) if isinstance(title, (str, int, float)) else "", found.end()
-
-
-def _blocks(source: str, start: int) -> Iterator[tuple[Any, tuple[int, int]]]:
-    """Yield the tokens of leaf blocks, each with its characters in the source.
+def _blocks(
+    source: str, start: int, references: dict[str, Any]
+) -> Iterator[tuple[Any, tuple[int, int]]]:
+    """Yield the tokens of blocks, each with its characters in the source.
 
     Long sources are parsed in pieces that end between blocks of the outermost level.
+
+    Args:
+        source: the file.
+        start: where its text begins.
+        references: what links refer to is added.
     """
     parser = require("markdown_it", "markdown-it-py").MarkdownIt("commonmark").disable("inline")
     size = _PIECE
     while start < len(source):
         end = start + size
         end = len(source) if end >= len(source) else source.rfind("\n", start, end) + 1 or end
-        lines = [start, *(line.end() for line in re.compile("\n").finditer(source, start, end))]
+        lines = [start, *(line.end() for line in _LINE_END.finditer(source, start, end))]
         lines.append(end)
-        tokens = parser.parse(source[start:end])
+        tokens = parser.parse(source[start:end], references)
+        for label in [each for each in references.get("references", ()) if each.startswith("^")]:
+            del references["references"][label]  # footnotes
         tops = [token.map[0] for token in tokens if token.level == 0 and token.map]
         if end == len(source) or not tops or size > 2 * _PIECE:
             last = len(lines)
@@ -101,58 +101,120 @@ def _blocks(source: str, start: int) -> Iterator[tuple[Any, tuple[int, int]]]:
         else:
             size *= 2
             continue
-        for token, following in zip(tokens, [*tokens, None][1:], strict=True):
+        for token in tokens:
             if token.map and token.map[0] < last:
-                if token.type == "heading_open":
-                    token.content = following.content
                 yield token, (lines[token.map[0]], lines[min(token.map[1], len(lines) - 1)])
         start, size = (end if last == len(lines) else lines[last]), _PIECE
 
 
-def _heading(token: Any) -> str:
+class _InlineParser:
+    """Tells tags from what only looks like them: code, escapes, destinations of links."""
+
+    def __init__(self) -> None:
+        self._parser = require("markdown_it", "markdown-it-py").MarkdownIt("commonmark")
+        self._rule = require("markdown_it.rules_inline", "markdown-it-py").html_inline
+        self._parser.inline.ruler.at("html_inline", self._noting)
+        self._content = ""
+        self._found: list[int] = []
+
+    def tags(self, content: str, source: str) -> Iterator[int]:
+        """Yield where tags and comments begin in the source of a block.
+
+        Args:
+            content: the text of the block, without bullets and the like in front of its lines.
+            source: the block as it stands in the file.
+        """
+        if len(content) > _LONGEST_INLINE:
+            for tag in _TAG.finditer(source):
+                if tag[2] or tag[0].endswith(">"):
+                    yield tag.start()
+            return
+        self._content, self._found = content, []
+        self._parser.parseInline(content)
+        source = source.replace("\0", "\ufffd")  # as the parser does
+        starts, line_start, place = self._found[::-1], 0, 0
+        for line in content.split("\n"):
+            text = line.strip(" \t")
+            place = max(source.find(text, place), place)
+            text_start = line_start + line.find(text)
+            line_start += len(line) + 1
+            while starts and starts[-1] < line_start:
+                yield place + starts.pop() - text_start
+            place += len(text)
+
+    def _noting(self, state: Any, silent: bool) -> bool:
+        start = state.pos
+        is_tag: bool = self._rule(state, silent)
+        # The alternative text of a picture is parsed apart.
+        if is_tag and not silent and state.src == self._content:
+            self._found.append(start)
+        return is_tag
+
+
+def _heading(block: str, references: dict[str, Any]) -> str:
     """Return the text of a heading, Markdown's or HTML's; empty for other blocks."""
-    if token.type == "heading_open":
-        (inline,) = require("markdown_it", "markdown-it-py").MarkdownIt().parseInline(token.content)
-        return "".join(_said(inline.children)).strip()
-    if token.type == "html_block" and "<h" in token.content.lower():
-        page = read_page(token.content)
-        return page.title
-    return ""
+    parser = require("markdown_it", "markdown-it-py").MarkdownIt("commonmark")
+    tokens = parser.parse(textwrap.dedent(block), references)
+    for token, following in pairwise(tokens):
+        if token.type == "heading_open":
+            return _ATTRIBUTES.sub("", "".join(_said(following.children)).strip())
+    return "".join(read_page(token.content).title for token in tokens if token.type == "html_block")
 
 
 def _said(children: Iterable[Any]) -> Iterator[str]:
     for child in children:
-        if child.type in ("softbreak", "hardbreak"):
+        is_html = child.type == "html_inline"
+        if child.type in ("softbreak", "hardbreak") or (is_html and "<br" in child.content.lower()):
             yield " "
         elif child.type == "image":
             yield from _said(child.children or ())
-        elif child.type != "html_inline":
+        elif not is_html:
             yield child.content
 
 
-def _hidden(source: str, start: int, code: Ranges) -> Ranges:
-    """Return where comments and elements stand that are not shown, code apart."""
-    if "<" not in source:
-        return []
-    blanked, end = [" " * start], start
-    for first, last in code:
-        blanked += _without_code_spans(source[end:first]), " " * (last - first)
+def _only_html(source: str, start: int, html: Ranges, tags: set[int]) -> str:
+    """Return a file in which what is no HTML does not look like it, at the same offsets.
+
+    Nor does a tag without its end tag that would hide all that follows: it is the name of a type,
+    or a word about HTML.
+
+    Args:
+        source: the file.
+        start: where its text begins.
+        html: what of it may be HTML.
+        tags: where tags begin among words.
+    """
+    pieces, end = [" " * start], start
+    for first, last in html:
+        pieces += source[end:first].replace("<", " "), source[first:last]
         end = last
-    return hidden_ranges("".join([*blanked, _without_code_spans(source[end:])]))
+    pieces.append(source[end:].replace("<", " "))
+    markup = "".join(pieces)
+
+    opened: dict[str, list[int]] = defaultdict(list)
+    for tag in _TAG.finditer(markup):
+        name = (tag[2] or "").lower()
+        places = opened[name]
+        if tag[1]:
+            del places[-1:]
+        elif name and not (name in RAW_TEXT and places and not tags & {places[-1], tag.start()}):
+            places.append(tag.start())
+    hiding = INVISIBLE | RAW_TEXT
+    characters = list(markup)
+    for name, places in opened.items():
+        for place in places:
+            if name in hiding or (place in tags and name not in VOID):
+                characters[place] = " "
+    return "".join(characters)
 
 
-def _without_code_spans(text: str) -> str:
-    """Blank what looks like HTML and is none: code spans, escapes, destinations, labels."""
-    if "<" not in text:
-        return text
-    pieces = []
-    for paragraph in re.split(r"(\n[ \t]*\n)", text):
-        if "<" in paragraph:
-            paragraph = _NO_HTML.sub(lambda text: " " * len(text[0]), paragraph)
-        if "`" in paragraph and "<" in paragraph and len(paragraph) < _LONGEST_CODE_SPAN * 10:
-            paragraph = _CODE_SPAN.sub(lambda span: " " * len(span[0]), paragraph)
-        pieces.append(paragraph)
-    return "".join(pieces)
+def _within(source: str, shown: Ranges, first: int, last: int) -> str:
+    """Return what is shown of a part of the source."""
+    return "".join(
+        source[max(start, first) : min(end, last)]
+        for start, end in shown
+        if start < last and end > first
+    )
 
 
 def _complement(hidden: Ranges, start: int, end: int) -> Ranges:

@@ -7,7 +7,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from nest_engine._optional import require
 from nest_engine.retrieval.formats.archive import open_archive
+from nest_engine.retrieval.formats.own_title import own_title
 from nest_engine.retrieval.formats.rows import row_text
+from nest_engine.retrieval.formats.superscript import RAISED, in_line
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
@@ -16,6 +18,9 @@ _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallba
 _NOT_SHOWN = frozenset([f"{_WORD}del", f"{_WORD}moveFrom", f"{_WORD}rt", _FALLBACK])
 _MATH_TEXT = "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"
 _OFF = frozenset(["0", "false", "off"])
+_VANISH = f"{_WORD}rPr/{_WORD}vanish"
+_REFERENCES = {f"{_WORD}{kind}Reference": kind for kind in ("footnote", "endnote")}
+_DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 
 
 class Office(NamedTuple):
@@ -33,6 +38,8 @@ class Office(NamedTuple):
 def read_docx(stream: BinaryIO) -> Office:
     """Return what a Word document shows: insertions, but neither deletions nor hidden text.
 
+    Notes follow behind the text.
+
     Raises:
         InputError: if it is damaged or unpacks to too much.
         MissingDependencyError: if python-docx is not installed.
@@ -40,46 +47,120 @@ def read_docx(stream: BinaryIO) -> Office:
     docx = require("docx", "python-docx", "documents")
     open_archive(stream)
     document = docx.Document(stream)
-    title = (document.core_properties.title or "").strip()
-    hidden = frozenset(style.style_id for style in document.styles if _is_hidden(style.element))
+    reader = _WordReader(document)
     headings = (
-        "".join(_shown(paragraph._p, [], hidden)).strip()
+        reader.text(paragraph._p).strip()
         for paragraph in document.paragraphs
-        if paragraph.style is not None and paragraph.style.name.startswith(("Title", "Heading"))
+        if paragraph.style is not None
+        and (paragraph.style.name or "").startswith(("Title", "Heading"))
     )
-    heading = next(filter(None, headings), "")
-    return Office(title or heading, ["\n\n".join(_blocks(document.element.body, hidden))])
+    title = own_title(document.core_properties.title) or next(filter(None, headings), "")
+    blocks = [*reader.blocks(document.element.body), *reader.notes()]
+    return Office(title, ["\n\n".join(blocks)])
 
 
-def _blocks(parent: Any, hidden: frozenset[str]) -> Iterator[str]:
-    """Yield the paragraphs and rows of a part of a Word document.
+class _WordReader:
+    """Reads the parts of a Word document.
 
     Args:
-        parent: the part.
-        hidden: ids of the styles whose text is not shown.
+        document: the document.
     """
-    for element in parent:
-        if element.tag == f"{_WORD}p":
-            inner: list[Any] = []
-            text = "".join(_shown(element, inner, hidden)).strip("\n ")
-            if text.strip():
-                yield text
-            for box in inner:  # text boxes are anchored in paragraphs
-                yield from _blocks(box, hidden)
-        elif element.tag == f"{_WORD}tbl":
-            yield from _rows(element, hidden)
-        elif element.tag not in _NOT_SHOWN:
-            yield from _blocks(element, hidden)
 
+    def __init__(self, document: Any) -> None:
+        self._part = document.part
+        self._referred_to: dict[tuple[str, str], None] = {}  # notes, in order
+        styles = {style.style_id: style.element for style in document.styles}
+        self._hidden = frozenset(name for name in styles if _hides(name, styles))
+        self._default = next(
+            (
+                name
+                for name, style in styles.items()
+                if style.get(f"{_WORD}type") == "paragraph"
+                and style.get(f"{_WORD}default", "0") not in _OFF
+            ),
+            None,
+        )
 
-def _rows(table: Any, hidden: frozenset[str]) -> Iterator[str]:
-    for row in _nearest(table, f"{_WORD}tr"):
-        cells: list[str] = []
-        for cell in _nearest(row, f"{_WORD}tc"):
-            span = cell.find(f"{_WORD}tcPr/{_WORD}gridSpan")
-            columns = min(int(span.get(f"{_WORD}val", 1)), 50) if span is not None else 1
-            cells += ["\n".join(_blocks(cell, hidden)), *[""] * (columns - 1)]
-        yield from row_text(cells)
+    def blocks(self, parent: Any) -> Iterator[str]:
+        """Yield the paragraphs and rows of a part."""
+        for element in parent:
+            if element.tag == f"{_WORD}p":
+                boxes: list[Any] = []
+                text = self.text(element, boxes).strip("\n ")
+                if text.strip():
+                    yield text
+                for box in boxes:  # text boxes are anchored in paragraphs
+                    yield from self.blocks(box)
+            elif element.tag == f"{_WORD}tbl":
+                yield from self._rows(element)
+            elif element.tag not in _NOT_SHOWN:
+                yield from self.blocks(element)
+
+    def notes(self) -> Iterator[str]:
+        """Yield the paragraphs of the notes that what has been read refers to."""
+        parse = require("docx.oxml", "python-docx", "documents").parse_xml
+        found = {}
+        for relation in self._part.rels.values():
+            kind = relation.reltype.rpartition("/")[2]
+            if kind in ("footnotes", "endnotes") and not relation.is_external:
+                for note in parse(relation.target_part.blob):
+                    found[kind[:-1], note.get(f"{_WORD}id")] = note
+        for name in list(self._referred_to):
+            yield from self.blocks(found.get(name, ()))
+
+    def text(self, paragraph: Any, boxes: list[Any] | None = None) -> str:
+        """Return the text of a paragraph; text boxes in it are put aside."""
+        style = paragraph.find(f"{_WORD}pPr/{_WORD}pStyle")
+        name = self._default if style is None else style.get(f"{_WORD}val")
+        shown = self._shown(paragraph, [] if boxes is None else boxes, name in self._hidden)
+        return in_line("".join(shown))
+
+    def _rows(self, table: Any) -> Iterator[str]:
+        for row in _nearest(table, f"{_WORD}tr"):
+            if any(_is_set(row, f"{_WORD}trPr/{_WORD}{mark}") for mark in ("hidden", "del")):
+                continue
+            before = row.find(f"{_WORD}trPr/{_WORD}gridBefore")
+            cells = [""] * _columns(before, 0)
+            for cell in _nearest(row, f"{_WORD}tc"):
+                span = cell.find(f"{_WORD}tcPr/{_WORD}gridSpan")
+                cells += ["\n".join(self.blocks(cell)), *[""] * (_columns(span, 1) - 1)]
+            yield from row_text(cells)
+
+    def _shown(self, element: Any, boxes: list[Any], is_hidden: bool) -> Iterator[str]:
+        """Yield the pieces of text in a paragraph, raised ones between marks.
+
+        Args:
+            element: the paragraph, or a part of it.
+            boxes: text boxes are added.
+            is_hidden: whether runs are, unless they say otherwise.
+        """
+        for child in element:
+            tag = child.tag
+            if tag == f"{_WORD}txbxContent":
+                boxes.append(child)
+            elif tag in (f"{_WORD}t", _MATH_TEXT):
+                yield child.text or ""
+            elif tag == f"{_WORD}tab":
+                yield "\t" if element.tag == f"{_WORD}r" else ""
+            elif tag in (f"{_WORD}br", f"{_WORD}cr"):
+                yield "\n"
+            elif tag == f"{_WORD}noBreakHyphen":
+                yield "\N{NON-BREAKING HYPHEN}"
+            elif tag in _REFERENCES:
+                self._referred_to[_REFERENCES[tag], child.get(f"{_WORD}id")] = None
+            elif tag in _NOT_SHOWN or (tag == f"{_WORD}r" and self._is_hidden(child, is_hidden)):
+                continue
+            else:
+                mark = RAISED if _is_raised(child) else ""
+                yield mark
+                yield from self._shown(child, boxes, is_hidden)
+                yield mark
+
+    def _is_hidden(self, run: Any, is_hidden: bool) -> bool:
+        own = _is_set(run, _VANISH)
+        style = run.find(f"{_WORD}rPr/{_WORD}rStyle")
+        by_style = style is not None and style.get(f"{_WORD}val") in self._hidden
+        return is_hidden or by_style if own is None else own
 
 
 def _nearest(element: Any, tag: str) -> Iterator[Any]:
@@ -91,31 +172,33 @@ def _nearest(element: Any, tag: str) -> Iterator[Any]:
             yield from _nearest(child, tag)
 
 
-def _shown(element: Any, boxes: list[Any], hidden: frozenset[str]) -> Iterator[str]:
-    """Yield the pieces of text in a paragraph; text boxes in it are put aside."""
-    for child in element:
-        tag = child.tag
-        if tag == f"{_WORD}txbxContent":
-            boxes.append(child)
-        elif tag in (f"{_WORD}t", _MATH_TEXT):
-            yield child.text or ""
-        elif tag == f"{_WORD}tab":
-            yield "\t" if element.tag == f"{_WORD}r" else ""
-        elif tag in (f"{_WORD}br", f"{_WORD}cr"):
-            yield "\n"
-        elif tag == f"{_WORD}noBreakHyphen":
-            yield "\N{NON-BREAKING HYPHEN}"
-        elif tag not in _NOT_SHOWN and not (tag == f"{_WORD}r" and _is_hidden(child, hidden)):
-            yield from _shown(child, boxes, hidden)
+def _hides(name: str | None, styles: dict[str, Any]) -> bool:
+    """Return whether text of a style is not shown, by itself or by what it is based on."""
+    for _ in range(len(styles)):
+        style = styles.get(name or "")
+        if style is None:
+            return False
+        own = _is_set(style, _VANISH)
+        if own is not None:
+            return own
+        base = style.find(f"{_WORD}basedOn")
+        name = base.get(f"{_WORD}val") if base is not None else None
+    return False
 
 
-def _is_hidden(run: Any, hidden: frozenset[str] = frozenset()) -> bool:
-    """Return whether a run, or the text of a style, is not shown."""
-    mark = run.find(f"{_WORD}rPr/{_WORD}vanish")
-    if mark is not None:
-        return mark.get(f"{_WORD}val", "1") not in _OFF
-    style = run.find(f"{_WORD}rPr/{_WORD}rStyle")
-    return style is not None and style.get(f"{_WORD}val") in hidden
+def _is_set(element: Any, path: str) -> bool | None:
+    """Return whether a mark says yes; None if it is not there."""
+    mark = element.find(path)
+    return None if mark is None else mark.get(f"{_WORD}val", "1") not in _OFF
+
+
+def _columns(mark: Any, default: int) -> int:
+    return default if mark is None else min(int(mark.get(f"{_WORD}val", default)), 50)
+
+
+def _is_raised(run: Any) -> bool:
+    position = run.find(f"{_WORD}rPr/{_WORD}vertAlign")
+    return position is not None and position.get(f"{_WORD}val") == "superscript"
 
 
 def read_pptx(stream: BinaryIO) -> Office:
@@ -129,12 +212,10 @@ def read_pptx(stream: BinaryIO) -> Office:
     open_archive(stream)
     presentation = pptx.Presentation(stream)
     slides = [slide for slide in presentation.slides if slide.element.get("show", "1") not in _OFF]
-    title = (presentation.core_properties.title or "").strip()
-    if not title or title == "PowerPoint Presentation":  # what PowerPoint itself writes
-        titles = (slide.shapes.title for slide in slides)
-        title = next((shape.text for shape in titles if shape is not None and shape.text), title)
+    titles = (slide.shapes.title for slide in slides)
+    texts = (shape.text for shape in titles if shape is not None and shape.text)
     return Office(
-        title,
+        own_title(presentation.core_properties.title) or next(texts, ""),
         ["\n\n".join(_slide(slide)) if slide in slides else "" for slide in presentation.slides],
     )
 
@@ -142,7 +223,7 @@ def read_pptx(stream: BinaryIO) -> Office:
 def _slide(slide: Any) -> Iterator[str]:
     yield from _shapes(slide.shapes)
     if slide.has_notes_slide and (frame := slide.notes_slide.notes_text_frame) is not None:
-        yield from filter(str.strip, [_plain(frame.text)])
+        yield from filter(str.strip, [_frame(frame)])
 
 
 def _shapes(shapes: Any) -> Iterator[str]:
@@ -150,12 +231,19 @@ def _shapes(shapes: Any) -> Iterator[str]:
         if hasattr(shape, "shapes"):
             yield from _shapes(shape.shapes)
         elif shape.has_text_frame:
-            yield from filter(str.strip, [_plain(shape.text_frame.text)])
+            yield from filter(str.strip, [_frame(shape.text_frame)])
         elif getattr(shape, "has_table", False) and shape.has_table:
             for row in shape.table.rows:
-                yield from row_text(_plain(cell.text_frame.text).strip() for cell in row.cells)
+                yield from row_text(_frame(cell.text_frame).strip() for cell in row.cells)
 
 
-def _plain(text: str) -> str:
-    """Return text with line breaks for PowerPoint's vertical tabs."""
-    return text.replace("\v", "\n")
+def _frame(frame: Any) -> str:
+    return "\n".join(in_line("".join(_runs(paragraph._p))) for paragraph in frame.paragraphs)
+
+
+def _runs(paragraph: Any) -> Iterator[str]:
+    for run in paragraph.content_children:
+        properties = run.find(f"{_DRAWING}rPr")
+        height = properties.get("baseline", "0") if properties is not None else "0"
+        mark = "" if height.startswith(("0", "-")) else RAISED
+        yield mark + run.text.replace("\v", "\n") + mark

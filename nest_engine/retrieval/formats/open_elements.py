@@ -91,6 +91,8 @@ class Element:
         hides: whether nothing in it is shown.
         unseen: the inherited properties that make its text invisible.
         is_block: whether it stands apart from what is before and behind it.
+        is_apart: whether it does so in one line with it.
+        lays_out: whether its children do.
         inside: what it means to the selectors of the page.
         is_open: False when its end tag came, though elements inside it are still open.
     """
@@ -99,6 +101,8 @@ class Element:
     hides: bool = False
     unseen: frozenset[str] = frozenset()
     is_block: bool = False
+    is_apart: bool = False
+    lays_out: bool = False
     inside: Inside = field(default_factory=Inside)
     is_open: bool = True
 

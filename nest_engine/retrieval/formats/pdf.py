@@ -18,6 +18,7 @@ from typing_extensions import Self
 from nest_engine._optional import require
 from nest_engine.errors import InputError
 from nest_engine.retrieval.document import Box, WordBox
+from nest_engine.retrieval.formats.own_title import own_title
 
 _HYPHENS = ("\x02", "\ufffe")  # how PDFium marks a hyphen that breaks a word at a line end
 _WIDE_GAP = 1.0  # heights of a line: more white than between words
@@ -25,9 +26,6 @@ _SHORTEST_COLUMN_LINE = 12  # characters on average: cells of tables are shorter
 _FEWEST_ROWS = 3  # of two columns side by side
 _PARAGRAPH_GAP = 0.6  # heights of a line: more white than between lines
 _DEVICE, _FAR = 100, 1000  # device units in a point, which are whole numbers; points
-# What programs write into the field by themselves.
-_PRINTED_BY = regex.compile(r"Microsoft (?:Word|PowerPoint|Excel) - ", regex.IGNORECASE)
-_NO_TITLE = regex.compile(r"(?:untitled|document|slide|presentation) ?\d*", regex.IGNORECASE)
 _WORD = regex.compile(r"[\w'’]+|[^\w\s]")
 
 
@@ -93,8 +91,7 @@ class PdfFile:
     @property
     def title(self) -> str:
         """The title that the file gives itself; may be empty."""
-        title = str(self._document.get_metadata_value("Title") or "").strip()
-        return "" if _NO_TITLE.fullmatch(title) else _PRINTED_BY.sub("", title)
+        return own_title(self._document.get_metadata_value("Title"))
 
     def page(self, index: int) -> Page:
         """Read a page; errors of damaged pages are the library's."""

@@ -25,5 +25,6 @@ def title_of(source: str) -> str:
     core = require("docutils.core", "docutils", "documents")
     nodes = require("docutils.nodes", "docutils", "documents")
     tree = core.publish_doctree(source[:_LOOKED_AT], settings_overrides=_SETTINGS)
-    title = next(iter(tree.findall(nodes.title)), None)
+    titles = (section.next_node(nodes.title) for section in tree.findall(nodes.section))
+    title = next(titles, None)
     return title.astext() if title is not None else ""

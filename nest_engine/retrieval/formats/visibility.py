@@ -25,7 +25,16 @@ _DISPLAYS = frozenset(
         *("revert", "table", "table-caption", "table-cell", "table-row", "unset"),
     ]
 )
-BLOCK_DISPLAYS = frozenset(["block", "flex", "flow-root", "grid", "list-item", "table"])
+BLOCK_DISPLAYS = frozenset(
+    [
+        *("block", "flex", "flow-root", "grid", "list-item", "table", "table-caption"),
+        "table-row",
+    ]
+)
+APART_DISPLAYS = frozenset(
+    ["inline-block", "inline-flex", "inline-grid", "inline-table", "table-cell"]
+)
+LAYOUTS = frozenset(["flex", "grid", "inline-flex", "inline-grid"])  # set their children apart
 _INLINE_DISPLAYS = frozenset(["contents", "inline"])
 _KEYWORDS = {
     "display": _DISPLAYS,

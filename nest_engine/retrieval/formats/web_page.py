@@ -4,33 +4,48 @@ Blocks become paragraphs, rows of tables too, and cells stand under their headin
 tabs, with an empty one where one spans several columns or rows; a dash stands for an empty cell in
 front of a row. What is hidden is left out: by the element, by ``hidden``, by its style or by the
 page's style sheets: not displayed, transparent, clipped, off the page, in the ink of its paper.
+Raised figures and fractions keep their meaning: 10^6, 1/2.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html.parser import HTMLParser
 from typing import NamedTuple
 
 from nest_engine.errors import InputError
+from nest_engine.retrieval.formats.markup import Parser, parsable
 from nest_engine.retrieval.formats.media_query import applies_on_screens
 from nest_engine.retrieval.formats.open_elements import HEADINGS, VOID, Element, OpenElements
 from nest_engine.retrieval.formats.rows import EMPTY_CELL
 from nest_engine.retrieval.formats.style_sheet import Inside, StyleSheets
-from nest_engine.retrieval.formats.visibility import BLOCK_DISPLAYS, hides, keyword, unseen
+from nest_engine.retrieval.formats.superscript import before_superscript
+from nest_engine.retrieval.formats.visibility import (
+    APART_DISPLAYS,
+    BLOCK_DISPLAYS,
+    LAYOUTS,
+    hides,
+    keyword,
+    unseen,
+)
 
 _DEEPEST = 100_000  # open elements
 _MOST_TAGS = 600_000  # some seconds
-_MOST_SPANNED = 50  # columns or rows
+_MOST_COLUMNS, _MOST_ROWS = 50, 65_534  # that a cell spans
 _LONGEST_TITLE = 1000
 # Not rendered, or rendered only where something else fails; and pronunciation between characters.
-_INVISIBLE = frozenset(
+INVISIBLE = frozenset(
     [
         *("annotation", "annotation-xml", "applet", "area", "audio", "canvas", "datalist"),
-        *("dialog", "head", "iframe", "noembed", "noframes", "noscript", "object", "rp", "rt"),
-        *("script", "style", "svg"),
-        *("template", "title", "video"),
+        *("dialog", "head", "iframe", "noembed", "noframes", "noscript", "rp", "rt"),
+        *("script", "style", "svg", "template", "title", "video"),
+    ]
+)
+# What is in them are no tags.
+RAW_TEXT = frozenset(
+    [
+        *("iframe", "noembed", "noframes", "plaintext", "script", "style", "textarea", "title"),
+        "xmp",
     ]
 )
 _BLOCKS = HEADINGS | {
@@ -43,19 +58,24 @@ _BLOCKS = HEADINGS | {
 # In one line with what is beside them, but apart from it.
 _APART = frozenset(["button", "input", "meter", "progress", "textarea"])
 _INERT = frozenset(["noscript", "template"])
+_UNTITLED = _INERT | {"iframe", "noembed", "noframes", "object"}
+_BETWEEN = {"mfrac": "/", "msup": "^"}  # two parts of a formula
+# White space of any kind, as programs write it into empty cells.
+_BLANK = re.compile(r"[\s\u00ad\u200b-\u200d\u2060\ufeff]*")
+_FRACTION = re.compile(r"<sup[^>]*>\s*\d+\s*</sup>\s*(?:/|\u2044|&frasl;)", re.IGNORECASE)
+_NO_WORD_END, _NO_WORD_START = " \t\n\u00a0([{\u201c\u2018/-", " \t\n\u00a0.,;:!?)]}\u201d\u2019%/-"
 _WHOLE_PAGE = frozenset(["body", "html"])
 _DRAWINGS = frozenset(["math", "svg"])
 _SECTIONS = frozenset(["tbody", "tfoot", "thead"])
 _CELLS = frozenset(["td", "th"])
 _PREFORMATTED = frozenset(["listing", "plaintext", "pre", "textarea", "xmp"])
 _SPACE = re.compile(r"[ \t\n\r\f]+")
-_NO_TAG = re.compile(r"<(?![A-Za-z/!?])")
-_TAG = re.compile(r"<(?:!--|[A-Za-z/!?])")
 _XML = re.compile(r"\s*<\?xml\b", re.IGNORECASE)
+_CDATA, _CDATA_MARK = "<![CDATA[", re.compile(r"<!\[CDATA\[|\]\]>")
+_LINE_END = re.compile(r"\r\n?")
 _COMMENT_END = re.compile(r"--!?>")
 _PARAGRAPH = "\n\n"
 _STYLE = re.compile("<style", re.IGNORECASE)
-_HUGE_REFERENCE = re.compile(r"&#[xX]?[0-9a-fA-F]{20,}")
 
 
 class WebPage(NamedTuple):
@@ -114,7 +134,7 @@ class _Table:
         distance = self._next - self._last
         self._last = self._next
         if rows > 1:
-            taken = range(self._next, min(self._next + columns, _MOST_SPANNED))
+            taken = range(self._next, min(self._next + columns, _MOST_COLUMNS))
             self._rows_left |= dict.fromkeys(taken, rows - 1)
         self._next += columns
         return distance
@@ -131,17 +151,7 @@ class _Table:
             self._next += 1
 
 
-class _Parser(HTMLParser):
-    """The standard library's, where it stumbles."""
-
-    def parse_html_declaration(self, i: int) -> int:
-        """Pass over what only looks like a declaration, as browsers do."""
-        if self.rawdata.startswith("<![", i):
-            return self.parse_bogus_comment(i)
-        return super().parse_html_declaration(i)
-
-
-class _Reader(_Parser):
+class _Reader(Parser):
     """Reads a page once, from its beginning to its end.
 
     Attributes:
@@ -159,16 +169,22 @@ class _Reader(_Parser):
         self._is_xml = is_xml or bool(_XML.match(markup))
         self._open = OpenElements()
         self._num_hiding = self._num_preformatted = self._num_drawings = 0  # open elements
+        self._num_untitled = 0
         self._num_tags = 0
         self._hidden_from: int | None = None
         self._tables: list[_Table] = []
+        # Around each of them: the number of pieces, and the row of the table that it stands in.
+        self._outer_rows: list[tuple[int, int, bool]] = []
         self._pieces: list[str] = []
         self._break, self._tabs = "", 0  # before the next text
-        self._is_row_empty = self._is_cell_empty = False
+        self._is_apart = self._is_raised = False  # the next text
+        self._indent = ""  # of a cell that is empty so far
+        self._between = ""  # the last text and the next, in a formula
+        self._is_titled = self._is_row_empty = self._is_cell_empty = False
         self._said: list[str] | None = None  # of the heading that is being read
         self._is_at_start_of_code = False
 
-        source = _parsable(markup)
+        source = parsable(markup)
         self._styles = StyleSheets(_style_sheets(source) if _STYLE.search(markup) else ())
         self.feed(source)
         self.close()
@@ -190,14 +206,17 @@ class _Reader(_Parser):
         self._close(self._open.make_room(tag), at)
         outer = self._open.innermost
         style, met = self._styles.of(tag, given, outer.inside)
+        display = keyword(style, "display")
         is_page = tag in _WHOLE_PAGE  # hidden, perhaps, until a script shows it
         element = Element(
             tag,
-            hides=(tag in _INVISIBLE and not (tag == "dialog" and "open" in given))
+            hides=(tag in INVISIBLE and not (tag == "dialog" and "open" in given))
             or ("hidden" in given and "display" not in style and not is_page)
             or (bool(style) and not is_page and hides(style, tag, is_block=tag in _BLOCKS)),
             unseen=outer.unseen if is_page else unseen(style, outer.unseen),
-            is_block=tag in _BLOCKS or keyword(style, "display") in BLOCK_DISPLAYS,
+            is_block=tag in _BLOCKS or display in BLOCK_DISPLAYS,
+            is_apart=outer.lays_out or tag == "mfrac" or display in APART_DISPLAYS,
+            lays_out=display in LAYOUTS,
             inside=Inside(met),
         )
         self._open.start(element)
@@ -212,15 +231,16 @@ class _Reader(_Parser):
             self.handle_endtag(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "br":  # as if it were a start tag
-            self._put("\n")
+        if tag == "br" and self._hidden_from is None:  # as if it were a start tag
+            self._break_line()
         end = self.rawdata.find(">", self._offset()) + 1 if self._hidden_from is not None else 0
         self._close(self._open.end(tag), end)
 
     def handle_data(self, data: str) -> None:
         data = data.replace("\0", "<")
         name = self._open.innermost.name
-        if name == "title" and not self._num_drawings and len(self.title) < _LONGEST_TITLE:
+        is_title = name == "title" and not self._num_drawings and not self._num_untitled
+        if is_title and not self._is_titled and len(self.title) < _LONGEST_TITLE:
             self.title += data
         elif name == "head" and data.strip():
             self._close(self._open.end_head(), self._offset())
@@ -228,7 +248,16 @@ class _Reader(_Parser):
             return
         if self._is_at_start_of_code:
             data = data.removeprefix("\n")
-        self._put(data if self._num_preformatted else _SPACE.sub(" ", data))
+        self._put(_LINE_END.sub("\n", data) if self._num_preformatted else _SPACE.sub(" ", data))
+
+    def parse_html_declaration(self, i: int) -> int:
+        """Read what stands in a section of characters, where there are such."""
+        if not (self._is_xml or self._num_drawings) or not self.rawdata.startswith(_CDATA, i):
+            return super().parse_html_declaration(i)
+        end = self.rawdata.find("]]>", i)
+        end = len(self.rawdata) if end < 0 else end
+        self.handle_data(self.rawdata[i + len(_CDATA) : end])
+        return min(end + 3, len(self.rawdata))
 
     def parse_comment(self, i: int, report: bool = True) -> int:
         """Pass over a comment as browsers do: one without an end goes on to the end."""
@@ -257,7 +286,7 @@ class _Reader(_Parser):
         tag = element.name
         self._separate(element)
         if tag == "br" and self._hidden_from is None:
-            self._put("\n")
+            self._break_line()
         if tag in VOID:
             return
         self._styles.enter(element.inside.met)
@@ -265,26 +294,45 @@ class _Reader(_Parser):
         self._num_preformatted += tag in _PREFORMATTED
         self._is_at_start_of_code = tag in _PREFORMATTED
         self._num_drawings += tag in _DRAWINGS
+        self._num_untitled += tag in _UNTITLED
         if tag == "table":
             self._tables.append(_Table())
+            self._outer_rows.append((len(self._pieces), self._tabs, self._is_row_empty))
         elif self._num_hiding:  # what is hidden takes no place in a table
             pass
         elif tag == "tr" and self._tables:
             self._tables[-1].begin_row()
-            self._tabs, self._is_row_empty = 0, True
+            if not self._is_cell_empty:  # of a table around this one, whose row goes on
+                self._tabs, self._is_row_empty = 0, True
         elif tag in _CELLS and self._tables:
             self._begin_cell(given)
         elif tag in HEADINGS:
             self._said = []
+        elif tag == "sup":
+            self._is_raised = True
+            self._is_apart |= bool(_FRACTION.match(self.rawdata, self._offset()))
+        elif tag == "q" and not element.unseen:
+            self._put("\N{LEFT DOUBLE QUOTATION MARK}")
+        elif tag == "optgroup" and not element.unseen:
+            self._put(given.get("label", ""))
 
     def _leave(self, element: Element) -> None:
         tag = element.name
+        if tag == "q" and not self._num_hiding and not element.unseen:
+            self._put("\N{RIGHT DOUBLE QUOTATION MARK}")
         self._styles.leave(element.inside.met)
         self._num_hiding -= element.hides
         self._num_preformatted -= tag in _PREFORMATTED
         self._num_drawings -= tag in _DRAWINGS
+        self._num_untitled -= tag in _UNTITLED
+        self._is_titled |= tag == "title" and bool(self.title.strip())
+        self._is_raised &= tag != "sup"
+        self._between = _BETWEEN.get(self._open.innermost.name, "")
         if tag == "table":
             self._tables.pop()
+            num_pieces, tabs, is_row_empty = self._outer_rows.pop()
+            is_empty = len(self._pieces) == num_pieces
+            self._tabs, self._is_row_empty = (tabs, is_row_empty) if is_empty else (0, False)
         elif tag == "tr" and self._tables:
             self._tables[-1].end_row()
         elif tag in _SECTIONS and self._tables:
@@ -299,11 +347,12 @@ class _Reader(_Parser):
 
     def _begin_cell(self, given: dict[str, str]) -> None:
         self._tabs += self._tables[-1].begin_cell(
-            _number(given.get("colspan")), _number(given.get("rowspan"))
+            _number(given.get("colspan"), _MOST_COLUMNS) or 1,
+            _number(given.get("rowspan"), _MOST_ROWS) or _MOST_ROWS,  # 0: to the last
         )
         if not self._is_row_empty:
             self._break = ""  # whatever stood in the cell before
-        self._is_cell_empty = True
+        self._is_cell_empty, self._indent = True, ""
 
     def _separate(self, element: Element) -> None:
         """Put an element apart from what is beside it, but for the edges of a cell."""
@@ -313,20 +362,47 @@ class _Reader(_Parser):
             self._put(" ")
         elif element.is_block and not self._is_cell_empty:
             self._break = _PARAGRAPH
+        elif element.is_apart:
+            self._is_apart = True
+
+    def _break_line(self) -> None:
+        self._is_at_start_of_code = False
+        if not self._is_cell_empty:
+            self._break = _PARAGRAPH if self._break else "\n"
 
     def _put(self, text: str) -> None:
         """Add text to what is shown."""
         self._is_at_start_of_code = False
-        is_blank = text == " " or not text
-        if is_blank and (self._break or self._tabs or not self._pieces):
+        if self._is_cell_empty:
+            if _BLANK.fullmatch(text):
+                self._indent += text.strip(" ")
+                return
+            text = self._indent + text
+        if not text:
+            return
+        is_blank = text == " "
+        if is_blank and (self._break or self._tabs or self._between or not self._pieces):
             return
         mark = EMPTY_CELL if self._tabs and self._is_row_empty else ""
-        self._pieces += self._break, mark, "\t" * self._tabs, text
-        self._break, self._tabs = "", 0
-        if not is_blank:
-            self._is_row_empty = self._is_cell_empty = False
+        apart = "" if self._break or self._tabs or not self._pieces else self._before(text)
+        self._pieces += self._break, mark, "\t" * self._tabs, apart + text
         if self._said is not None:
-            self._said.append(text)
+            self._said.append(self._break + apart + text)
+        self._break, self._tabs = "", 0
+        self._is_apart, self._between = False, ""
+        if not is_blank:
+            self._is_row_empty = self._is_cell_empty = self._is_raised = False
+
+    def _before(self, text: str) -> str:
+        """Return what keeps a text apart from what is before it in its line."""
+        if not (self._between or self._is_apart or self._is_raised):
+            return ""
+        before = "".join(self._pieces[-4:])
+        if self._between and text[0].isalnum():
+            return self._between
+        if self._is_apart and before[-1] not in _NO_WORD_END and text[0] not in _NO_WORD_START:
+            return " "
+        return before_superscript(before, text) if self._is_raised else ""
 
     def _offset(self) -> int:
         """Return the character of the markup that is being read."""
@@ -334,7 +410,7 @@ class _Reader(_Parser):
         return self._line_starts[line - 1] + column
 
 
-class _StyleFinder(_Parser):
+class _StyleFinder(Parser):
     """Collects the style sheets of a page that count on screens."""
 
     def __init__(self) -> None:
@@ -359,7 +435,7 @@ class _StyleFinder(_Parser):
 
     def handle_data(self, data: str) -> None:
         if self._is_read:
-            self.sources.append(data.replace("\0", "<"))
+            self.sources.append(_CDATA_MARK.sub("", data.replace("\0", "<")))
 
 
 def _style_sheets(source: str) -> list[str]:
@@ -369,22 +445,10 @@ def _style_sheets(source: str) -> list[str]:
     return finder.sources
 
 
-def _parsable(markup: str) -> str:
-    """Return a page without what the parser stumbles over, at the same offsets.
-
-    It is slow over < that begins no tag, and over tags that never end, and cannot count as far as
-    some references do.
-    """
-    unended = _TAG.search(markup, markup.rfind(">") + 1)
-    source = markup[: unended.start()] if unended else markup
-    source = _HUGE_REFERENCE.sub(lambda reference: "\ufffd".ljust(len(reference[0])), source)
-    return _NO_TAG.sub("\0", source.replace("\0", "\ufffd"))
-
-
-def _number(value: str | None) -> int:
+def _number(value: str | None, most: int) -> int:
     """Return how many columns or rows a cell takes."""
-    digits = re.match(r"\s*(\d{1,4})", value or "")
-    return max(1, min(int(digits[1]), _MOST_SPANNED)) if digits else 1
+    digits = re.match(r"\s*(\d{1,5})", value or "")
+    return min(int(digits[1]), most) if digits else 1
 
 
 def _tidy(text: str) -> str:

@@ -274,7 +274,9 @@ class TestText:
             "a.txt": "not valid utf-8: byte 0xe9 at offset 5; convert the file to UTF-8"
         }
 
-    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8"])
+    @pytest.mark.parametrize(
+        "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8", "utf-32-le", "utf-32-be"]
+    )
     def test_a_byte_order_mark_wins(self, tmp_path: Path, encoding: str):
         mark = "" if encoding == "utf-16" else "\ufeff"
         (tmp_path / "a.txt").write_bytes(f"{mark}Tèxt.".encode(encoding))
@@ -348,8 +350,10 @@ class TestHtml:
         [
             (b"<p>caf\xe9", "not valid utf-8: byte 0xe9 at offset 6"),
             (b'<meta charset="utf-8"><p>caf\xe9', "not valid utf-8: byte 0xe9"),
-            (b'<meta charset="klingon"><p>Text', "unknown character encoding 'klingon'"),
-            (b'<meta charset="hex"><p>Text', "unknown character encoding 'hex'"),
+            (b'<meta charset="klingon"><p>caf\xe9', "unknown character encoding 'klingon'"),
+            (b'<meta charset="hex"><p>caf\xe9', "unknown character encoding 'hex'"),
+            (b'<meta charset="hz-gb-2312"><p>~{VPND~}', "unknown character encoding 'hz-gb"),
+            ("<p>Text".encode("utf-16-le"), "full of zeros"),
         ],
     )
     def test_wrong_encodings_are_reported_not_guessed(
@@ -568,6 +572,14 @@ class TestJsonLines:
         assert list(reasons) == [f"{path}, line {number}" for number in beginnings]
         for number, beginning in beginnings.items():
             assert reasons[f"{path}, line {number}"].startswith(beginning)
+
+    def test_no_two_texts_have_an_id(self, tmp_path: Path):
+        rows = [("d1", "a"), ("d1", "b"), ("d1~2", "c"), ("d1", "d"), ("d1~2", "c")]
+        read = self.read(tmp_path, *({"id": id_, "text": text} for id_, text in rows))
+        assert [item.id for item in read[:4] if isinstance(item, Document)] == [
+            *("d1", "d1~2", "d1~2~2", "d1~3"),
+        ]
+        assert isinstance(read[4], Skipped)
 
     def test_a_second_document_with_an_id_is_reported(self, tmp_path: Path):
         for name in ("a", "b"):
