@@ -38,7 +38,7 @@ def find_passages(
     k = config.passages_to_find
     if retriever is None or not missing or k == 0:
         return found_B
-    results = _retrieve(retriever, [queries_B[row] or prompts[row] for row in missing], k)
+    results = retrieve(retriever, [queries_B[row] or prompts[row] for row in missing], k)
     for row, result in zip(missing, results, strict=True):
         found_B[row] = result
     return found_B
@@ -59,9 +59,14 @@ def _as_passages(given: Iterable[Passage]) -> tuple[Passage, ...]:
     return passages
 
 
-def _retrieve(
+def retrieve(
     retriever: PassageRetriever, queries: Sequence[str], k: int
 ) -> list[tuple[Passage, ...]]:
+    """Return up to ``k`` passages for each query, best first.
+
+    Raises:
+        RetrievalError: if the search fails.
+    """
     name = type(retriever).__name__
     try:
         results = retriever.retrieve(queries, k)
