@@ -43,11 +43,12 @@ def plain_chat(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] =
     """
     require_place_for_tools(tools, "")
     written = {"user": "Question: {}\n", "assistant": "Answer: {}\n\n"}
+    is_begun = bool(messages) and messages[-1].role == "assistant"
+    if is_begun and not messages[-1].text:  # it has not
+        return plain_chat(messages[:-1])
     turns = (written.get(role, "{}\n\n").format(text) for role, text, _ in messages)
     written_out = "".join(turns)
-    if messages and messages[-1].role == "assistant" and messages[-1].text:
-        return written_out.removesuffix("\n\n")
-    return written_out + "Answer:"
+    return written_out.removesuffix("\n\n") if is_begun else written_out + "Answer:"
 
 
 def titled_text(passage: Passage) -> str:
