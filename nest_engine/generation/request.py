@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nest_engine._stopwatch import Stopwatch
 from nest_engine._validation import require_text
+from nest_engine.citations.next_turn import is_a_turn
 from nest_engine.citations.sentences import Sentence, sentences_of
 from nest_engine.config import NestConfig
 from nest_engine.datastore.passage_keys import PassageKeys
@@ -27,7 +28,6 @@ from nest_engine.generation.prompts import (
 )
 from nest_engine.generation.sentence_trust import Nearness, trusted
 from nest_engine.interfaces import LanguageModel, TokenizedText, Tokenizer
-from nest_engine.models.tokenization import PLAIN_TURN_STOPS
 from nest_engine.records import Passage
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Request:
             passages; None if nobody has tried.
         query: the question, when the caller named it.
         is_refusal_sure: whether really nothing answers the question where ``sentences`` is None.
+        ends_at_turn: whether the answer ends where the model begins another turn.
     """
 
     config: NestConfig
@@ -76,6 +77,7 @@ class Request:
     read_ahead: Mapping[tuple[str, str], PassageKeys] | None = None
     query: str | None = None
     is_refusal_sure: bool = False
+    ends_at_turn: bool = False
 
     @cached_property
     def copies(self) -> dict[int, int]:
@@ -220,8 +222,7 @@ def _prepare(
         the request.
     """
     require_text("prompt", prompt)
-    if prompt.endswith("Answer:") and not language_model.tokenizer.has_chat_template:
-        config = config.replace(stop=(*config.stop, *PLAIN_TURN_STOPS))
+    ends_at_turn = not language_model.tokenizer.has_chat_template and is_a_turn(prompt)
     notices = []
     question = query or prompt
     if config.method != "lm" and not passages:
@@ -283,6 +284,7 @@ def _prepare(
         Stopwatch(stopwatch),
         query=query,
         is_refusal_sure=nearness.knows_wording,
+        ends_at_turn=ends_at_turn,
     )
 
 

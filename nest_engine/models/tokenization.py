@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import tokenizers
 
 from nest_engine._validation import require_text
-from nest_engine.citations.reasoning import CLOSING, OPENING
+from nest_engine.citations.reasoning import OPENING, begins_reasoning, marks_among
 from nest_engine.errors import UnsupportedModelError
 from nest_engine.interfaces import Message, TokenizedPassage, TokenizedText
 from nest_engine.models.chat_template import ChatTemplate, require_place_for_tools
@@ -19,10 +19,6 @@ from nest_engine.records import Passage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-# A base model goes on where an answer ends: with the next question.
-PLAIN_TURN_STOPS = ("\n\nQuestion:", "\nQuestion:")
 
 
 def plain_chat(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
@@ -102,9 +98,12 @@ class OffsetTokenizer(ABC):
         return bool(self._owner.chat_template)
 
     @property
-    def reasoning_id(self) -> int:
-        """The token that ``<think>`` is, or begins with."""
-        return self._encode_trusted(OPENING, 0, add_special_tokens=False).token_ids[0]
+    def reasoning_ids(self) -> frozenset[int]:
+        """The tokens that a mark which opens reasoning is, or begins with."""
+        marks = (OPENING, *filter(begins_reasoning, self.control_strings))
+        return frozenset(
+            self._encode_trusted(mark, 0, add_special_tokens=False).token_ids[0] for mark in marks
+        )
 
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
         """Encode a prompt as ``tokenizer(text)`` does, without doubling its start-of-text token.
@@ -279,8 +278,9 @@ def _without_limits(definition: str) -> str:
 def _with_reasoning_shown(definition: str) -> str:
     """Return a tokenizer that decodes the marks around reasoning as text."""
     settings = json.loads(definition)
+    marks = marks_among([token["content"] for token in settings["added_tokens"]])
     for token in settings["added_tokens"]:
-        token["special"] &= token["content"] not in (OPENING, CLOSING)
+        token["special"] &= token["content"] not in marks
     return json.dumps(settings)
 
 

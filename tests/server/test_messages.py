@@ -176,6 +176,17 @@ def test_limits_and_stops(client: anthropic.Anthropic) -> None:
     assert (reply.stop_reason, reply.usage.output_tokens) == ("max_tokens", 5)
 
 
+def test_the_stop_sequence_is_the_one_that_was_met() -> None:
+    said = "A light gas, END of it.\n\nQuestion: more"
+    with served(NestEngine(ScriptedLanguageModel(said), config=NestConfig(method="lm"))) as address:
+        client = anthropic.Anthropic(base_url=address, api_key="unused", max_retries=0)
+        asked = {"model": MODEL, "max_tokens": 99, "messages": [{"role": "user", "content": "?"}]}
+        met = client.messages.create(**asked, stop_sequences=["STOP", "END"])
+        assert (met.stop_reason, met.stop_sequence) == ("stop_sequence", "END")
+        ours = client.messages.create(**asked, stop_sequences=["XYZ"])
+        assert (ours.stop_reason, ours.stop_sequence) == ("end_turn", None)
+
+
 def test_tokens_are_counted(client: anthropic.Anthropic) -> None:
     messages: Any = [{"role": "user", "content": [TEXT, ASKED]}]
     with_text = client.messages.count_tokens(model=MODEL, messages=messages)

@@ -308,10 +308,10 @@ class MessagesFormat:
 
     def _ending(self, output: NestOutput, calls: Sequence[ToolCall]) -> dict[str, Any]:
         reason = "tool_use" if calls else _STOP_REASONS.get(output.finish_reason, "end_turn")
-        stops = self._asked.stop_sequences or []
-        if reason == "stop_sequence" and not stops:
+        is_theirs = output.stop_string in (self._asked.stop_sequences or [])
+        if reason == "stop_sequence" and not is_theirs:
             reason = "end_turn"  # the server's own
-        known = stops[0] if reason == "stop_sequence" and len(stops) == 1 else None
+        known = output.stop_string if reason == "stop_sequence" else None
         return {"stop_reason": reason, "stop_sequence": known}
 
 
