@@ -28,6 +28,7 @@ from tests.ui.support import HELIUM, NEON, SAID, Gate
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
+COMPLETIONS = "/v1/completions"
 ASKED_RESPONSES = {"model": MODEL, "input": QUESTION}
 BOTH = pytest.mark.parametrize(("path", "asked"), [(CHAT, ASKED), (RESPONSES, ASKED_RESPONSES)])
 
@@ -212,6 +213,42 @@ def test_several_choices_have_seeds_of_their_own() -> None:
     assert len(set(alone)) == 3
 
 
+def test_several_prompts_have_answers_of_their_own() -> None:
+    def say(text: bytes) -> int:
+        prompt, _, said = text.partition(b">")
+        return 256 if said else prompt[-1]
+
+    engine = NestEngine(ScriptedLanguageModel(say), config=NestConfig(method="lm"))
+    asked = {"model": MODEL, "prompt": ["a>", "bcd>"], "n": 2}
+    with served(engine) as address:
+        _, reply = ask(address, COMPLETIONS, asked)
+        assert [choice["text"] for choice in reply["choices"]] == ["a", "a", "d", "d"]
+        assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2, 3]
+        assert reply["usage"]["prompt_tokens"] == 6
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        connection = Connection(address, COMPLETIONS, asked | options)
+        texts, usage = ["", "", "", ""], {}
+        for chunk in events(connection.response()):
+            for choice in chunk["choices"]:
+                texts[choice["index"]] += choice["text"]
+            usage = chunk.get("usage")
+        connection.close()
+    assert (texts, usage) == (["a", "a", "d", "d"], reply["usage"])
+
+
+def test_the_reasoning_of_a_completion_is_not_lost() -> None:
+    engine = NestEngine(ScriptedLanguageModel("<think>hm</think>Yes."))
+    with served(engine) as address:
+        asked = {"model": MODEL, "prompt": "Say:"}
+        [choice] = ask(address, COMPLETIONS, asked)[1]["choices"]
+        assert (choice["text"], choice["reasoning_content"]) == ("Yes.", "hm")
+        connection = Connection(address, COMPLETIONS, asked | {"stream": True})
+        choices = [chunk["choices"][0] for chunk in events(connection.response())]
+        connection.close()
+    assert "".join(each.get("reasoning_content", "") for each in choices) == "hm"
+    assert "".join(each["text"] for each in choices) == "Yes."
+
+
 def test_the_whole_conversation_reaches_the_model() -> None:
     heard: list[str] = []
 
@@ -346,6 +383,12 @@ def test_it_says_what_there_is(address: str) -> None:
             400,
             "previous_response_id: ",
         ),
+        (COMPLETIONS, {"model": MODEL, "prompt": []}, 400, "prompt: "),
+        (COMPLETIONS, {"model": MODEL, "prompt": ""}, 400, "the prompt is empty"),
+        (COMPLETIONS, {"model": MODEL, "prompt": [1, 2]}, 400, "prompt: token ids are not"),
+        (COMPLETIONS, {"model": MODEL, "prompt": [[1, 2]]}, 400, "send the text"),
+        (COMPLETIONS, {"model": MODEL, "prompt": ["a"] * 65}, 400, "prompt has 65 texts"),
+        ("/v1/embeddings", {"model": MODEL, "input": [[1]]}, 400, "check_embedding_ctx_length"),
         (RESPONSES, ASKED_RESPONSES | {"store": True}, 400, "store: only False"),
         (RESPONSES, ASKED_RESPONSES | {"n": 2}, 400, "n is not supported here"),
         (

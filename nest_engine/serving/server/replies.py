@@ -112,6 +112,7 @@ class TextChoice(BaseModel):
 
     index: int
     text: str
+    reasoning_content: str | None = None
     finish_reason: Literal["stop", "length"]
     logprobs: None = None
     annotations: list[Annotation]
@@ -341,10 +342,16 @@ def remarks(output: NestOutput, method: str, notices: Sequence[str] = ()) -> dic
     }
 
 
-def usage(outputs: Sequence[NestOutput]) -> dict[str, Any]:
-    """Return the tokens of all answers to a request, its prompt counted once."""
-    read = outputs[0].usage["prompt_tokens"] if outputs else 0
-    known = outputs[0].stats.cached_prompt_tokens if outputs else 0
+def usage(outputs: Sequence[NestOutput], answers_to_each: int) -> dict[str, Any]:
+    """Return the tokens of all answers to a request, each prompt counted once.
+
+    Args:
+        outputs: the answers, those to one prompt after those to another.
+        answers_to_each: how many there are to each prompt.
+    """
+    firsts = outputs[::answers_to_each]
+    read = sum(output.usage["prompt_tokens"] for output in firsts)
+    known = sum(output.stats.cached_prompt_tokens for output in firsts)
     written = sum(output.usage["completion_tokens"] for output in outputs)
     return {
         "prompt_tokens": read,

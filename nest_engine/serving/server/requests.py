@@ -459,7 +459,7 @@ class ResponsesRequest(Asked):
 class CompletionsRequest(Asked):
     """A request for Completions: the prompt is continued as it is."""
 
-    prompt: str | list[str] = Field(description="A text, or a list of one.")
+    prompt: str | list[str] = Field(description="A text, or several.", min_length=1)
     n: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
     stream_options: StreamOptions | None = None
@@ -472,6 +472,13 @@ class CompletionsRequest(Asked):
     logit_bias: dict[str, float] | None = Field(default=None, max_length=0)
     suffix: Literal[""] | None = None
 
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _require_texts(cls, given: Any) -> Any:
+        if given == "" or (isinstance(given, list) and "" in given):
+            raise ValueError("the prompt is empty; send a text to continue")
+        return require_no_tokens(given, "send the text")
+
     def most_tokens(self) -> int | None:
         """Return the most tokens that an answer may have."""
         return self.max_tokens
@@ -481,21 +488,13 @@ class CompletionsRequest(Asked):
         return self.n or 1
 
     def conversation(self) -> list[Message]:
-        """Return the prompt, as if a user had said it."""
-        return [Message("user", self.text)]
+        """Return the prompts, as if a user had said them."""
+        return [Message("user", text) for text in self.texts]
 
     @property
-    def text(self) -> str:
-        """The prompt.
-
-        Raises:
-            InputError: if there are several, or none.
-        """
-        if isinstance(self.prompt, str):
-            return self.prompt
-        if len(self.prompt) != 1:
-            raise InputError(f"prompt has {len(self.prompt)} texts; send one request for each")
-        return self.prompt[0]
+    def texts(self) -> list[str]:
+        """The prompts; each has as many answers as ``n`` asks for."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
     @property
     def includes_usage(self) -> bool:
@@ -511,6 +510,25 @@ class EmbeddingsRequest(Sent):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
     user: str | None = None
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _require_texts(cls, given: Any) -> Any:
+        return require_no_tokens(
+            given, "send the text (langchain_openai: check_embedding_ctx_length=False)"
+        )
+
+
+def require_no_tokens(given: Any, instead: str) -> Any:
+    """Return a text or several as they came, for pydantic.
+
+    Raises:
+        ValueError: if they are token ids, which belong to another tokenizer.
+    """
+    first = given[0] if isinstance(given, list) and given else None
+    if isinstance(first, (int, list)):
+        raise ValueError(f"token ids are not supported here; {instead}")
+    return given
 
 
 def passage_of_document(document: str | dict[str, Any]) -> Passage:
