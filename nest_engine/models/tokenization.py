@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+_ANSWER = "nestanswer"
+
+
 def plain_chat(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
     """Write a conversation for a model without a chat template: ``Question: ... Answer:``.
 
@@ -244,6 +247,20 @@ class TextTokenizer(OffsetTokenizer):
     def eos_id(self) -> int | None:
         """The tokenizer's end-of-text token."""
         return cast("int | None", self._owner.eos_token_id)
+
+    @property
+    def turn_end_id(self) -> int | None:
+        """The control token that the chat template writes behind an answer, if it writes one."""
+        if not self.has_chat_template:
+            return None
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
+        try:
+            written = self._owner.apply_chat_template(turns, tokenize=False)
+        except Exception:  # a template is a program, and may fail in any way
+            return None
+        behind = str(written).rpartition(_ANSWER)[2].lstrip()
+        ends = [string for string in self.control_strings if behind.startswith(string)]
+        return cast(int, self._owner.convert_tokens_to_ids(max(ends, key=len))) if ends else None
 
     def __len__(self) -> int:
         return len(self._owner)
