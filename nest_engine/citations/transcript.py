@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from nest_engine.citations.detokenizer import Detokenizer
-from nest_engine.citations.next_turn import NEXT_TURN
 from nest_engine.citations.reasoning import Reasoning, held_back
 from nest_engine.records import Citation, Provenance, TracedToken
 
 if TYPE_CHECKING:
+    import regex
+
     from nest_engine.decoding.sequence import SequenceState
 
 
@@ -56,7 +57,7 @@ class Transcript:
         decode: token ids to text.
         attributor: cites the answer.
         reasons: whether the prompt ends where the model's reasoning begins.
-        ends_at_turn: whether the answer ends where the model begins another turn.
+        next_turn: what ends the answer, where the model begins another turn.
 
     Attributes:
         text: the answer so far.
@@ -71,14 +72,14 @@ class Transcript:
         attributor: Settles,
         *,
         reasons: bool = False,
-        ends_at_turn: bool = False,
+        next_turn: regex.Pattern[str] | None = None,
     ) -> None:
         self._sequence = sequence
         self._detokenizer = Detokenizer(decode)
         self._attributor = attributor
         self._reasoning = Reasoning(has_begun=reasons)
         self._sequence.is_reasoning = reasons
-        self._ends_at_turn = ends_at_turn
+        self._next_turn = next_turn
         self._num_pushed = 0
         self._num_released = 0  # characters
         # Characters of each token in the answer, none for those of the reasoning in front of it.
@@ -159,7 +160,7 @@ class Transcript:
             for stop in self._sequence.config.stop
             if (start := self.text.find(stop, self._num_released)) >= 0
         ]
-        if self._ends_at_turn and (turn := NEXT_TURN.search(self.text, self._num_released)):
+        if self._next_turn and (turn := self._next_turn.search(self.text, self._num_released)):
             stops.append((turn.end(), turn.start(), ""))
         if not stops:
             return
@@ -173,8 +174,8 @@ class Transcript:
     def _held_back(self) -> int:
         """Return how many characters at the end may yet be cut off."""
         held = held_back(self.text, self._sequence.config.stop)
-        if self._ends_at_turn:
-            begun = NEXT_TURN.search(self.text, self._num_released, partial=True)
+        if self._next_turn:
+            begun = self._next_turn.search(self.text, self._num_released, partial=True)
             held = max(held, len(self.text) - begun.start() if begun else 0)
         return held
 

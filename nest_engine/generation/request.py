@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nest_engine._stopwatch import Stopwatch
 from nest_engine._validation import require_text
-from nest_engine.citations.next_turn import is_a_turn
+from nest_engine.citations.next_turn import next_turn_after
 from nest_engine.citations.sentences import Sentence, sentences_of
 from nest_engine.config import NestConfig
 from nest_engine.datastore.passage_keys import PassageKeys
@@ -31,6 +31,8 @@ from nest_engine.interfaces import LanguageModel, TokenizedText, Tokenizer
 from nest_engine.records import Passage
 
 if TYPE_CHECKING:
+    import regex
+
     from nest_engine.engine import NestEngine
 
 T = TypeVar("T")
@@ -60,7 +62,7 @@ class Request:
             passages; None if nobody has tried.
         query: the question, when the caller named it.
         is_refusal_sure: whether really nothing answers the question where ``sentences`` is None.
-        ends_at_turn: whether the answer ends where the model begins another turn.
+        next_turn: what ends the answer, where the model begins another turn.
     """
 
     config: NestConfig
@@ -77,7 +79,7 @@ class Request:
     read_ahead: Mapping[tuple[str, str], PassageKeys] | None = None
     query: str | None = None
     is_refusal_sure: bool = False
-    ends_at_turn: bool = False
+    next_turn: regex.Pattern[str] | None = None
 
     @cached_property
     def copies(self) -> dict[int, int]:
@@ -222,7 +224,8 @@ def _prepare(
         the request.
     """
     require_text("prompt", prompt)
-    ends_at_turn = not language_model.tokenizer.has_chat_template and is_a_turn(prompt)
+    has_template = language_model.tokenizer.has_chat_template
+    next_turn = None if has_template else next_turn_after(prompt)
     notices = []
     question = query or prompt
     if config.method != "lm" and not passages:
@@ -284,7 +287,7 @@ def _prepare(
         Stopwatch(stopwatch),
         query=query,
         is_refusal_sure=nearness.knows_wording,
-        ends_at_turn=ends_at_turn,
+        next_turn=next_turn,
     )
 
 

@@ -257,7 +257,7 @@ class Run:
             lm.tokenizer.decode,
             _attributor(datastore, request),
             reasons=opens_reasoning(request.prompt),
-            ends_at_turn=request.ends_at_turn,
+            next_turn=request.next_turn,
         )
         return Decoding(request, datastore, sequence, transcript, prefill.num_known)
 

@@ -96,11 +96,13 @@ class ChatTemplate:
             InputError: if the template refuses the conversation, or a variable is none of its own.
         """
         require_variables(variables or {})
-        knows_developers = "developer" in str(self.text)
+        if not messages:
+            raise InputError("there are no messages; give at least one")
+        known = {"function": "tool"} | (
+            {} if "developer" in str(self.text) else {"developer": "system"}
+        )
         turns = [
-            {**message, "role": "system"}
-            if message["role"] == "developer" and not knows_developers
-            else dict(message)
+            {**message, "role": known.get(message["role"], message["role"])}
             for message in without_empty_end(messages)
         ]
         marked, marks = _marked(turns)

@@ -89,11 +89,14 @@ class SourceBlocks:
             blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
             self._blocks(blocks, "content_block", title, location, f"{place}.source.content")
         elif kind == "base64" and source.get("media_type") == "application/pdf":
-            self._pdf(str(source.get("data")), title, location, f"{place}.source")
+            self._pdf(_decoded(source, f"{place}.source"), title, location)
+        elif kind == "base64" and source.get("media_type") in ("text/plain", "text/markdown"):
+            text = _decoded(source, f"{place}.source").decode("utf-8-sig", "replace")
+            self._split(Document(text, title, f"document-{index}", "", ""), "char", location)
         else:
             raise InputError(
                 f"{place}.source of type {kind!r} is not supported here: give text, content, or a "
-                "PDF in base64"
+                "PDF or text in base64"
             )
 
     def _search_result(self, block: Mapping[str, Any], place: str) -> None:
@@ -130,12 +133,8 @@ class SourceBlocks:
         for passage in split_document(document):
             self._add(passage, form, location)
 
-    def _pdf(self, data: str, title: str, location: Mapping[str, Any], place: str) -> None:
-        try:
-            stream = io.BytesIO(base64.b64decode(data, validate=True))
-        except ValueError as error:
-            raise InputError(f"{place}.data is not base64: {error}") from error
-        with PdfFile(stream) as pdf:
+    def _pdf(self, data: bytes, title: str, location: Mapping[str, Any]) -> None:
+        with PdfFile(io.BytesIO(data)) as pdf:
             text, starts = in_pages([pdf.page(number).text for number in range(len(pdf))])
         name = f"document-{location['document_index']}"
         document = Document(text, title, name, "", "", page_starts=starts)
@@ -152,6 +151,13 @@ class SourceBlocks:
                 metadata={**passage.metadata, LOCATION: place},
             )
         )
+
+
+def _decoded(source: Mapping[str, Any], place: str) -> bytes:
+    try:
+        return base64.b64decode(str(source.get("data")), validate=True)
+    except ValueError as error:
+        raise InputError(f"{place}.data is not base64: {error}") from error
 
 
 def as_object(value: Any, place: str) -> Mapping[str, Any]:

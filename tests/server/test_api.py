@@ -213,6 +213,72 @@ def test_several_choices_have_seeds_of_their_own() -> None:
     assert len(set(alone)) == 3
 
 
+CALL = {"name": "find", "arguments": '{"gas": "neon"}'}
+
+
+@pytest.mark.parametrize(
+    ("turns", "heard"),
+    [
+        ([{"role": "assistant", "content": None, "refusal": "No."}], "Answer: No.\n"),
+        (
+            [{"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}],
+            "Answer: No.",
+        ),
+        (
+            [
+                {"role": "assistant", "content": None, "function_call": CALL},
+                {"role": "function", "name": "find", "content": "A gas."},
+            ],
+            "A gas.",
+        ),
+        (
+            [{"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": "{"}}]}],
+            "",
+        ),
+        ([{"role": "user", "content": ["Hi", "there"], "cache_control": {}}], "Hi\nthere"),
+        (
+            [
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "thinking", "thinking": "hm"},
+                        {"type": "text", "text": "A gas.", "cache_control": {"type": "ephemeral"}},
+                    ],
+                }
+            ],
+            "Answer: A gas.\n",
+        ),
+    ],
+)
+def test_conversations_of_other_clients_are_read(turns: list[Any], heard: str) -> None:
+    prompts: list[str] = []
+
+    def say(text: bytes) -> int:
+        prompts.append(text.decode())
+        return 256
+
+    asked = {"model": MODEL, "messages": [*ASKED["messages"], *turns, *ASKED["messages"]]}
+    more = {"max_tokens": -1, "modalities": ["text"], "functions": [], "function_call": "none"}
+    with served(NestEngine(ScriptedLanguageModel(say), config=NestConfig(method="lm"))) as address:
+        assert ask(address, CHAT, asked | more)[0] == 200
+    assert heard in max(prompts, key=len)
+
+
+def test_documents_of_langchain_and_empty_ones(address: str) -> None:
+    document = {
+        "page_content": HELIUM.text,
+        "metadata": {"source": "https://a.org/he", "title": "Gases", "page": 3},
+    }
+    empty = [{"page_content": "", "metadata": {}}, "", {"text": " "}]
+    _, reply = ask(address, CHAT, ASKED | {"documents": [*empty, document]})
+    [annotation] = reply["choices"][0]["message"]["annotations"]
+    assert annotation["url_citation"]["url"] == "https://a.org/he"
+    assert (annotation["nest"]["title"], annotation["nest"]["metadata"]) == ("Gases", {"page": 3})
+    passages = [{"text": ""}, {"text": HELIUM.text}]
+    _, reply = ask(address, CHAT, ASKED | {"nest": {"passages": passages}})
+    assert len(reply["choices"][0]["message"]["annotations"]) == 1
+
+
 def test_several_prompts_have_answers_of_their_own() -> None:
     def say(text: bytes) -> int:
         prompt, _, said = text.partition(b">")
@@ -319,8 +385,9 @@ def test_it_says_what_there_is(address: str) -> None:
             CHAT,
             ASKED | {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             400,
-            "messages.0.content",
+            "messages.0.content: a part of type 'image_url' is not supported here: send text",
         ),
+        (CHAT, ASKED | {"functions": [CALL]}, 400, "functions is not supported here; send tools"),
         (
             CHAT,
             ASKED | {"model": "gpt-4o"},

@@ -12,6 +12,7 @@ from langchain_anthropic import ChatAnthropic
 
 from nest_engine import NestConfig, NestEngine
 from nest_engine.testing import ScriptedLanguageModel
+from tests.field.test_requests import WithTools
 from tests.server.support import MODEL, QUESTION, Connection, ask, served
 from tests.ui.support import HELIUM, NEON, SAID, SECONDS, scripted_engine
 from tests.unit.retrieval.test_reading import pdf
@@ -185,6 +186,51 @@ def test_the_stop_sequence_is_the_one_that_was_met() -> None:
         assert (met.stop_reason, met.stop_sequence) == ("stop_sequence", "END")
         ours = client.messages.create(**asked, stop_sequences=["XYZ"])
         assert (ours.stop_reason, ours.stop_sequence) == ("end_turn", None)
+
+
+def test_nulls_and_pieces_of_an_answer() -> None:
+    prompts: list[str] = []
+
+    def say(text: bytes) -> int:
+        prompts.append(text.decode())
+        return 256
+
+    question = {"role": "user", "content": QUESTION}
+    pieces = [{"type": "text", "text": "A gas, "}, {"type": "text", "text": "and light."}]
+    turns = [
+        question,
+        {"role": "assistant", "content": None},
+        question,
+        {"role": "assistant", "content": pieces},
+        question,
+    ]
+    tools = [{"name": "find", "description": None, "input_schema": None}]
+    asked = {"model": MODEL, "max_tokens": 9, "messages": turns, "tools": tools}
+    with served(NestEngine(ScriptedLanguageModel(say), config=NestConfig(method="lm"))) as address:
+        status, reply = ask(address, "/v1/messages", asked | {"tool_choice": {"type": "none"}})
+    assert (status, reply["type"]) == (200, "message")
+    assert "Answer: A gas, and light.\n" in max(prompts, key=len)
+
+
+def test_one_call_where_one_is_asked_for() -> None:
+    call = '<tool_call>{"name": "find", "arguments": {}}</tool_call>'
+    model = ScriptedLanguageModel(call * 2)
+    model.tokenizer = WithTools()  # type: ignore[assignment]
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "max_tokens": 200,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "tools": [{"name": "find", "input_schema": {}}],
+    }
+    with served(NestEngine(model, config=NestConfig(method="lm"))) as address:
+        for disabled, number in ((False, 2), (True, 1)):
+            choice = {"type": "auto", "disable_parallel_tool_use": disabled}
+            _, reply = ask(address, "/v1/messages", asked | {"tool_choice": choice})
+            assert len(reply["content"]) == number
+        tools = [{"type": "function", "function": {"name": "find"}}]
+        chat = asked | {"tools": tools, "parallel_tool_calls": False}
+        _, reply = ask(address, "/v1/chat/completions", chat)
+        assert len(reply["choices"][0]["message"]["tool_calls"]) == 1
 
 
 def test_tokens_are_counted(client: anthropic.Anthropic) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from nest_engine.generation.tool_calls import ToolCall, Turn, turn_of
+from nest_engine.generation.tool_calls import ToolCall, Turn
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.records import Citation
 from nest_engine.serving.server import replies
@@ -31,7 +31,7 @@ class ChatFormat:
         self._head = {"id": head.id, "created": head.created, "model": head.model}
         self._method = method
         self._notices = notices
-        self._turn = turn_of(asked.tool_definitions(), asked.opening())
+        self._turn = asked.turn()
 
     def whole(self, outputs: Sequence[NestOutput]) -> dict[str, Any]:
         """Return the finished answers."""

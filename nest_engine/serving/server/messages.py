@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nest_engine.citations.formats import split_answer
 from nest_engine.errors import InputError
-from nest_engine.generation.tool_calls import ToolCall, opening, turn_of
+from nest_engine.generation.tool_calls import ToolCall, opening
 from nest_engine.interfaces import Message
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.records import Citation, Passage
@@ -33,7 +33,7 @@ class SentTurn(Sent):
     """One turn of a conversation: a text, or blocks."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[dict[str, Any]]
+    content: str | list[dict[str, Any]] = ""
 
 
 class SentTool(BaseModel):
@@ -42,8 +42,8 @@ class SentTool(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     name: str
-    description: str = ""
-    input_schema: dict[str, Any] = Field(default_factory=dict)
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
 
 
 class _MessagesBase(Asked):
@@ -115,12 +115,16 @@ class _MessagesBase(Asked):
                 "type": "function",
                 "function": {
                     "name": tool.name,
-                    "description": tool.description,
-                    "parameters": tool.input_schema,
+                    "description": tool.description or "",
+                    "parameters": tool.input_schema or {},
                 },
             }
             for tool in self.tools or ()
         ]
+
+    def calls_in_parallel(self) -> bool:
+        """Return whether an answer may hold several tool calls."""
+        return not (self.tool_choice or {}).get("disable_parallel_tool_use")
 
     def opening(self) -> str:
         """Return the beginning of the answer that makes the model call the chosen tool.
@@ -211,7 +215,7 @@ class MessagesFormat:
         self._head = head
         self._method = method
         self._notices = notices
-        self._turn = turn_of(asked.tool_definitions(), asked.opening())
+        self._turn = asked.turn()
         self._shows_reasoning = (asked.thinking or {}).get("type") in ("enabled", "adaptive")
         sources = asked.sources
         # Whoever brings documents says whether they are to be cited; those of the server are.
@@ -419,13 +423,14 @@ def _turns(role: str, blocks: Sequence[Mapping[str, Any]], place: str) -> list[M
             results.append(Message("tool", text, {"tool_call_id": block.get("tool_use_id")}))
         else:
             said.append(block)
-    text = _text(said, place)
+    # An answer comes back in pieces, by what was cited.
+    text = _text(said, place, between="" if role == "assistant" else "\n")
     if not (text or calls):
         return results
     return [*results, Message(role, text, {"tool_calls": calls} if calls else {})]
 
 
-def _text(blocks: Sequence[Mapping[str, Any]], place: str) -> str:
+def _text(blocks: Sequence[Mapping[str, Any]], place: str, between: str = "\n") -> str:
     """Return the text of blocks; documents and search results are passages, thinking is over."""
     texts = []
     for number, block in enumerate(blocks):
@@ -437,4 +442,4 @@ def _text(blocks: Sequence[Mapping[str, Any]], place: str) -> str:
                 f"{place}.{number} of type {kind!r} is not supported here: this model reads text, "
                 "documents and search results"
             )
-    return "\n".join(texts)
+    return between.join(texts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from nest_engine import NestEngine, Passage
@@ -19,25 +21,33 @@ def test_an_answer_ends_before_the_next_question(method):
     assert all(citation.answer_end <= len(answer.text) for citation in answer.citations)
 
 
+TURNS = [
+    *("\n\n\nQuestion: x", "\r\n\r\nQuestion: x", "\n \nQuestion: x", "\nQuestion\uff1ax"),
+    *(
+        "\n\nHuman: x",
+        "\nUser: x",
+        "\n\nQ: x",
+        "\nAssistant: x",
+        "\n\nquestion: x",
+        "\nQUESTION: x",
+    ),
+    *("\n\n**Question:** x", "\n### Question 2: x"),
+    "\n\nBackground: Neon glows.\n\nQuestion: x",
+]
+ASKED = [
+    "Question: What?\nAnswer:",
+    "Query: What?\nAnswer: ",
+    "Q: What?\nA:",
+    "Question: What?\nHelpful Answer:",
+    "user: What?\nassistant: ",
+    "Human: What?\nAI:",
+]
+
+
 @pytest.mark.parametrize(
-    "turn",
-    [
-        *("\n\n\nQuestion: x", "\r\n\r\nQuestion: x", "\n \nQuestion: x", "\nQuestion\uff1ax"),
-        *("\n\nHuman: x", "\nUser: x", "\n\nQ: x", "\n\nAnswer: A gas.", "\nAssistant: x"),
-        *("\n\nquestion: x", "\nQUESTION: x", "\n\n**Question:** x", "\n### Question 2: x"),
-        "\n\nBackground: Neon glows.\n\nQuestion: x",
-    ],
+    ("prompt", "turn"), [*product(ASKED, TURNS), *product(ASKED[:4], ["\n\nAnswer: x"])]
 )
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "Question: What?\nAnswer:",
-        "Query: What?\nAnswer: ",
-        "Q: What?\nA:",
-        "user: What?\nassistant: ",
-    ],
-)
-def test_a_turn_may_have_many_forms(turn, prompt):
+def test_a_turn_may_have_many_forms(prompt, turn):
     engine = NestEngine(ScriptedLanguageModel(f" A gas.{turn}"))
     chunks = list(engine.stream(prompt, method="lm", passages=[]))
     assert "".join(chunk.text for chunk in chunks) == " A gas."
@@ -51,6 +61,13 @@ def test_a_turn_may_have_many_forms(turn, prompt):
 def test_what_is_no_turn_is_said(said):
     engine = NestEngine(ScriptedLanguageModel(said))
     assert engine.ask("What is helium?", method="lm", passages=[]).text == said
+
+
+def test_an_agent_may_end_with_its_answer():
+    said = "Thought: I know.\nAnswer: A gas."
+    engine = NestEngine(ScriptedLanguageModel(f"{said}\nuser: And neon?"))
+    answer = engine.generate("user: What is helium?\nassistant: ", method="lm", passages=[])
+    assert answer.text == said
 
 
 def test_a_conversation_in_plain_text_ends_at_the_next_turn():
