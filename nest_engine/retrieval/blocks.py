@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nest_engine.errors import InputError
@@ -20,6 +20,7 @@ from nest_engine.retrieval.splitting import split_document
 
 IS_CITED = "is_cited"  # in a location: whether the source is to be cited
 _READ_IN_ORDER, _MOST_PASSAGES = 3, 64
+_LONGEST_BLOCK = 4_000  # characters; what is longer is cut as a document is
 LOCATION = "anthropic_location"  # in a passage's metadata: the form of its citations
 
 
@@ -79,6 +80,9 @@ class SourceBlocks:
         self.are_cited |= is_cited
         location = {"document_index": index, "document_title": title or None, "file_id": None}
         location[IS_CITED] = is_cited
+        # A title is what the model reads in front of a passage, and does not quote.
+        if context := str(block.get("context") or "").removesuffix("."):
+            title = f"{title}. {context}" if title else context
         source = as_object(block.get("source") or {}, f"{place}.source")
         kind = source.get("type")
         if kind == "text":
@@ -119,7 +123,7 @@ class SourceBlocks:
         place: str,
         uri: str | None = None,
     ) -> None:
-        """Read blocks of text, each a passage."""
+        """Read blocks of text, each a passage, or several where it is long."""
         if not isinstance(blocks, list):
             raise InputError(f"{place} must be a list of text blocks")
         for number, block in enumerate(blocks):
@@ -127,7 +131,11 @@ class SourceBlocks:
             text = required_text(as_object(block, here).get("text"), f"{here}.text")
             if text.strip():
                 where = {"start_block_index": number, "end_block_index": number + 1}
-                self._add(Passage(text, title, uri=uri), form, {**location, **where})
+                pieces: Iterable[Passage] = [Passage(text, title)]
+                if len(text) > _LONGEST_BLOCK:
+                    pieces = split_document(Document(text, title, uri or "", "", ""))
+                for piece in pieces:
+                    self._add(replace(piece, uri=uri), form, {**location, **where})
 
     def _split(self, document: Document, form: str, location: Mapping[str, Any]) -> None:
         for passage in split_document(document):

@@ -97,6 +97,16 @@ def test_a_response_carries_its_citations(address: str) -> None:
     assert reply["usage"]["output_tokens"] == answer.usage["completion_tokens"]
 
 
+def test_sentences_have_the_offsets_of_javascript() -> None:
+    engine = NestEngine(
+        ScriptedLanguageModel("\U0001f388 Hi. Yes."), config=NestConfig(method="lm")
+    )
+    with served(engine) as address:
+        _, reply = ask(address, CHAT, ASKED)
+    last = reply["choices"][0]["nest"]["sentences"][-1]
+    assert (last["utf16_start"], last["utf16_end"]) == (last["start"] + 1, last["end"] + 1)
+
+
 def test_a_streamed_chat_is_the_whole_one_in_pieces(address: str) -> None:
     connection = Connection(
         address, CHAT, ASKED | {"stream": True, "stream_options": {"include_usage": True}}

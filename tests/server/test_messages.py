@@ -233,6 +233,57 @@ def test_one_call_where_one_is_asked_for() -> None:
         assert len(reply["choices"][0]["message"]["tool_calls"]) == 1
 
 
+def test_the_servers_own_sources_are_numbered() -> None:
+    with served(scripted_engine()) as address:
+        asked = {"model": MODEL, "max_tokens": 400, "nest": {"method": "lossless"}}
+        asked["messages"] = [{"role": "user", "content": QUESTION}]
+        _, reply = ask(address, "/v1/messages", asked)
+    cited = [each for block in reply["content"] for each in block.get("citations") or ()]
+    assert [each["search_result_index"] for each in cited] == [0, 1]
+
+
+def test_the_context_of_a_document_is_read_and_not_cited() -> None:
+    prompts: list[str] = []
+
+    def say(text: bytes) -> int:
+        prompts.append(text.decode())
+        return _next("It weighs little. By ACME.", text)
+
+    document = TEXT | {"context": "By ACME."}
+    asked = {"model": MODEL, "max_tokens": 99, "nest": {"method": "ra"}}
+    asked["messages"] = [{"role": "user", "content": [document, ASKED]}]
+    with served(NestEngine(ScriptedLanguageModel(say))) as address:
+        _, reply = ask(address, "/v1/messages", asked)
+    assert "Helium. By ACME. Gases" in max(prompts, key=len)
+    assert not any(block.get("citations") for block in reply["content"])
+
+
+def test_a_long_block_is_several_passages() -> None:
+    said = "The last word is neon, and so it ends."
+    long = f"{'A word of many. ' * 2_000}{said}"
+    result = RESULT | {
+        "content": [{"type": "text", "text": "Gases."}, {"type": "text", "text": long}]
+    }
+    asked = {"model": MODEL, "max_tokens": 99, "nest": {"method": "lossless"}}
+    asked["messages"] = [{"role": "user", "content": [result, ASKED]}]
+    with served(NestEngine(ScriptedLanguageModel(said))) as address:
+        status, reply = ask(address, "/v1/messages", asked)
+    assert status == 200
+    [block] = reply["content"]
+    [citation] = block["citations"]
+    assert (citation["cited_text"], citation["start_block_index"]) == (said, 1)
+
+
+def test_tools_of_other_servers_and_unknown_paths_are_named(address: str) -> None:
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    messages = [{"role": "user", "content": QUESTION}]
+    asked = {"model": MODEL, "max_tokens": 9, "messages": messages, "tools": tools}
+    _, reply = ask(address, "/v1/messages", asked, x_api_key="secret")
+    assert "'web_search_20250305' runs on Anthropic's servers" in reply["error"]["message"]
+    status, reply = ask(address, "/v1/messages/batches", {}, x_api_key="secret")
+    assert (status, reply["type"], reply["error"]["type"]) == (404, "error", "not_found_error")
+
+
 def test_tokens_are_counted(client: anthropic.Anthropic) -> None:
     messages: Any = [{"role": "user", "content": [TEXT, ASKED]}]
     with_text = client.messages.count_tokens(model=MODEL, messages=messages)

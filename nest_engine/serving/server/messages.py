@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from nest_engine.citations.formats import split_answer
 from nest_engine.errors import InputError
@@ -42,8 +42,18 @@ class SentTool(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     name: str
+    type: str | None = None
     description: str | None = None
     input_schema: dict[str, Any] | None = None
+
+    @field_validator("type")
+    @classmethod
+    def _require_custom(cls, given: str | None) -> str | None:
+        if given not in (None, "custom"):
+            raise ValueError(
+                f"a tool of type {given!r} runs on Anthropic's servers, and not here; leave it out"
+            )
+        return given
 
 
 class _MessagesBase(Asked):
@@ -217,6 +227,7 @@ class MessagesFormat:
         self._notices = notices
         self._turn = asked.turn()
         self._shows_reasoning = (asked.thinking or {}).get("type") in ("enabled", "adaptive")
+        self._found: dict[str, int] = {}  # what the server found and was cited, by number
         sources = asked.sources
         # Whoever brings documents says whether they are to be cited; those of the server are.
         self._cites = sources.are_cited or not sources.passages
@@ -261,7 +272,7 @@ class MessagesFormat:
                 for line in blocks.add("text", text[shown : citation.answer_start]):
                     yield line
                 for line in blocks.cited(
-                    text[citation.answer_start : citation.answer_end], _location(citation)
+                    text[citation.answer_start : citation.answer_end], self._location(citation)
                 ):
                     yield line
                 shown = citation.answer_end
@@ -294,8 +305,13 @@ class MessagesFormat:
             position += len(text)
             if shown:
                 is_whole = citation is not None and position <= end
-                cited = {"citations": [_location(citation)]} if is_whole and citation else {}
+                cited = {"citations": [self._location(citation)]} if is_whole and citation else {}
                 yield {"type": "text", "text": shown, **cited}
+
+    def _location(self, citation: Citation) -> dict[str, Any]:
+        """Return a citation in the form of its source; the server's own is a search result."""
+        number = self._found.setdefault(citation.passage_id, len(self._found))
+        return _location(citation, number)
 
     def _frame(self, output: NestOutput | None) -> dict[str, Any]:
         usage = output.usage if output else {"prompt_tokens": 0, "completion_tokens": 0}
@@ -372,7 +388,13 @@ def _named(kind: str, **fields: Any) -> str:
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
-    return {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
+    number = call.id.removeprefix("call_")
+    return {
+        "type": "tool_use",
+        "id": f"toolu_{number}",
+        "name": call.name,
+        "input": call.arguments,
+    }
 
 
 def _is_shown(citation: Citation) -> bool:
@@ -381,11 +403,16 @@ def _is_shown(citation: Citation) -> bool:
     return location is None or bool(location[IS_CITED])
 
 
-def _location(citation: Citation) -> dict[str, Any]:
-    """Return a citation in the form of its source; what the server found is a search result."""
+def _location(citation: Citation, number: int) -> dict[str, Any]:
+    """Return a citation in the form of its source.
+
+    Args:
+        citation: the citation.
+        number: of the source among the server's own, if it is one.
+    """
     known: dict[str, Any] = dict(citation.metadata.get(LOCATION) or {}) or {
         "type": "search_result_location",
-        "search_result_index": 0,
+        "search_result_index": number,
         "source": citation.uri or citation.passage_id,
         "title": citation.title or None,
         "start_block_index": 0,

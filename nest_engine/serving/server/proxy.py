@@ -26,7 +26,7 @@ from nest_engine.citing import MIN_WORDS, CitationStream, CitedAnswer, Citer, ci
 from nest_engine.errors import InputError
 from nest_engine.generation.passage_search import retrieve
 from nest_engine.interfaces import PassageRetriever
-from nest_engine.records import Citation, Passage, plain
+from nest_engine.records import Citation, Passage
 from nest_engine.serving.server.access import access, path_below
 from nest_engine.serving.server.errors import (
     HANDLERS,
@@ -35,7 +35,7 @@ from nest_engine.serving.server.errors import (
 )
 from nest_engine.serving.server.events import event, with_comments
 from nest_engine.serving.server.limits import Limits
-from nest_engine.serving.server.replies import chat_annotation
+from nest_engine.serving.server.replies import chat_annotation, sentences
 from nest_engine.serving.server.requests import Sent, SentPassage
 from nest_engine.serving.web.reading import json_body, whole_body
 from nest_engine.serving.web.streaming import UNBUFFERED, unless_disconnected
@@ -454,7 +454,7 @@ class _StreamedChoice:
 
 
 def _remarks(cited: CitedAnswer) -> dict[str, Any]:
-    return {"sentences": plain(cited.sentences)}
+    return {"sentences": sentences(cited)}
 
 
 async def _read(reply: httpx.Response) -> bytes:
