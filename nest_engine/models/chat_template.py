@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 
 from nest_engine.errors import InputError
 
-Turn: TypeAlias = Mapping[str, Any]
+Turn: TypeAlias = dict[str, Any]
 Form: TypeAlias = Callable[[Sequence[Turn]], list[Turn]]
 
 _MARK = "nestmark"
@@ -43,14 +43,14 @@ def require_place_for_tools(tools: Sequence[Mapping[str, Any]], template: str) -
         )
 
 
-def is_prefilled(messages: Sequence[Turn]) -> bool:
+def is_prefilled(messages: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether the last turn of a conversation is the beginning of the model's answer."""
     last = messages[-1] if messages else {}
     is_text = bool(last.get("content")) and not last.get("tool_calls")
     return is_text and last.get("role") == "assistant"
 
 
-def without_empty_end(messages: Sequence[Turn]) -> Sequence[Turn]:
+def without_empty_end(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """Return a conversation without a last turn in which the assistant has not begun."""
     last = messages[-1] if len(messages) > 1 else {}
     is_empty = not (last.get("content") or last.get("tool_calls"))

@@ -85,11 +85,12 @@ def _as_template_message(message: BaseMessage) -> dict[str, Any]:
 
 def _media_in(message: BaseMessage) -> list[str]:
     """Return the kinds of block that are no text."""
+    kinds: set[str | None]
     try:
         kinds = {block["type"] for block in message.content_blocks}
     except KeyError:  # of core, over a block that it does not know
         kinds = {block.get("type") for block in message.content if isinstance(block, dict)}
-    return sorted(kinds & _MEDIA)
+    return sorted(_MEDIA.intersection(filter(None, kinds)))
 
 
 def _text_of(message: BaseMessage) -> str:

@@ -275,7 +275,7 @@ def _with_headers(response: Sending, reply: httpx.Response) -> Sending:
 
 
 def _is_stream(reply: httpx.Response) -> bool:
-    return reply.headers.get("content-type", "").startswith("text/event-stream")
+    return str(reply.headers.get("content-type", "")).startswith("text/event-stream")
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:

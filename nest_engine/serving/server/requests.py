@@ -607,7 +607,7 @@ def passage_of_document(document: str | dict[str, Any]) -> Passage:
     data = document.get("data", document)
     if not isinstance(data, (str, dict)):
         raise InputError(f"a document's data must be an object, got {type(data).__name__}")
-    fields = {"text": data} if isinstance(data, str) else dict(data)
+    fields: dict[str, Any] = {"text": data} if isinstance(data, str) else dict(data)
     if "page_content" in fields and isinstance(fields.get("metadata"), dict):
         fields |= fields.pop("metadata")
         fields["url"] = fields.get("url") or fields.pop("source", None)
