@@ -56,7 +56,8 @@ class Transcript:
         sequence: the answer being decoded.
         decode: token ids to text.
         attributor: cites the answer.
-        reasons: whether the prompt ends where the model's reasoning begins.
+        reasons: whether the prompt ends where the model's reasoning begins; None takes all that the
+            model says for its answer.
         next_turn: what ends the answer, where the model begins another turn.
 
     Attributes:
@@ -71,14 +72,15 @@ class Transcript:
         decode: Callable[[Sequence[int]], str],
         attributor: Settles,
         *,
-        reasons: bool = False,
+        reasons: bool | None = False,
         next_turn: regex.Pattern[str] | None = None,
     ) -> None:
         self._sequence = sequence
         self._detokenizer = Detokenizer(decode)
         self._attributor = attributor
-        self._reasoning = Reasoning(has_begun=reasons)
-        self._sequence.is_reasoning = reasons
+        self._reasoning = Reasoning(has_begun=bool(reasons))
+        self._reasoning.end = 0 if reasons is None else None
+        self._sequence.is_reasoning = bool(reasons)
         self._next_turn = next_turn
         self._num_pushed = 0
         self._num_released = 0  # characters

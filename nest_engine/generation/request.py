@@ -63,6 +63,7 @@ class Request:
         query: the question, when the caller named it.
         is_refusal_sure: whether really nothing answers the question where ``sentences`` is None.
         next_turn: what ends the answer, where the model begins another turn.
+        reads_reasoning: whether what the model says to itself is told from its answer.
     """
 
     config: NestConfig
@@ -80,6 +81,7 @@ class Request:
     query: str | None = None
     is_refusal_sure: bool = False
     next_turn: regex.Pattern[str] | None = None
+    reads_reasoning: bool = True
 
     @cached_property
     def copies(self) -> dict[int, int]:

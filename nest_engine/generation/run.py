@@ -250,13 +250,13 @@ class Run:
             ending=Ending(self._eos_ids, request.room(lm.context_length), request.is_stopped),
             stopwatch=request.stopwatch,
             process_logits=request.process_logits,
-            reasoning_ids=lm.tokenizer.reasoning_ids,
+            reasoning_ids=lm.tokenizer.reasoning_ids if request.reads_reasoning else frozenset(),
         )
         transcript = Transcript(
             sequence,
             lm.tokenizer.decode,
             _attributor(datastore, request),
-            reasons=opens_reasoning(request.prompt),
+            reasons=opens_reasoning(request.prompt) if request.reads_reasoning else None,
             next_turn=request.next_turn,
         )
         return Decoding(request, datastore, sequence, transcript, prefill.num_known)

@@ -323,7 +323,12 @@ class _Api:
                 seed = None if config.seed is None else (config.seed + number) % 2**63
                 answers.append(
                     self._scheduler.submit(
-                        prompt, passages=passages, query=query, config=config, seed=seed
+                        prompt,
+                        passages=passages,
+                        query=query,
+                        config=config,
+                        reads_reasoning=not isinstance(asked, CompletionsRequest),
+                        seed=seed,
                     )
                 )
         except Exception:

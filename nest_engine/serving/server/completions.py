@@ -36,7 +36,6 @@ class CompletionsFormat:
             self._ending(index, output)
             | {
                 "text": output.text,
-                "reasoning_content": output.reasoning or None,
                 "annotations": [
                     replies.annotation(citation, output.text) for citation in output.citations
                 ],
@@ -57,11 +56,9 @@ class CompletionsFormat:
         async for index, chunk in chunks:
             texts[index] += chunk.text
             cited = [replies.annotation(each, texts[index]) for each in chunk.citations]
-            more = {"annotations": cited, "reasoning_content": chunk.reasoning}
-            if chunk.text or any(more.values()):
+            if chunk.text or cited:
                 choice = {"index": index, "text": chunk.text, "finish_reason": None}
-                added = {name: value for name, value in more.items() if value}
-                yield self._event([choice | added])
+                yield self._event([choice | ({"annotations": cited} if cited else {})])
             if chunk.output is not None:
                 outputs[index] = chunk.output
                 yield self._event([self._ending(index, chunk.output) | {"text": ""}])

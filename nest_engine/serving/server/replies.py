@@ -113,7 +113,6 @@ class TextChoice(BaseModel):
 
     index: int
     text: str
-    reasoning_content: str | None = None
     finish_reason: Literal["stop", "length"]
     logprobs: None = None
     annotations: list[Annotation]
