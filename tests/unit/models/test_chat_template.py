@@ -39,7 +39,8 @@ ALTERNATING = (
 )
 OF_JSON = (
     "{% for m in messages %}<{{ m.role[0] }}>{{ m.content + '' }}"
-    "{% for c in m.tool_calls or [] %}{{ c.function.name + c.function.arguments }}{% endfor %}{% endfor %}"
+    "{% for c in m.tool_calls or [] %}{{ c.function.name + c.function.arguments }}{% endfor %}"
+    "{% endfor %}"
 )
 OF_NO_TEXT = (
     "{% for m in messages %}<{{ m.role[0] }}>{% if m.content is string %}{{ m.content }}"
