@@ -146,7 +146,7 @@ def read_tool_choice(tool_choice: object, tools: Sequence[dict[str, Any]]) -> st
 def read_arguments(given: object) -> dict[str, Any]:
     """Return the arguments of an earlier call, which may be JSON, and broken JSON at that."""
     if isinstance(given, str) and given.strip():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             given = json.loads(given)
     if isinstance(given, dict):
         return given
@@ -166,7 +166,7 @@ def _read_calls(text: str) -> list[ToolCall]:
     blocks = re.findall(f"{_START}(.*?)(?:{_END}|$)", text, re.DOTALL) if _START in text else [text]
     try:
         return [_read_call(value) for block in blocks for value in _values(block)]
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
 
 

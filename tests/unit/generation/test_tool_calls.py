@@ -65,6 +65,7 @@ def test_several_calls(text: str) -> None:
         '{"name": "find", "age": 3}',
         f"{FIND} is what I would ask.",
         "[TOOL_CALLS] nothing",
+        f"<tool_call>{'[' * 100_000}",
         "[]",
         "",
     ],
@@ -77,4 +78,5 @@ def test_what_is_no_call_is_text(text: str) -> None:
 def test_arguments_of_an_earlier_call() -> None:
     assert read_arguments('{"a": 1}') == read_arguments({"a": 1}) == {"a": 1}
     assert read_arguments(None) == read_arguments("") == read_arguments("null") == {}
+    assert read_arguments("[" * 100_000)
     assert read_arguments('{"a": ') == {"arguments": '{"a": '}
