@@ -26,6 +26,8 @@ from nest_engine.output import NestChunk, NestOutput
 from nest_engine.records import Passage, Score
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from nest_engine.models.backend import Backend
@@ -81,6 +83,11 @@ class NestEngine:
     ) -> None:
         self.language_model = _as_language_model(model, tokenizer, key_layer)
         self.retriever = retriever
+        if not isinstance(config, NestConfig | None):
+            raise ConfigError(
+                f"config must be a NestConfig, got {type(config).__name__}; of a dict, "
+                "NestConfig.from_dict(...) makes one"
+            )
         self.config = config or NestConfig(tuned=getattr(self.language_model, "tuned", {}))
         self.key_cache = key_cache if key_cache is not None else KeyCache()
         self.background = require_background(background)
@@ -91,7 +98,7 @@ class NestEngine:
     @classmethod
     def from_pretrained(
         cls,
-        model_id: str,
+        model_id: str | PathLike[str],
         *,
         retriever: PassageRetriever | None = None,
         config: NestConfig | None = None,

@@ -125,8 +125,8 @@ class Tokenizer(Protocol):
         ...
 
     @property
-    def reasoning_id(self) -> int:
-        """The token that ``<think>`` is, or begins with."""
+    def reasoning_ids(self) -> frozenset[int]:
+        """The tokens that a mark which opens reasoning is, or begins with."""
         ...
 
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:

@@ -39,6 +39,7 @@ class NestOutput:
             tune.
         reasoning: what a model that reasons said to itself in front of the answer; it quotes
             nothing.
+        stop_string: the one of the ``stop`` strings that ended the answer, if one did.
     """
 
     text: str
@@ -53,6 +54,7 @@ class NestOutput:
     notices: tuple[str, ...] = ()
     trace: tuple[TracedToken, ...] = field(default=(), repr=False)
     reasoning: str = ""
+    stop_string: str | None = None
 
     @property
     def usage(self) -> dict[str, int]:

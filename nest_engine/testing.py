@@ -43,7 +43,7 @@ class ByteTokenizer:
     control_ids = frozenset([EOS])
     control_strings = frozenset(["</s>"])
     has_chat_template = False
-    reasoning_id = ord("<")
+    reasoning_ids = frozenset([ord("<")])
 
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
         """Encode text as bytes; a prompt cannot contain the end-of-sequence token."""

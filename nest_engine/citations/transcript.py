@@ -12,6 +12,8 @@ from nest_engine.citations.reasoning import Reasoning, held_back
 from nest_engine.records import Citation, Provenance, TracedToken
 
 if TYPE_CHECKING:
+    import regex
+
     from nest_engine.decoding.sequence import SequenceState
 
 
@@ -54,7 +56,14 @@ class Transcript:
         sequence: the answer being decoded.
         decode: token ids to text.
         attributor: cites the answer.
-        reasons: whether the prompt ends where the model's reasoning begins.
+        reasons: whether the prompt ends where the model's reasoning begins; None takes all that the
+            model says for its answer.
+        next_turn: what ends the answer, where the model begins another turn.
+
+    Attributes:
+        text: the answer so far.
+        citations: those that are final.
+        stop_string: the stop string that ended the answer, if one did.
     """
 
     def __init__(
@@ -63,13 +72,16 @@ class Transcript:
         decode: Callable[[Sequence[int]], str],
         attributor: Settles,
         *,
-        reasons: bool = False,
+        reasons: bool | None = False,
+        next_turn: regex.Pattern[str] | None = None,
     ) -> None:
         self._sequence = sequence
         self._detokenizer = Detokenizer(decode)
         self._attributor = attributor
-        self._reasoning = Reasoning(has_begun=reasons)
-        self._sequence.is_reasoning = reasons
+        self._reasoning = Reasoning(has_begun=bool(reasons))
+        self._reasoning.end = 0 if reasons is None else None
+        self._sequence.is_reasoning = bool(reasons)
+        self._next_turn = next_turn
         self._num_pushed = 0
         self._num_released = 0  # characters
         # Characters of each token in the answer, none for those of the reasoning in front of it.
@@ -78,6 +90,7 @@ class Transcript:
         self._provenance: list[Provenance | None] = []
         self.text = ""
         self.citations: list[Citation] = []
+        self.stop_string: str | None = None
 
     def advance(self) -> Release:
         """Read the answer's new tokens, apply stop strings, and release what is final.
@@ -102,7 +115,7 @@ class Transcript:
             ours += [max(position - begin, 0) for position in all_[len(ours) :]]
         self._stop()
         is_final = self._sequence.finish_reason is not None
-        end = len(self.text) - (0 if is_final else held_back(self.text, self._sequence.config.stop))
+        end = len(self.text) - (0 if is_final else self._held_back())
         return replace(self._release(end, is_final=is_final), reasoning=reasoning)
 
     @property
@@ -145,17 +158,28 @@ class Transcript:
         One step may bring several stop strings, and tokens after them, as part of a draft.
         """
         stops = [
-            (start + len(stop), start)
+            (start + len(stop), start, stop)
             for stop in self._sequence.config.stop
             if (start := self.text.find(stop, self._num_released)) >= 0
         ]
+        if self._next_turn and (turn := self._next_turn.search(self.text, self._num_released)):
+            stops.append((turn.end(), turn.start(), ""))
         if not stops:
             return
-        _, cut = min(stops)
+        _, cut, stop = min(stops)
+        self.stop_string = stop or None
         self.text = self.text[:cut]
         num_kept = sum(start < cut for start in self._starts)
         self._sequence.cut(max(num_kept, self.num_reasoning_tokens))
         self._sequence.finish_reason = "stop"
+
+    def _held_back(self) -> int:
+        """Return how many characters at the end may yet be cut off."""
+        held = held_back(self.text, self._sequence.config.stop)
+        if self._next_turn:
+            begun = self._next_turn.search(self.text, self._num_released, partial=True)
+            held = max(held, len(self.text) - begun.start() if begun else 0)
+        return held
 
     def _reason(self) -> str:
         """Read on where the reasoning ends; return what it has gained."""

@@ -25,6 +25,7 @@ def warp(probs_QV: Tensor, *, temperature: float, top_k: int | None, top_p: floa
     """
     scores_QV = probs_QV.log()
     # however small, nothing overflows
+    temperature = max(temperature, torch.finfo(scores_QV.dtype).tiny)
     scores_QV = (scores_QV - scores_QV.amax(-1, keepdim=True)) / temperature
     if top_k is not None and top_k < scores_QV.shape[-1]:
         smallest_kept_Q = scores_QV.topk(top_k, dim=-1).values[:, -1:]

@@ -56,7 +56,7 @@ class SequenceState:
         ending: when the sequence ends.
         stopwatch: where to add up the time.
         process_logits: changes the model's logits before anything else sees them.
-        reasoning_id: the token by which a model begins to reason, if it does.
+        reasoning_ids: the tokens by which a model begins to reason.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class SequenceState:
         ending: Ending,
         stopwatch: Stopwatch,
         process_logits: LogitsProcessor | None = None,
-        reasoning_id: int | None = None,
+        reasoning_ids: frozenset[int] = frozenset(),
     ) -> None:
         self.prompt_ids = list(prompt_ids)
         self.token_ids: list[int] = []
@@ -96,7 +96,7 @@ class SequenceState:
         self._draft_length = draft_length
         self._ending = ending
         self._process_logits = process_logits
-        self._reasoning_id = reasoning_id
+        self._reasoning_ids = reasoning_ids
 
     @property
     def is_done(self) -> bool:
@@ -223,8 +223,7 @@ class SequenceState:
 
     def _begins_to_reason(self, lm_probs_QV: Tensor) -> bool:
         """Return whether the model wants to reason before it answers, which no passage decides."""
-        at_start = self._reasoning_id is not None and not self.token_ids
-        return at_start and int(lm_probs_QV[0].argmax()) == self._reasoning_id
+        return not self.token_ids and int(lm_probs_QV[0].argmax()) in self._reasoning_ids
 
     def _processed(self, logits_QV: Tensor, draft: Sequence[int]) -> Tensor:
         if self._process_logits is None:

@@ -43,10 +43,10 @@ def find_passages(
     if retriever is None or not missing or k == 0:
         return found_B
     queries = [queries_B[row] or prompts[row] for row in missing]
-    for row, query, result in zip(missing, queries, _retrieve(retriever, queries, k), strict=True):
+    for row, query, result in zip(missing, queries, retrieve(retriever, queries, k), strict=True):
         found_B[row] = result
         if copies_among(result) and len(result) >= k:  # they take places of others
-            (more,) = _retrieve(retriever, [query], k * _MORE)
+            (more,) = retrieve(retriever, [query], k * _MORE)
             found_B[row] = _with_copies(more, k)
     return found_B
 
@@ -92,9 +92,14 @@ def _as_passages(given: Iterable[Passage]) -> tuple[Passage, ...]:
     return passages
 
 
-def _retrieve(
+def retrieve(
     retriever: PassageRetriever, queries: Sequence[str], k: int
 ) -> list[tuple[Passage, ...]]:
+    """Return up to ``k`` passages for each query, best first.
+
+    Raises:
+        RetrievalError: if the search fails.
+    """
     name = type(retriever).__name__
     try:
         results = retriever.retrieve(queries, k)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nest_engine._stopwatch import Stopwatch
 from nest_engine._validation import require_text
+from nest_engine.citations.next_turn import next_turn_after
 from nest_engine.citations.sentences import Sentence, sentences_of
 from nest_engine.config import NestConfig
 from nest_engine.datastore.passage_keys import PassageKeys
@@ -27,10 +28,11 @@ from nest_engine.generation.prompts import (
 )
 from nest_engine.generation.sentence_trust import Nearness, trusted
 from nest_engine.interfaces import LanguageModel, TokenizedText, Tokenizer
-from nest_engine.models.tokenization import PLAIN_TURN_STOPS
 from nest_engine.records import Passage
 
 if TYPE_CHECKING:
+    import regex
+
     from nest_engine.engine import NestEngine
 
 T = TypeVar("T")
@@ -60,6 +62,8 @@ class Request:
             passages; None if nobody has tried.
         query: the question, when the caller named it.
         is_refusal_sure: whether really nothing answers the question where ``sentences`` is None.
+        next_turn: what ends the answer, where the model begins another turn.
+        reads_reasoning: whether what the model says to itself is told from its answer.
     """
 
     config: NestConfig
@@ -76,6 +80,8 @@ class Request:
     read_ahead: Mapping[tuple[str, str], PassageKeys] | None = None
     query: str | None = None
     is_refusal_sure: bool = False
+    next_turn: regex.Pattern[str] | None = None
+    reads_reasoning: bool = True
 
     @cached_property
     def copies(self) -> dict[int, int]:
@@ -206,8 +212,8 @@ def _prepare(
         the request.
     """
     require_text("prompt", prompt)
-    if prompt.endswith("Answer:") and not language_model.tokenizer.has_chat_template:
-        config = config.replace(stop=(*config.stop, *PLAIN_TURN_STOPS))
+    has_template = language_model.tokenizer.has_chat_template
+    next_turn = None if has_template else next_turn_after(prompt)
     notices = []
     question = query or prompt
     if config.method != "lm" and not passages:
@@ -269,6 +275,7 @@ def _prepare(
         Stopwatch(stopwatch),
         query=query,
         is_refusal_sure=nearness.knows_wording,
+        next_turn=next_turn,
     )
 
 

@@ -9,7 +9,7 @@ from typing import cast
 
 from nest_engine._stopwatch import Stopwatch
 from nest_engine.citations.attribution import Attributor
-from nest_engine.citations.reasoning import OPENING
+from nest_engine.citations.reasoning import opens_reasoning
 from nest_engine.citations.transcript import Transcript
 from nest_engine.citing import TextAttributor
 from nest_engine.config import NestConfig
@@ -117,6 +117,7 @@ class Decoding:
         return NestOutput(
             text=self._transcript.text,
             reasoning=self._transcript.reasoning,
+            stop_string=self._transcript.stop_string,
             citations=tuple(self._transcript.citations),
             finish_reason=cast(FinishReason, self.sequence.finish_reason),
             stats=dataclasses.replace(
@@ -249,13 +250,14 @@ class Run:
             ending=Ending(self._eos_ids, request.room(lm.context_length), request.is_stopped),
             stopwatch=request.stopwatch,
             process_logits=request.process_logits,
-            reasoning_id=lm.tokenizer.reasoning_id,
+            reasoning_ids=lm.tokenizer.reasoning_ids if request.reads_reasoning else frozenset(),
         )
         transcript = Transcript(
             sequence,
             lm.tokenizer.decode,
             _attributor(datastore, request),
-            reasons=request.prompt.rstrip().endswith(OPENING),
+            reasons=opens_reasoning(request.prompt) if request.reads_reasoning else None,
+            next_turn=request.next_turn,
         )
         return Decoding(request, datastore, sequence, transcript, prefill.num_known)
 

@@ -1,24 +1,32 @@
 """Tool calls in the text of a model.
 
 Models of the Hermes, Qwen and SmolLM families write
-``<tool_call>{"name": ..., "arguments": {...}}</tool_call>``, Llama's the bare object.
+``<tool_call>{"name": ..., "arguments": {...}}</tool_call>``, Llama's the bare object, Mistral's
+``[TOOL_CALLS]`` and a list; some put them in a block of code.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import regex
+
+from nest_engine.citations.reasoning import held_back
 from nest_engine.config import Method, NestConfig
 from nest_engine.errors import ConfigError
 
 # Methods that put in words of passages, and the closest that do not: a tool call is JSON.
 _OWN_WORDS: dict[Method, Method] = {"ra-nest": "ra", "nest": "lossless", "knn-lm": "lossless"}
 _START, _END = "<tool_call>", "</tool_call>"
+_MARKS = (_START, "[TOOL_CALLS]")
+_BARE = regex.compile(r"\s*(?:```\w*\s*)?\[?\s*\{")  # a call without a mark
+_BETWEEN = re.compile(r"(?:[\s;,]|```\w*|\[TOOL_CALLS\])*")
 
 
 class ToolCall(NamedTuple):
@@ -43,11 +51,14 @@ class Turn:
         has_tools: whether the model may call tools.
         names: of the tools; a call of any other is text. Empty takes any.
         opening: how the turn begins when a call is forced; it is part of the prompt.
+        is_parallel: whether there may be several calls; what is called after the first is left out
+            where there may not.
     """
 
     has_tools: bool = False
     opening: str = ""
     names: frozenset[str] = frozenset()
+    is_parallel: bool = True
 
     def split(self, answer: str) -> tuple[int, list[ToolCall]]:
         """Return how many characters of a finished answer are text, and the tool calls after it.
@@ -61,7 +72,7 @@ class Turn:
             calls = []
         if start is None or not calls:
             return len(answer), []
-        return max(0, start - len(self.opening)), calls
+        return max(0, start - len(self.opening)), calls if self.is_parallel else calls[:1]
 
     def shown(self, answer: str) -> int:
         """Return how many characters of an unfinished answer are text.
@@ -73,20 +84,19 @@ class Turn:
         if self.opening or not answer.strip():
             return 0
         start = _calls_start(answer)
-        held = next(
-            (size for size in range(len(_START) - 1, 0, -1) if answer.endswith(_START[:size])), 0
-        )
-        return len(answer) - held if start is None else start
+        return len(answer) - held_back(answer, _MARKS) if start is None else start
 
 
-def turn_of(tools: Sequence[dict[str, Any]], opening: str) -> Turn:
+def turn_of(tools: Sequence[dict[str, Any]], opening: str, *, is_parallel: bool = True) -> Turn:
     """Return how to read a turn in which a model may call tools.
 
     Args:
         tools: the tools in OpenAI's format.
         opening: how the turn begins.
+        is_parallel: whether there may be several calls.
     """
-    return Turn(bool(tools), opening, frozenset(tool["function"]["name"] for tool in tools))
+    names = frozenset(tool["function"]["name"] for tool in tools)
+    return Turn(bool(tools), opening, names, is_parallel)
 
 
 def for_turn(config: NestConfig, turn: Turn) -> NestConfig:
@@ -133,29 +143,58 @@ def read_tool_choice(tool_choice: object, tools: Sequence[dict[str, Any]]) -> st
     return str(name)
 
 
+def read_arguments(given: object) -> dict[str, Any]:
+    """Return the arguments of an earlier call, which may be JSON, and broken JSON at that."""
+    if isinstance(given, str) and given.strip():
+        with contextlib.suppress(ValueError, RecursionError):
+            given = json.loads(given)
+    if isinstance(given, dict):
+        return given
+    return {"arguments": given} if given else {}
+
+
 def _calls_start(text: str) -> int | None:
-    """Return where tool calls begin, if there are any."""
-    if text.lstrip().startswith("{"):
+    """Return where tool calls begin, if there are any, or where they may be about to."""
+    if text.strip() and _BARE.match(text, partial=True):
         return 0
-    start = text.find(_START)
-    return None if start < 0 else start
+    starts = [start for mark in _MARKS if (start := text.find(mark)) >= 0]
+    return min(starts, default=None)
 
 
 def _read_calls(text: str) -> list[ToolCall]:
     """Return tool calls, or none at all when one of them cannot be read."""
     blocks = re.findall(f"{_START}(.*?)(?:{_END}|$)", text, re.DOTALL) if _START in text else [text]
     try:
-        return [_read_call(block) for block in blocks]
-    except ValueError:
+        return [_read_call(value) for block in blocks for value in _values(block)]
+    except (ValueError, RecursionError):
         return []
 
 
-def _read_call(text: str) -> ToolCall:
-    value, end = json.JSONDecoder().raw_decode(text.strip())
-    if text.strip()[end:].strip():
-        raise ValueError("there is more than a call")
-    name = value.get("name") if isinstance(value, dict) else None
-    arguments = value.get("arguments", value.get("parameters")) if name else None
-    if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise ValueError("a tool call is an object with a name and arguments that are an object")
+def _values(text: str) -> Iterator[Any]:
+    """Yield JSON values that stand one behind another; those of lists by themselves."""
+    position = _between(text, 0)
+    while position < len(text):
+        value, position = json.JSONDecoder().raw_decode(text, position)
+        position = _between(text, position)
+        yield from value if isinstance(value, list) else [value]
+
+
+def _between(text: str, position: int) -> int:
+    between = _BETWEEN.match(text, position)
+    return between.end() if between else position
+
+
+def _read_call(value: Any) -> ToolCall:
+    call = value.get("function") if isinstance(value, dict) else None
+    call = call if isinstance(call, dict) else value
+    name = call.get("name") if isinstance(call, dict) else None
+    if not isinstance(name, str):
+        raise ValueError("a tool call is an object with a name")
+    arguments = call.get("arguments", call.get("parameters"))
+    if isinstance(arguments, str):
+        arguments = json.loads(arguments or "{}")
+    if arguments is None and call.keys() <= {"name", "id", "type", "arguments", "parameters"}:
+        arguments = {}
+    if not isinstance(arguments, dict):
+        raise ValueError("the arguments of a tool call are an object")
     return ToolCall(name, arguments, f"call_{uuid.uuid4().hex[:16]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nest_engine.errors import ConfigError, UnsupportedModelError
@@ -16,7 +17,7 @@ Backend = Literal["transformers", "llama.cpp"]
 
 
 def load_language_model(
-    model_id: str,
+    model_id: str | PathLike[str],
     *,
     backend: Backend | None = None,
     key_layer: str | None = None,
@@ -38,6 +39,7 @@ def load_language_model(
     Raises:
         ConfigError: if ``backend`` is unknown, or cannot read the model.
     """
+    model_id = fspath(model_id)
     is_of_gguf = is_gguf(model_id) or model_kwargs.get("gguf_file") is not None
     if backend not in (None, "transformers", "llama.cpp"):
         raise ConfigError(

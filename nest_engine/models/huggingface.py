@@ -23,7 +23,7 @@ from nest_engine.models.forward_time import marginal_token_cost
 from nest_engine.models.hidden_state import HiddenStateTap, KeyLayer, decoder_layers, key_module
 from nest_engine.models.loading import load_pretrained, require_compatible_placement
 from nest_engine.models.passage_reading import encode_passages
-from nest_engine.models.precision import default_dtype
+from nest_engine.models.precision import default_dtype, require_dtype
 from nest_engine.models.prompt_cache import PROMPT_CACHE, PromptCache, model_state
 from nest_engine.models.requirements import (
     keeps_a_state,
@@ -152,7 +152,8 @@ class HuggingFaceLanguageModel:
             key_layer: which hidden state keys and queries are.
             revision: branch, tag or commit on the hub.
             dtype: number format; ``auto`` takes the checkpoint's. None: on a CPU bfloat16 if it
-                computes that natively, else float32; elsewhere ``auto``.
+                computes that natively, else float32; elsewhere ``auto``. ``torch_dtype``, its older
+                name, is the same.
             device: where to put the model; excludes ``device_map`` and ``tp_plan``.
             device_map: placement by accelerate, for example ``auto``: layer after layer, each on
                 one of the devices.
@@ -183,6 +184,7 @@ class HuggingFaceLanguageModel:
             static_cache=static_cache,
             prompt_cache=prompt_cache,
         )
+        dtype = require_dtype(dtype, model_kwargs.pop("torch_dtype", None))
         optional = {
             "device_map": device_map,
             "quantization_config": quantization_config,
@@ -216,14 +218,16 @@ class HuggingFaceLanguageModel:
     def eos_ids(self) -> frozenset[int]:
         """Tokens that end an answer: the generation configuration's and the tokenizer's.
 
-        Fine-tunes often end turns with a token of their tokenizer that the generation
-        configuration, inherited from the base model, does not name.
+        Fine-tunes often end turns with a token of their tokenizer, or of their chat template, that
+        the generation configuration, inherited from the base model, does not name.
         """
         generation_config = getattr(self.model, "generation_config", None)
         eos = getattr(generation_config, "eos_token_id", None)
         configured = [eos] if isinstance(eos, int) else eos or []
         return frozenset(
-            token for token in (*configured, self.tokenizer.eos_id) if token is not None
+            token
+            for token in (*configured, self.tokenizer.eos_id, self.tokenizer.turn_end_id)
+            if token is not None
         )
 
     @property

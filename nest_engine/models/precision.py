@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from nest_engine.errors import ConfigError
+
 
 def default_dtype(
     device: str | torch.device | None, placement: Any, quantization_config: Any
@@ -29,6 +31,39 @@ def default_dtype(
     if not on_cpu or quantization_config is not None:
         return "auto"
     return torch.bfloat16 if cpu_computes_bfloat16() else torch.float32
+
+
+def require_dtype(
+    dtype: str | torch.dtype | None, torch_dtype: str | torch.dtype | None
+) -> str | torch.dtype | None:
+    """Return the number format that a caller has chosen, None if none.
+
+    Args:
+        dtype: as transformers takes it.
+        torch_dtype: its older name.
+
+    Raises:
+        ConfigError: if it is none, or the two differ.
+    """
+    names = [
+        each.removeprefix("torch.") if isinstance(each, str) else each
+        for each in (dtype, torch_dtype)
+        if each is not None
+    ]
+    for name in names:
+        if isinstance(name, str) and not (
+            name == "auto" or isinstance(getattr(torch, name, None), torch.dtype)
+        ):
+            raise ConfigError(
+                f"dtype={name!r} is not valid: expected auto, or a type of torch such as bfloat16, "
+                "float16 or float32"
+            )
+    formats = {getattr(torch, str(name), name) for name in names}
+    if len(formats) > 1:
+        raise ConfigError(
+            f"dtype={dtype!r} and torch_dtype={torch_dtype!r} contradict each other; give dtype"
+        )
+    return formats.pop() if formats else None
 
 
 def cpu_computes_bfloat16() -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import tokenizers
 
 from nest_engine._validation import require_text
-from nest_engine.citations.reasoning import CLOSING, OPENING
+from nest_engine.citations.reasoning import OPENING, begins_reasoning, marks_among
 from nest_engine.errors import UnsupportedModelError
 from nest_engine.interfaces import Message, TokenizedPassage, TokenizedText
 from nest_engine.models.chat_template import ChatTemplate, require_place_for_tools
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-# A base model goes on where an answer ends: with the next question.
-PLAIN_TURN_STOPS = ("\n\nQuestion:", "\nQuestion:")
+_ANSWER = "nestanswer"
 
 
 def plain_chat(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
@@ -43,11 +42,12 @@ def plain_chat(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] =
     """
     require_place_for_tools(tools, "")
     written = {"user": "Question: {}\n", "assistant": "Answer: {}\n\n"}
+    is_begun = bool(messages) and messages[-1].role == "assistant"
+    if is_begun and not messages[-1].text:  # it has not
+        return plain_chat(messages[:-1])
     turns = (written.get(role, "{}\n\n").format(text) for role, text, _ in messages)
     written_out = "".join(turns)
-    if messages and messages[-1].role == "assistant" and messages[-1].text:
-        return written_out.removesuffix("\n\n")
-    return written_out + "Answer:"
+    return written_out.removesuffix("\n\n") if is_begun else written_out + "Answer:"
 
 
 def titled_text(passage: Passage) -> str:
@@ -101,9 +101,12 @@ class OffsetTokenizer(ABC):
         return bool(self._owner.chat_template)
 
     @property
-    def reasoning_id(self) -> int:
-        """The token that ``<think>`` is, or begins with."""
-        return self._encode_trusted(OPENING, 0, add_special_tokens=False).token_ids[0]
+    def reasoning_ids(self) -> frozenset[int]:
+        """The tokens that a mark which opens reasoning is, or begins with."""
+        marks = (OPENING, *filter(begins_reasoning, self.control_strings))
+        return frozenset(
+            self._encode_trusted(mark, 0, add_special_tokens=False).token_ids[0] for mark in marks
+        )
 
     def encode_prompt(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> TokenizedText:
         """Encode a prompt as ``tokenizer(text)`` does, without doubling its start-of-text token.
@@ -245,6 +248,20 @@ class TextTokenizer(OffsetTokenizer):
         """The tokenizer's end-of-text token."""
         return cast("int | None", self._owner.eos_token_id)
 
+    @property
+    def turn_end_id(self) -> int | None:
+        """The control token that the chat template writes behind an answer, if it writes one."""
+        if not self.has_chat_template:
+            return None
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
+        try:
+            written = self._owner.apply_chat_template(turns, tokenize=False)
+        except Exception:  # a template is a program, and may fail in any way
+            return None
+        behind = str(written).rpartition(_ANSWER)[2].lstrip()
+        ends = [string for string in self.control_strings if behind.startswith(string)]
+        return cast(int, self._owner.convert_tokens_to_ids(max(ends, key=len))) if ends else None
+
     def __len__(self) -> int:
         return len(self._owner)
 
@@ -278,8 +295,9 @@ def _without_limits(definition: str) -> str:
 def _with_reasoning_shown(definition: str) -> str:
     """Return a tokenizer that decodes the marks around reasoning as text."""
     settings = json.loads(definition)
+    marks = marks_among([token["content"] for token in settings["added_tokens"]])
     for token in settings["added_tokens"]:
-        token["special"] &= token["content"] not in (OPENING, CLOSING)
+        token["special"] &= token["content"] not in marks
     return json.dumps(settings)
 
 

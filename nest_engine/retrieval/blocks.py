@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nest_engine.errors import InputError
@@ -20,6 +20,7 @@ from nest_engine.retrieval.splitting import split_document
 
 IS_CITED = "is_cited"  # in a location: whether the source is to be cited
 _READ_IN_ORDER, _MOST_PASSAGES = 3, 64
+_LONGEST_BLOCK = 4_000  # characters; what is longer is cut as a document is
 LOCATION = "anthropic_location"  # in a passage's metadata: the form of its citations
 
 
@@ -79,6 +80,9 @@ class SourceBlocks:
         self.are_cited |= is_cited
         location = {"document_index": index, "document_title": title or None, "file_id": None}
         location[IS_CITED] = is_cited
+        # A title is what the model reads in front of a passage, and does not quote.
+        if context := str(block.get("context") or "").removesuffix("."):
+            title = f"{title}. {context}" if title else context
         source = as_object(block.get("source") or {}, f"{place}.source")
         kind = source.get("type")
         if kind == "text":
@@ -89,11 +93,14 @@ class SourceBlocks:
             blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
             self._blocks(blocks, "content_block", title, location, f"{place}.source.content")
         elif kind == "base64" and source.get("media_type") == "application/pdf":
-            self._pdf(str(source.get("data")), title, location, f"{place}.source")
+            self._pdf(_decoded(source, f"{place}.source"), title, location)
+        elif kind == "base64" and source.get("media_type") in ("text/plain", "text/markdown"):
+            text = _decoded(source, f"{place}.source").decode("utf-8-sig", "replace")
+            self._split(Document(text, title, f"document-{index}", "", ""), "char", location)
         else:
             raise InputError(
                 f"{place}.source of type {kind!r} is not supported here: give text, content, or a "
-                "PDF in base64"
+                "PDF or text in base64"
             )
 
     def _search_result(self, block: Mapping[str, Any], place: str) -> None:
@@ -116,7 +123,7 @@ class SourceBlocks:
         place: str,
         uri: str | None = None,
     ) -> None:
-        """Read blocks of text, each a passage."""
+        """Read blocks of text, each a passage, or several where it is long."""
         if not isinstance(blocks, list):
             raise InputError(f"{place} must be a list of text blocks")
         for number, block in enumerate(blocks):
@@ -124,18 +131,18 @@ class SourceBlocks:
             text = required_text(as_object(block, here).get("text"), f"{here}.text")
             if text.strip():
                 where = {"start_block_index": number, "end_block_index": number + 1}
-                self._add(Passage(text, title, uri=uri), form, {**location, **where})
+                pieces: Iterable[Passage] = [Passage(text, title)]
+                if len(text) > _LONGEST_BLOCK:
+                    pieces = split_document(Document(text, title, uri or "", "", ""))
+                for piece in pieces:
+                    self._add(replace(piece, uri=uri), form, {**location, **where})
 
     def _split(self, document: Document, form: str, location: Mapping[str, Any]) -> None:
         for passage in split_document(document):
             self._add(passage, form, location)
 
-    def _pdf(self, data: str, title: str, location: Mapping[str, Any], place: str) -> None:
-        try:
-            stream = io.BytesIO(base64.b64decode(data, validate=True))
-        except ValueError as error:
-            raise InputError(f"{place}.data is not base64: {error}") from error
-        with PdfFile(stream) as pdf:
+    def _pdf(self, data: bytes, title: str, location: Mapping[str, Any]) -> None:
+        with PdfFile(io.BytesIO(data)) as pdf:
             text, starts = in_pages([pdf.page(number).text for number in range(len(pdf))])
         name = f"document-{location['document_index']}"
         document = Document(text, title, name, "", "", page_starts=starts)
@@ -152,6 +159,13 @@ class SourceBlocks:
                 metadata={**passage.metadata, LOCATION: place},
             )
         )
+
+
+def _decoded(source: Mapping[str, Any], place: str) -> bytes:
+    try:
+        return base64.b64decode(str(source.get("data")), validate=True)
+    except ValueError as error:
+        raise InputError(f"{place}.data is not base64: {error}") from error
 
 
 def as_object(value: Any, place: str) -> Mapping[str, Any]:

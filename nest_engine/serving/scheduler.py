@@ -20,6 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nest_engine._validation import require_count
@@ -108,9 +109,19 @@ class Scheduler:
         passages: Sequence[Passage] | None = None,
         query: str | None = None,
         config: NestConfig | None = None,
+        reads_reasoning: bool = True,
         **settings: Any,
     ) -> PendingAnswer:
-        """Ask for an answer, and return at once; arguments as for ``NestEngine.generate``.
+        """Ask for an answer, and return at once; other arguments as for ``NestEngine.generate``.
+
+        Args:
+            prompt: as for ``generate``.
+            passages: as for ``generate``.
+            query: as for ``generate``.
+            config: as for ``generate``.
+            reads_reasoning: whether what a model says to itself is told from its answer; where it
+                is not, all that it says is the answer, marks included.
+            settings: as for ``generate``.
 
         Returns:
             the pending answer. Whatever is wrong with prompt, passages or search is raised when
@@ -135,7 +146,9 @@ class Scheduler:
                     f"raise max_waiting"
                 )
             self._scheduled[scheduled.answer] = scheduled
-            self._searchers.submit(self._prepare, scheduled, prompt, passages, query, chosen)
+            self._searchers.submit(
+                self._prepare, scheduled, prompt, passages, query, chosen, reads_reasoning
+            )
         return scheduled.answer
 
     def close(self, *, drain: bool = True) -> None:
@@ -204,12 +217,14 @@ class Scheduler:
         passages: Sequence[Passage] | None,
         query: str | None,
         config: NestConfig,
+        reads_reasoning: bool,
     ) -> None:
         """Find passages, read those that are new to the model, and tokenize."""
         if scheduled.state is State.FINISHED:  # cancelled
             return
         try:
             [request] = prepare(self.engine, [prompt], [passages], [query], config)
+            request = replace(request, reads_reasoning=reads_reasoning)
             request.require_room(self.engine.language_model.context_length)
             request = read_ahead(self.engine.language_model, self.engine.key_cache, request)
         except Exception as error:

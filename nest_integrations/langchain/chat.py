@@ -234,7 +234,11 @@ class ChatNest(NestModel, BaseChatModel):
         self, messages: Sequence[BaseMessage], stop: list[str] | None, settings: dict[str, Any]
     ) -> tuple[Call, Turn]:
         tools = settings.pop("tools", None) or []
-        turn = turn_of(tools, opening(tools, settings.pop("tool_choice", None)))
+        turn = turn_of(
+            tools,
+            opening(tools, settings.pop("tool_choice", None)),
+            is_parallel=settings.pop("parallel_tool_calls", None) is not False,
+        )
         turns = template_messages(messages)
         passages = passages_argument(settings, 1)
         question = last_question(messages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -155,7 +156,8 @@ class CiteSources(Runnable[Any, Any]):
         )
         content = message.content
         if not isinstance(content, str):
-            content = _annotated(content, citations_of(cited))
+            blocks = _TextBlocks(has_pieces=False)
+            content = blocks.annotated(content, citations_of(cited))
         info = _provider(content) | {"citations": citations_of(cited), **_verdicts(cited)}
         return message.model_copy(
             update={"content": content, "response_metadata": message.response_metadata | info}
@@ -281,7 +283,7 @@ class _StreamedAnswer:
         self._key: str | None = None  # of the answer in the chain's output
         self._text = ""
         self._stream: CitationStream | None = None
-        self._blocks: list[Any] | None = None  # of the last chunk, if its content is a list
+        self._blocks: _TextBlocks | None = None  # where content is blocks
         self.citations: list[Citation] = []
 
     @property
@@ -321,7 +323,7 @@ class _StreamedAnswer:
         stream = self._opened()
         fresh = self._fresh([*stream.push(self._text[len(stream.text) :]), *stream.close()])
         said = AIMessageChunk(
-            content="" if self._blocks is None else _closing_blocks(self._blocks, fresh),
+            content="" if self._blocks is None else self._blocks.annotated([], fresh),
             response_metadata={**self._info(fresh), **_verdicts(stream.answer)},
         )
         yield said if self._key is None else {self._key: said}
@@ -335,7 +337,9 @@ class _StreamedAnswer:
             fresh = self._fresh(stream.push(self._text[len(stream.text) :]))
         content = chunk.content
         if not isinstance(content, str):
-            content = self._blocks = _annotated(content, fresh)
+            before = len(self._text) - len(str(chunk.text))
+            self._blocks = self._blocks or _TextBlocks(has_pieces=True, begin=before)
+            content = self._blocks.annotated(content, fresh)
         return chunk.model_copy(
             update={
                 "content": content,
@@ -404,32 +408,63 @@ def _first(given: Any, keys: Sequence[str]) -> str | None:
     return next((key for key in keys if key in given), None)
 
 
-def _annotated(content: Sequence[Any], citations: Sequence[Citation]) -> list[Any]:
-    """Return content blocks with the citations at the text that they are about.
+class _TextBlocks:
+    """The text blocks of an answer: LangChain's standard citations count within their block.
 
-    Their offsets count in the whole text, as everywhere here; nearly all messages have one block of
-    text.
+    Args:
+        has_pieces: whether blocks come in pieces, which their index puts together.
+        begin: characters of the text in front of them.
     """
-    blocks: list[Any] = [
-        dict(block)
-        if isinstance(block, Mapping)
-        else {"type": "text", "text": block}
-        if isinstance(block, str)
-        else block
-        for block in content
-    ]
-    for block in blocks:
-        if isinstance(block, dict) and block.get("type") == "text" and citations:
-            block["annotations"] = [*(block.get("annotations") or ()), *citations]
-            break
-    return blocks
 
+    def __init__(self, *, has_pieces: bool, begin: int = 0) -> None:
+        self._has_pieces = has_pieces
+        self._begins: dict[Any, int] = {}  # of each block in the whole text
+        self._end = begin
 
-def _closing_blocks(blocks: Sequence[Any], citations: Sequence[Citation]) -> list[Any]:
-    """Return a block of text without text that adds citations to the block before it."""
-    index = next((b["index"] for b in blocks if isinstance(b, dict) and "index" in b), None)
-    block: dict[str, Any] = {"type": "text", "text": "", "annotations": list(citations)}
-    return [block | ({} if index is None else {"index": index})] if citations else []
+    def annotated(self, content: Sequence[Any], citations: Sequence[Citation]) -> list[Any]:
+        """Return content with each citation at the block where it begins.
+
+        Args:
+            content: the blocks, or the next pieces of them.
+            citations: their offsets count in the whole text.
+        """
+        blocks: list[Any] = []
+        known: dict[Any, dict[str, Any]] = {}
+        for given in content:
+            block = {"type": "text", "text": given} if isinstance(given, str) else given
+            if isinstance(block, Mapping):
+                block = dict(block)
+                if block.get("type") == "text":
+                    name = block.get("index") if self._has_pieces else len(blocks)
+                    self._begins.setdefault(name, self._end)
+                    self._end += len(block.get("text") or "")
+                    known.setdefault(name, block)
+            blocks.append(block)
+        for citation in citations:
+            name, begin, end = self._block_at(citation["start_index"])
+            if name not in known:
+                known[name] = {"type": "text", "text": ""}
+                known[name] |= {} if name is None else {"index": name}
+                blocks.append(known[name])
+            place = {
+                "start_index": citation["start_index"] - begin,
+                "end_index": min(citation["end_index"], end) - begin,
+            }
+            known[name]["annotations"] = [
+                *(known[name].get("annotations") or ()),
+                {**citation, **place},
+            ]
+        return blocks
+
+    def _block_at(self, position: int) -> tuple[Any, int, int]:
+        """Return the block that holds a character of the whole text, and where it is in it."""
+        begins = [*self._begins.values(), self._end]
+        held = (
+            (name, begin, end)
+            for (name, begin), end in zip(self._begins.items(), begins[1:], strict=True)
+            if begin <= position < end
+        )
+        return next(held, (None, 0, sys.maxsize))  # in front of them: a text without blocks
 
 
 def _provider(content: object) -> dict[str, Any]:

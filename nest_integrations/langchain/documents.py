@@ -15,6 +15,7 @@ from nest_engine import InputError, Passage
 from nest_engine.retrieval.blocks import SourceBlocks
 
 _PDF = "application/pdf"
+_TEXTS = ("text/plain", "text/markdown")
 _SCORE_KEYS = ("score", "relevance_score", "_relevance_score")
 
 
@@ -135,10 +136,17 @@ def as_source_block(block: object) -> dict[str, Any] | None:
             "title": title,
             "source": {"type": "text", "data": block["text"]},
         }
-    if kind == "file" and block.get("mime_type") == _PDF and block.get("base64"):
-        source = {"type": "base64", "media_type": _PDF, "data": block["base64"]}
-        return {"type": "document", "title": title, "source": source}
-    return None
+    if kind != "file":
+        return None
+    # Files of LangChain 0.3 have their content under other names.
+    data, media = block.get("base64") or block.get("data"), block.get("mime_type") or ""
+    if block.get("source_type") == "text" and block.get("text"):
+        source = {"type": "text", "data": block["text"]}
+    elif data and media in (_PDF, *_TEXTS):
+        source = {"type": "base64", "media_type": media, "data": data}
+    else:
+        return None
+    return {"type": "document", "title": title, "source": source}
 
 
 def _documents_in(artifact: object) -> list[Passage]:

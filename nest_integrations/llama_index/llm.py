@@ -270,7 +270,7 @@ class NestLLM(CustomLLM, ToolCalling):
             config=config,
             system_prompt=system_prompt,
             query_wrapper_prompt=query_wrapper_prompt,
-            messages_to_prompt=messages_to_prompt or template or generic_messages_to_prompt,
+            messages_to_prompt=messages_to_prompt or template or _plain_prompt,
             completion_to_prompt=completion_to_prompt or default_completion_to_prompt,
             callback_manager=callback_manager or CallbackManager([]),
             pydantic_program_mode=pydantic_program_mode,
@@ -528,6 +528,13 @@ def _context_window(requested: int | None, of_model: int | None) -> int:
             "context_window=%d was limited to %d, all that the model reads", requested, of_model
         )
     return min(requested or of_model, of_model)
+
+
+def _plain_prompt(messages: Sequence[ChatMessage]) -> str:
+    """Return the prompt for a model without a chat template: roles and texts alone."""
+    return generic_messages_to_prompt(
+        [ChatMessage(role=message.role, content=message.content or "") for message in messages]
+    )
 
 
 class _TemplateWriter:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -18,7 +17,16 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools.types import BaseTool
 
 from nest_engine import UnsupportedModelError
-from nest_engine.generation.tool_calls import ToolCall, Turn, opening, read_tool_choice
+from nest_engine.generation.tool_calls import (
+    ToolCall,
+    Turn,
+    opening,
+    read_arguments,
+    read_tool_choice,
+)
+
+# LlamaIndex has names of its own for these.
+_ROLES = {"model": "assistant", "chatbot": "assistant", "function": "tool"}
 
 
 class ToolCalling(FunctionCallingLLM):
@@ -70,7 +78,7 @@ class ToolCalling(FunctionCallingLLM):
             ToolSelection(
                 tool_id=block.tool_call_id or "",
                 tool_name=block.tool_name,
-                tool_kwargs=_as_object(block.tool_kwargs),
+                tool_kwargs=read_arguments(block.tool_kwargs),
             )
             for block in response.message.blocks
             if isinstance(block, ToolCallBlock)
@@ -81,16 +89,6 @@ class ToolCalling(FunctionCallingLLM):
                 "tool_required=True, or error_on_no_tool_call=False"
             )
         return calls
-
-
-@dataclass(frozen=True)
-class SingleCall(Turn):
-    """A turn in which the model may make one call; what it calls after that is left out."""
-
-    def split(self, answer: str) -> tuple[int, list[ToolCall]]:
-        """Return how many characters of a finished answer are text, and the call after it."""
-        shown, calls = super().split(answer)
-        return shown, calls[:1]
 
 
 def take_tools(kwargs: dict[str, Any]) -> tuple[list[dict[str, Any]], Turn]:
@@ -106,25 +104,38 @@ def take_tools(kwargs: dict[str, Any]) -> tuple[list[dict[str, Any]], Turn]:
         ConfigError: if ``tool_choice`` names no tool.
     """
     tools, choice = kwargs.pop("tools", None) or [], kwargs.pop("tool_choice", None)
-    turn = SingleCall if kwargs.pop("parallel_tool_calls", None) is False else Turn
+    is_parallel = kwargs.pop("parallel_tool_calls", None) is not False
     if choice == "none" or not tools:
         return [], Turn()
-    return tools, turn(True, opening(tools, read_tool_choice(choice, tools)))
+    begun = opening(tools, read_tool_choice(choice, tools))
+    return tools, Turn(True, begun, is_parallel=is_parallel)
 
 
 def template_turn(message: ChatMessage) -> dict[str, Any]:
     """Return a message as chat templates read it, with its tool calls in OpenAI's format."""
-    turn: dict[str, Any] = {"role": message.role.value, "content": message.content or ""}
+    role = message.role.value
+    turn: dict[str, Any] = {"role": _ROLES.get(role, role), "content": message.content or ""}
     calls = [
-        _openai_call(block.tool_name, _as_object(block.tool_kwargs), block.tool_call_id)
+        _openai_call(block.tool_name, read_arguments(block.tool_kwargs), block.tool_call_id)
         for block in message.blocks
         if isinstance(block, ToolCallBlock)
     ]
+    if not calls:  # of a model without blocks for them
+        given = message.additional_kwargs.get("tool_calls") or ()
+        calls = [_openai_call_of(each) for each in given]
     if calls:
         turn["tool_calls"] = calls
-    if message.role == MessageRole.TOOL:
-        turn["tool_call_id"] = message.additional_kwargs.get("tool_call_id")
+    if turn["role"] == "tool":
+        names = ("tool_call_id", "name")
+        turn |= {name: message.additional_kwargs.get(name) for name in names}
     return turn
+
+
+def _openai_call_of(given: Any) -> dict[str, Any]:
+    """Return a call in OpenAI's format, as JSON or an object of its client, for a template."""
+    call = given if isinstance(given, dict) else given.model_dump()
+    function = call["function"]
+    return _openai_call(function["name"], read_arguments(function["arguments"]), call.get("id"))
 
 
 def tool_call_block(call: ToolCall) -> ToolCallBlock:
@@ -145,13 +156,3 @@ def _openai_call(name: str, arguments: Any, call_id: str | None) -> dict[str, An
         "id": call_id,
         "function": {"name": name, "arguments": arguments},
     }
-
-
-def _as_object(arguments: dict[str, Any] | str) -> Any:
-    """Return the arguments of a call that another model may have written as JSON."""
-    if not isinstance(arguments, str):
-        return arguments
-    try:
-        return json.loads(arguments)
-    except ValueError:
-        return {}

@@ -380,6 +380,27 @@ def test_a_reply_is_json_that_every_client_reads(address: str) -> None:
     assert json.loads(json.dumps(reply)) == reply
 
 
+@pytest.mark.parametrize("given", ["*", "*.lan", ".lan", "http://gpu.lan:8000/"])
+def test_hosts_are_let_in_by_patterns(given: str) -> None:
+    with served(scripted_engine(), allow_hosts=[given]) as address:
+        assert get(address, Host="gpu.lan:8000")[0] == 200
+        assert get(address, Host="evil-lan")[0] == (200 if given == "*" else 421)
+
+
+def test_origins_are_compared_as_browsers_write_them() -> None:
+    page = "app://obsidian.md"
+    with served(scripted_engine(), allow_origins=["App://Obsidian.md/"]) as address:
+        _, _, response = get(address, Origin=page)
+        assert response.getheader("access-control-allow-origin") == page
+
+
+def test_a_page_that_may_not_ask_is_told_of_the_option() -> None:
+    with served(scripted_engine(), api_key="secret") as address:
+        status, reply = ask(address, CHAT, method="OPTIONS", Origin="app://obsidian.md")
+    assert status == 401
+    assert "--allow-origin app://obsidian.md lets it in" in reply["error"]["message"]
+
+
 def test_the_proxy_lets_others_in_by_name_too() -> None:
     from nest_engine.serving.server import create_proxy
     from nest_engine.serving.server.app import api_server

@@ -28,6 +28,7 @@ from tests.ui.support import HELIUM, NEON, SAID, Gate
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
+COMPLETIONS = "/v1/completions"
 ASKED_RESPONSES = {"model": MODEL, "input": QUESTION}
 BOTH = pytest.mark.parametrize(("path", "asked"), [(CHAT, ASKED), (RESPONSES, ASKED_RESPONSES)])
 
@@ -94,6 +95,16 @@ def test_a_response_carries_its_citations(address: str) -> None:
         citation.cited_text for citation in answer.citations
     ]
     assert reply["usage"]["output_tokens"] == answer.usage["completion_tokens"]
+
+
+def test_sentences_have_the_offsets_of_javascript() -> None:
+    engine = NestEngine(
+        ScriptedLanguageModel("\U0001f388 Hi. Yes."), config=NestConfig(method="lm")
+    )
+    with served(engine) as address:
+        _, reply = ask(address, CHAT, ASKED)
+    last = reply["choices"][0]["nest"]["sentences"][-1]
+    assert (last["utf16_start"], last["utf16_end"]) == (last["start"] + 1, last["end"] + 1)
 
 
 def test_a_streamed_chat_is_the_whole_one_in_pieces(address: str) -> None:
@@ -212,6 +223,107 @@ def test_several_choices_have_seeds_of_their_own() -> None:
     assert len(set(alone)) == 3
 
 
+CALL = {"name": "find", "arguments": '{"gas": "neon"}'}
+
+
+@pytest.mark.parametrize(
+    ("turns", "heard"),
+    [
+        ([{"role": "assistant", "content": None, "refusal": "No."}], "Answer: No.\n"),
+        (
+            [{"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}],
+            "Answer: No.",
+        ),
+        (
+            [
+                {"role": "assistant", "content": None, "function_call": CALL},
+                {"role": "function", "name": "find", "content": "A gas."},
+            ],
+            "A gas.",
+        ),
+        (
+            [{"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": "{"}}]}],
+            "",
+        ),
+        ([{"role": "user", "content": ["Hi", "there"], "cache_control": {}}], "Hi\nthere"),
+        (
+            [
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "thinking", "thinking": "hm"},
+                        {"type": "text", "text": "A gas.", "cache_control": {"type": "ephemeral"}},
+                    ],
+                }
+            ],
+            "Answer: A gas.\n",
+        ),
+    ],
+)
+def test_conversations_of_other_clients_are_read(turns: list[Any], heard: str) -> None:
+    prompts: list[str] = []
+
+    def say(text: bytes) -> int:
+        prompts.append(text.decode())
+        return 256
+
+    asked = {"model": MODEL, "messages": [*ASKED["messages"], *turns, *ASKED["messages"]]}
+    more = {"max_tokens": -1, "modalities": ["text"], "functions": [], "function_call": "none"}
+    with served(NestEngine(ScriptedLanguageModel(say), config=NestConfig(method="lm"))) as address:
+        assert ask(address, CHAT, asked | more)[0] == 200
+    assert heard in max(prompts, key=len)
+
+
+def test_documents_of_langchain_and_empty_ones(address: str) -> None:
+    document = {
+        "page_content": HELIUM.text,
+        "metadata": {"source": "https://a.org/he", "title": "Gases", "page": 3},
+    }
+    empty = [{"page_content": "", "metadata": {}}, "", {"text": " "}]
+    _, reply = ask(address, CHAT, ASKED | {"documents": [*empty, document]})
+    [annotation] = reply["choices"][0]["message"]["annotations"]
+    assert annotation["url_citation"]["url"] == "https://a.org/he"
+    assert (annotation["nest"]["title"], annotation["nest"]["metadata"]) == ("Gases", {"page": 3})
+    passages = [{"text": ""}, {"text": HELIUM.text}]
+    _, reply = ask(address, CHAT, ASKED | {"nest": {"passages": passages}})
+    assert len(reply["choices"][0]["message"]["annotations"]) == 1
+
+
+def test_several_prompts_have_answers_of_their_own() -> None:
+    def say(text: bytes) -> int:
+        prompt, _, said = text.partition(b">")
+        return 256 if said else prompt[-1]
+
+    engine = NestEngine(ScriptedLanguageModel(say), config=NestConfig(method="lm"))
+    asked = {"model": MODEL, "prompt": ["a>", "bcd>"], "n": 2}
+    with served(engine) as address:
+        _, reply = ask(address, COMPLETIONS, asked)
+        assert [choice["text"] for choice in reply["choices"]] == ["a", "a", "d", "d"]
+        assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2, 3]
+        assert reply["usage"]["prompt_tokens"] == 6
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        connection = Connection(address, COMPLETIONS, asked | options)
+        texts, usage = ["", "", "", ""], {}
+        for chunk in events(connection.response()):
+            for choice in chunk["choices"]:
+                texts[choice["index"]] += choice["text"]
+            usage = chunk.get("usage")
+        connection.close()
+    assert (texts, usage) == (["a", "a", "d", "d"], reply["usage"])
+
+
+def test_a_completion_is_all_that_the_model_says() -> None:
+    said = "<think>hm</think>Yes."
+    with served(NestEngine(ScriptedLanguageModel(said))) as address:
+        for prompt in ("Say:", "Say:<think>"):
+            asked = {"model": MODEL, "prompt": prompt}
+            assert ask(address, COMPLETIONS, asked)[1]["choices"][0]["text"] == said
+            connection = Connection(address, COMPLETIONS, asked | {"stream": True})
+            choices = [chunk["choices"][0] for chunk in events(connection.response())]
+            connection.close()
+            assert "".join(each["text"] for each in choices) == said
+
+
 def test_the_whole_conversation_reaches_the_model() -> None:
     heard: list[str] = []
 
@@ -282,8 +394,9 @@ def test_it_says_what_there_is(address: str) -> None:
             CHAT,
             ASKED | {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             400,
-            "messages.0.content",
+            "messages.0.content: a part of type 'image_url' is not supported here: send text",
         ),
+        (CHAT, ASKED | {"functions": [CALL]}, 400, "functions is not supported here; send tools"),
         (
             CHAT,
             ASKED | {"model": "gpt-4o"},
@@ -346,6 +459,12 @@ def test_it_says_what_there_is(address: str) -> None:
             400,
             "previous_response_id: ",
         ),
+        (COMPLETIONS, {"model": MODEL, "prompt": []}, 400, "prompt: "),
+        (COMPLETIONS, {"model": MODEL, "prompt": ""}, 400, "the prompt is empty"),
+        (COMPLETIONS, {"model": MODEL, "prompt": [1, 2]}, 400, "prompt: token ids are not"),
+        (COMPLETIONS, {"model": MODEL, "prompt": [[1, 2]]}, 400, "send the text"),
+        (COMPLETIONS, {"model": MODEL, "prompt": ["a"] * 65}, 400, "prompt has 65 texts"),
+        ("/v1/embeddings", {"model": MODEL, "input": [[1]]}, 400, "check_embedding_ctx_length"),
         (RESPONSES, ASKED_RESPONSES | {"store": True}, 400, "store: only False"),
         (RESPONSES, ASKED_RESPONSES | {"n": 2}, 400, "n is not supported here"),
         (

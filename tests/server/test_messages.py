@@ -12,6 +12,7 @@ from langchain_anthropic import ChatAnthropic
 
 from nest_engine import NestConfig, NestEngine
 from nest_engine.testing import ScriptedLanguageModel
+from tests.field.test_requests import WithTools
 from tests.server.support import MODEL, QUESTION, Connection, ask, served
 from tests.ui.support import HELIUM, NEON, SAID, SECONDS, scripted_engine
 from tests.unit.retrieval.test_reading import pdf
@@ -174,6 +175,113 @@ def test_limits_and_stops(client: anthropic.Anthropic) -> None:
     messages: Any = [{"role": "user", "content": QUESTION}]
     reply = client.messages.create(model=MODEL, max_tokens=5, messages=messages)
     assert (reply.stop_reason, reply.usage.output_tokens) == ("max_tokens", 5)
+
+
+def test_the_stop_sequence_is_the_one_that_was_met() -> None:
+    said = "A light gas, END of it.\n\nQuestion: more"
+    with served(NestEngine(ScriptedLanguageModel(said), config=NestConfig(method="lm"))) as address:
+        client = anthropic.Anthropic(base_url=address, api_key="unused", max_retries=0)
+        asked = {"model": MODEL, "max_tokens": 99, "messages": [{"role": "user", "content": "?"}]}
+        met = client.messages.create(**asked, stop_sequences=["STOP", "END"])
+        assert (met.stop_reason, met.stop_sequence) == ("stop_sequence", "END")
+        ours = client.messages.create(**asked, stop_sequences=["XYZ"])
+        assert (ours.stop_reason, ours.stop_sequence) == ("end_turn", None)
+
+
+def test_nulls_and_pieces_of_an_answer() -> None:
+    prompts: list[str] = []
+
+    def say(text: bytes) -> int:
+        prompts.append(text.decode())
+        return 256
+
+    question = {"role": "user", "content": QUESTION}
+    pieces = [{"type": "text", "text": "A gas, "}, {"type": "text", "text": "and light."}]
+    turns = [
+        question,
+        {"role": "assistant", "content": None},
+        question,
+        {"role": "assistant", "content": pieces},
+        question,
+    ]
+    tools = [{"name": "find", "description": None, "input_schema": None}]
+    asked = {"model": MODEL, "max_tokens": 9, "messages": turns, "tools": tools}
+    with served(NestEngine(ScriptedLanguageModel(say), config=NestConfig(method="lm"))) as address:
+        status, reply = ask(address, "/v1/messages", asked | {"tool_choice": {"type": "none"}})
+    assert (status, reply["type"]) == (200, "message")
+    assert "Answer: A gas, and light.\n" in max(prompts, key=len)
+
+
+def test_one_call_where_one_is_asked_for() -> None:
+    call = '<tool_call>{"name": "find", "arguments": {}}</tool_call>'
+    model = ScriptedLanguageModel(call * 2)
+    model.tokenizer = WithTools()  # type: ignore[assignment]
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "max_tokens": 200,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "tools": [{"name": "find", "input_schema": {}}],
+    }
+    with served(NestEngine(model, config=NestConfig(method="lm"))) as address:
+        for disabled, number in ((False, 2), (True, 1)):
+            choice = {"type": "auto", "disable_parallel_tool_use": disabled}
+            _, reply = ask(address, "/v1/messages", asked | {"tool_choice": choice})
+            assert len(reply["content"]) == number
+        tools = [{"type": "function", "function": {"name": "find"}}]
+        chat = asked | {"tools": tools, "parallel_tool_calls": False}
+        _, reply = ask(address, "/v1/chat/completions", chat)
+        assert len(reply["choices"][0]["message"]["tool_calls"]) == 1
+
+
+def test_the_servers_own_sources_are_numbered() -> None:
+    with served(scripted_engine()) as address:
+        asked = {"model": MODEL, "max_tokens": 400, "nest": {"method": "lossless"}}
+        asked["messages"] = [{"role": "user", "content": QUESTION}]
+        _, reply = ask(address, "/v1/messages", asked)
+    cited = [each for block in reply["content"] for each in block.get("citations") or ()]
+    assert [each["search_result_index"] for each in cited] == [0, 1]
+
+
+def test_the_context_of_a_document_is_read_and_not_cited() -> None:
+    prompts: list[str] = []
+
+    def say(text: bytes) -> int:
+        prompts.append(text.decode())
+        return _next("It weighs little. By ACME.", text)
+
+    document = TEXT | {"context": "By ACME."}
+    asked = {"model": MODEL, "max_tokens": 99, "nest": {"method": "ra"}}
+    asked["messages"] = [{"role": "user", "content": [document, ASKED]}]
+    with served(NestEngine(ScriptedLanguageModel(say))) as address:
+        _, reply = ask(address, "/v1/messages", asked)
+    assert "Helium. By ACME. Gases" in max(prompts, key=len)
+    assert not any(block.get("citations") for block in reply["content"])
+
+
+def test_a_long_block_is_several_passages() -> None:
+    said = "The last word is neon, and so it ends."
+    long = f"{'A word of many. ' * 2_000}{said}"
+    result = RESULT | {
+        "content": [{"type": "text", "text": "Gases."}, {"type": "text", "text": long}]
+    }
+    asked = {"model": MODEL, "max_tokens": 99, "nest": {"method": "lossless"}}
+    asked["messages"] = [{"role": "user", "content": [result, ASKED]}]
+    with served(NestEngine(ScriptedLanguageModel(said))) as address:
+        status, reply = ask(address, "/v1/messages", asked)
+    assert status == 200
+    [block] = reply["content"]
+    [citation] = block["citations"]
+    assert (citation["cited_text"], citation["start_block_index"]) == (said, 1)
+
+
+def test_tools_of_other_servers_and_unknown_paths_are_named(address: str) -> None:
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    messages = [{"role": "user", "content": QUESTION}]
+    asked = {"model": MODEL, "max_tokens": 9, "messages": messages, "tools": tools}
+    _, reply = ask(address, "/v1/messages", asked, x_api_key="secret")
+    assert "'web_search_20250305' runs on Anthropic's servers" in reply["error"]["message"]
+    status, reply = ask(address, "/v1/messages/batches", {}, x_api_key="secret")
+    assert (status, reply["type"], reply["error"]["type"]) == (404, "error", "not_found_error")
 
 
 def test_tokens_are_counted(client: anthropic.Anthropic) -> None:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from nest_engine import InputError, Passage
 from nest_engine.retrieval import BM25Retriever
-from nest_engine.serving.server import Limits, create_proxy
+from nest_engine.serving.server import Limits, create_proxy, events
 from nest_engine.serving.server.app import api_server
 from tests.serving import running
 from tests.ui.support import SECONDS
@@ -384,6 +384,49 @@ def test_keys(
     assert reply.status_code == 200
     assert upstream.headers[0].get("authorization") == received
     assert "sk-" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "api-key"])
+def test_a_key_in_another_header_is_treated_alike(upstream: Upstream, name: str) -> None:
+    ours = {"Authorization": "Bearer ours"} if name == "api-key" else {}
+    for options in ({"api_key": "ours"}, {"api_key": "ours", "upstream_key": "sk-up"}):
+        with proxied(upstream, **options) as address:
+            for path in ("chat/completions", "messages"):
+                headers = ours | {name: "ours"}
+                reply = httpx.post(f"{address}/v1/{path}", json=ASKED, headers=headers)
+                assert reply.status_code == 200
+    assert not any("ours" in each.values() for each in upstream.headers)
+    with proxied(upstream) as address:
+        httpx.post(f"{address}/v1/messages", json=ASKED, headers={name: "sk-client"})
+    assert upstream.headers[-1][name] == "sk-client"
+
+
+def test_a_search_that_fails_is_named(upstream: Upstream) -> None:
+    class Failing:
+        def retrieve(self, queries: object, k: int) -> list[Any]:
+            raise OSError("secret address")
+
+    with proxied(upstream, retriever=Failing()) as address:
+        reply = httpx.post(f"{address}/v1/chat/completions", json=ASKED)
+    assert reply.status_code == 502
+    assert "passage search failed" in reply.json()["error"]["message"]
+
+
+def test_a_picture_of_several_megabytes_passes_through(address: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 5_000_000}}
+    content = [{"type": "text", "text": "Argon?"}, image]
+    asked = {**ASKED, "messages": [{"role": "user", "content": content}]}
+    assert httpx.post(f"{address}/v1/chat/completions/", json=asked).status_code == 200
+
+
+def test_streams_are_not_collected_on_their_way(
+    address: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_SILENCE", 0.0)
+    reply = httpx.post(f"{address}/v1/chat/completions", json={**ASKED, "stream": True})
+    assert reply.headers["x-accel-buffering"] == "no"
+    assert reply.headers["cache-control"] == "no-store"
+    assert ": the answer is being prepared" in reply.text
 
 
 def test_a_wrong_key_goes_no_further(upstream: Upstream) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from nest_engine.citations.reasoning import CLOSING, OPENING
+from nest_engine.citations.reasoning import marks_among
 from nest_engine.interfaces import TokenizedText
 from nest_engine.models.llama_cpp.library import LlamaModel, bindings
 from nest_engine.models.tokenization import OffsetTokenizer
@@ -35,10 +35,9 @@ class LlamaCppTokenizer(OffsetTokenizer):
         self.control_ids = frozenset(np.flatnonzero(control).tolist()) | frozenset(user_defined)
         written = {self._written(token) for token in self.control_ids}
         self.control_strings = frozenset(filter(None, written))
+        shown = marks_among(self.control_strings)
         self._hidden_ids = {
-            token
-            for token in np.flatnonzero(control).tolist()
-            if self._written(token) not in (OPENING, CLOSING)
+            token for token in np.flatnonzero(control).tolist() if self._written(token) not in shown
         }
         # Strings may overlap: each place is tried.
         strings = "|".join(map(re.escape, self.control_strings))

@@ -56,7 +56,9 @@ def access(
         also_origins=allow_origins,
     )
     shared = [cross_origin(allow_origins)] if allow_origins else []
-    return [*shared, guard if api_key is None else Middleware(RequireKey, key=api_key)]
+    if api_key is None:
+        return [*shared, guard]
+    return [*shared, Middleware(RequireKey, key=api_key, has_options=True)]
 
 
 class RequireKey:
@@ -65,10 +67,12 @@ class RequireKey:
     Args:
         app: the application behind it.
         key: what ``Authorization: Bearer``, or ``x-api-key``, has to carry.
+        has_options: whether there is an option that lets pages of other sites in.
     """
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
+    def __init__(self, app: ASGIApp, key: str, *, has_options: bool = False) -> None:
         self._app = app
+        self._has_options = has_options
         self._expected = key.strip(_SPACE).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,6 +85,11 @@ class RequireKey:
                 given = headers.get("x-api-key", "")  # Anthropic's clients
             if not hmac.compare_digest(given.strip(_SPACE).encode("latin-1"), self._expected):
                 reason = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
+                is_preflight = scope["method"] == "OPTIONS" and "origin" in headers
+                if is_preflight and self._has_options:
+                    # A browser asks whether a page may ask, and sends no key with that.
+                    origin = headers["origin"][:100]
+                    reason = f"pages of other sites may not ask; --allow-origin {origin} lets it in"
                 refusal = error_response(401, reason, code="invalid_api_key")
                 if MESSAGES in scope["path"]:
                     body = error_body(401, reason, code="invalid_api_key")

@@ -8,6 +8,7 @@ import gc
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from starlette.applications import Starlette
@@ -297,9 +298,14 @@ class _Api:
         config = for_turn(asked.config(default, most), Turn(opening=asked.opening()))
         return config, asked.notices(most)
 
-    def _prompt(self, asked: Asked, config: NestConfig) -> str:
+    def _prompts(self, asked: Asked, config: NestConfig) -> list[tuple[str, str | None]]:
+        """Return the prompts of a request, each with what to search for."""
         if isinstance(asked, CompletionsRequest):
-            return asked.text
+            query = asked.options.query
+            return [(text, query or text.strip() or None) for text in asked.texts]
+        return [(self._prompt(asked, config), asked.query())]
+
+    def _prompt(self, asked: Asked, config: NestConfig) -> str:
         require_variables(config.chat_template_kwargs)
         written = self._scheduler.engine.format_chat(
             asked.conversation(), tools=asked.tool_definitions(), **config.chat_template_kwargs
@@ -310,14 +316,19 @@ class _Api:
         """Submit a request once for each answer, with consecutive seeds if there is a seed."""
         passages = asked.given_passages()
         self._limits.check(asked, passages or ())
-        prompt = self._prompt(asked, config)
+        prompts = self._prompts(asked, config)
         answers: list[PendingAnswer] = []
         try:
-            for number in range(asked.num_choices()):
+            for (prompt, query), number in product(prompts, range(asked.num_choices())):
                 seed = None if config.seed is None else (config.seed + number) % 2**63
                 answers.append(
                     self._scheduler.submit(
-                        prompt, passages=passages, query=asked.query(), config=config, seed=seed
+                        prompt,
+                        passages=passages,
+                        query=query,
+                        config=config,
+                        reads_reasoning=not isinstance(asked, CompletionsRequest),
+                        seed=seed,
                     )
                 )
         except Exception:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from nest_engine.generation.tool_calls import ToolCall, Turn, turn_of
+from nest_engine.generation.tool_calls import ToolCall, Turn
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.records import Citation
 from nest_engine.serving.server import replies
@@ -31,13 +31,15 @@ class ChatFormat:
         self._head = {"id": head.id, "created": head.created, "model": head.model}
         self._method = method
         self._notices = notices
-        self._turn = turn_of(asked.tool_definitions(), asked.opening())
+        self._turn = asked.turn()
 
     def whole(self, outputs: Sequence[NestOutput]) -> dict[str, Any]:
         """Return the finished answers."""
         choices = [self._choice(index, output) for index, output in enumerate(outputs)]
         return replies.dumped(
-            ChatCompletion, self._head | {"choices": choices, "usage": replies.usage(outputs)}
+            ChatCompletion,
+            self._head
+            | {"choices": choices, "usage": replies.usage(outputs, self._asked.num_choices())},
         )
 
     def _choice(self, index: int, output: NestOutput) -> dict[str, Any]:
@@ -66,7 +68,7 @@ class ChatFormat:
         """
         num_choices = self._asked.num_choices()
         shown = [_Shown(self._turn) for _ in range(num_choices)]
-        outputs: list[NestOutput] = []
+        outputs: dict[int, NestOutput] = {}
         for index in range(num_choices):
             yield self._chunk(index, {"role": "assistant", "content": ""})
         async for index, chunk in chunks:
@@ -77,14 +79,15 @@ class ChatFormat:
                 annotations = {"annotations": cited} if cited else {}
                 yield self._chunk(index, {"content": text} | annotations)
             if chunk.output is not None:
-                outputs.append(chunk.output)
+                outputs[index] = chunk.output
                 _, calls = self._turn.split(chunk.output.text)
                 called = [{"index": i} | _call(call) for i, call in enumerate(calls)]
                 if called:
                     yield self._chunk(index, {"tool_calls": called})
                 yield self._chunk(index, {}, chunk.output, has_called=bool(called))
         if self._asked.includes_usage:
-            yield event(self._frame([]) | {"usage": replies.usage(outputs)})
+            finished = [outputs[index] for index in sorted(outputs)]
+            yield event(self._frame([]) | {"usage": replies.usage(finished, num_choices)})
         yield DONE
 
     def _shown(self, reasoning: str) -> str:

@@ -43,13 +43,16 @@ class CompletionsFormat:
             for index, output in enumerate(outputs)
         ]
         return replies.dumped(
-            Completion, self._head | {"choices": choices, "usage": replies.usage(outputs)}
+            Completion,
+            self._head
+            | {"choices": choices, "usage": replies.usage(outputs, self._asked.num_choices())},
         )
 
     async def stream(self, chunks: AsyncIterator[tuple[int, NestChunk]]) -> AsyncIterator[str]:
         """Yield the answers as server-sent events while they are decoded."""
-        texts = [""] * self._asked.num_choices()
-        outputs: list[NestOutput] = []
+        to_each = self._asked.num_choices()
+        texts = [""] * (len(self._asked.texts) * to_each)
+        outputs: dict[int, NestOutput] = {}
         async for index, chunk in chunks:
             texts[index] += chunk.text
             cited = [replies.annotation(each, texts[index]) for each in chunk.citations]
@@ -57,10 +60,11 @@ class CompletionsFormat:
                 choice = {"index": index, "text": chunk.text, "finish_reason": None}
                 yield self._event([choice | ({"annotations": cited} if cited else {})])
             if chunk.output is not None:
-                outputs.append(chunk.output)
+                outputs[index] = chunk.output
                 yield self._event([self._ending(index, chunk.output) | {"text": ""}])
         if self._asked.includes_usage:
-            yield event(self._frame([]) | {"usage": replies.usage(outputs)})
+            finished = [outputs[index] for index in sorted(outputs)]
+            yield event(self._frame([]) | {"usage": replies.usage(finished, to_each)})
         yield DONE
 
     def _ending(self, index: int, output: NestOutput) -> dict[str, Any]:

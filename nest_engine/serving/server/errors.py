@@ -126,6 +126,8 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         405: f"{request.url.path} does not take {request.method}; {openapi} it takes",
     }.get(status, str(getattr(error, "detail", error)))
     response = error_response(status, message)
+    if MESSAGES in request.url.path:
+        response = JSONResponse(as_anthropic(status, error_body(status, message)), status)
     response.headers.update(getattr(error, "headers", None) or {})
     return response
 

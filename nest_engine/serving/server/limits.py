@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nest_engine.errors import InputError
 from nest_engine.records import Passage
-from nest_engine.serving.server.requests import Asked
+from nest_engine.serving.server.requests import Asked, CompletionsRequest
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Limits:
         prompt_chars: characters of all messages together.
         passages: passages of a request, and passages searched for.
         passage_chars: characters of one of its passages.
-        choices: answers to one request, ``n``.
+        choices: answers to one prompt, ``n``.
+        prompts: prompts of one request for Completions.
         new_tokens: tokens of an answer; who asks for more is told.
     """
 
@@ -28,6 +29,7 @@ class Limits:
     passages: int = 64
     passage_chars: int = 20_000
     choices: int = 8
+    prompts: int = 64
     new_tokens: int = 4096
 
     def check(self, asked: Asked, passages: Sequence[Passage]) -> None:
@@ -50,6 +52,8 @@ class Limits:
             "characters",
             self.prompt_chars,
         )
+        if isinstance(asked, CompletionsRequest):
+            _check("prompt has", len(asked.texts), "texts", self.prompts)
         _check("n asks for", asked.num_choices(), "answers", self.choices)
 
     def check_passages(self, lengths: Sequence[int], to_find: int) -> None:

@@ -13,11 +13,11 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from nest_engine.citations.formats import split_answer
 from nest_engine.errors import InputError
-from nest_engine.generation.tool_calls import ToolCall, opening, turn_of
+from nest_engine.generation.tool_calls import ToolCall, opening
 from nest_engine.interfaces import Message
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.records import Citation, Passage
@@ -33,7 +33,7 @@ class SentTurn(Sent):
     """One turn of a conversation: a text, or blocks."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[dict[str, Any]]
+    content: str | list[dict[str, Any]] = ""
 
 
 class SentTool(BaseModel):
@@ -42,8 +42,18 @@ class SentTool(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     name: str
-    description: str = ""
-    input_schema: dict[str, Any] = Field(default_factory=dict)
+    type: str | None = None
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+
+    @field_validator("type")
+    @classmethod
+    def _require_custom(cls, given: str | None) -> str | None:
+        if given not in (None, "custom"):
+            raise ValueError(
+                f"a tool of type {given!r} runs on Anthropic's servers, and not here; leave it out"
+            )
+        return given
 
 
 class _MessagesBase(Asked):
@@ -115,12 +125,16 @@ class _MessagesBase(Asked):
                 "type": "function",
                 "function": {
                     "name": tool.name,
-                    "description": tool.description,
-                    "parameters": tool.input_schema,
+                    "description": tool.description or "",
+                    "parameters": tool.input_schema or {},
                 },
             }
             for tool in self.tools or ()
         ]
+
+    def calls_in_parallel(self) -> bool:
+        """Return whether an answer may hold several tool calls."""
+        return not (self.tool_choice or {}).get("disable_parallel_tool_use")
 
     def opening(self) -> str:
         """Return the beginning of the answer that makes the model call the chosen tool.
@@ -211,8 +225,9 @@ class MessagesFormat:
         self._head = head
         self._method = method
         self._notices = notices
-        self._turn = turn_of(asked.tool_definitions(), asked.opening())
+        self._turn = asked.turn()
         self._shows_reasoning = (asked.thinking or {}).get("type") in ("enabled", "adaptive")
+        self._found: dict[str, int] = {}  # what the server found and was cited, by number
         sources = asked.sources
         # Whoever brings documents says whether they are to be cited; those of the server are.
         self._cites = sources.are_cited or not sources.passages
@@ -257,7 +272,7 @@ class MessagesFormat:
                 for line in blocks.add("text", text[shown : citation.answer_start]):
                     yield line
                 for line in blocks.cited(
-                    text[citation.answer_start : citation.answer_end], _location(citation)
+                    text[citation.answer_start : citation.answer_end], self._location(citation)
                 ):
                     yield line
                 shown = citation.answer_end
@@ -290,8 +305,13 @@ class MessagesFormat:
             position += len(text)
             if shown:
                 is_whole = citation is not None and position <= end
-                cited = {"citations": [_location(citation)]} if is_whole and citation else {}
+                cited = {"citations": [self._location(citation)]} if is_whole and citation else {}
                 yield {"type": "text", "text": shown, **cited}
+
+    def _location(self, citation: Citation) -> dict[str, Any]:
+        """Return a citation in the form of its source; the server's own is a search result."""
+        number = self._found.setdefault(citation.passage_id, len(self._found))
+        return _location(citation, number)
 
     def _frame(self, output: NestOutput | None) -> dict[str, Any]:
         usage = output.usage if output else {"prompt_tokens": 0, "completion_tokens": 0}
@@ -308,10 +328,10 @@ class MessagesFormat:
 
     def _ending(self, output: NestOutput, calls: Sequence[ToolCall]) -> dict[str, Any]:
         reason = "tool_use" if calls else _STOP_REASONS.get(output.finish_reason, "end_turn")
-        stops = self._asked.stop_sequences or []
-        if reason == "stop_sequence" and not stops:
+        is_theirs = output.stop_string in (self._asked.stop_sequences or [])
+        if reason == "stop_sequence" and not is_theirs:
             reason = "end_turn"  # the server's own
-        known = stops[0] if reason == "stop_sequence" and len(stops) == 1 else None
+        known = output.stop_string if reason == "stop_sequence" else None
         return {"stop_reason": reason, "stop_sequence": known}
 
 
@@ -368,7 +388,13 @@ def _named(kind: str, **fields: Any) -> str:
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
-    return {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
+    number = call.id.removeprefix("call_")
+    return {
+        "type": "tool_use",
+        "id": f"toolu_{number}",
+        "name": call.name,
+        "input": call.arguments,
+    }
 
 
 def _is_shown(citation: Citation) -> bool:
@@ -377,11 +403,16 @@ def _is_shown(citation: Citation) -> bool:
     return location is None or bool(location[IS_CITED])
 
 
-def _location(citation: Citation) -> dict[str, Any]:
-    """Return a citation in the form of its source; what the server found is a search result."""
+def _location(citation: Citation, number: int) -> dict[str, Any]:
+    """Return a citation in the form of its source.
+
+    Args:
+        citation: the citation.
+        number: of the source among the server's own, if it is one.
+    """
     known: dict[str, Any] = dict(citation.metadata.get(LOCATION) or {}) or {
         "type": "search_result_location",
-        "search_result_index": 0,
+        "search_result_index": number,
         "source": citation.uri or citation.passage_id,
         "title": citation.title or None,
         "start_block_index": 0,
@@ -419,13 +450,14 @@ def _turns(role: str, blocks: Sequence[Mapping[str, Any]], place: str) -> list[M
             results.append(Message("tool", text, {"tool_call_id": block.get("tool_use_id")}))
         else:
             said.append(block)
-    text = _text(said, place)
+    # An answer comes back in pieces, by what was cited.
+    text = _text(said, place, between="" if role == "assistant" else "\n")
     if not (text or calls):
         return results
     return [*results, Message(role, text, {"tool_calls": calls} if calls else {})]
 
 
-def _text(blocks: Sequence[Mapping[str, Any]], place: str) -> str:
+def _text(blocks: Sequence[Mapping[str, Any]], place: str, between: str = "\n") -> str:
     """Return the text of blocks; documents and search results are passages, thinking is over."""
     texts = []
     for number, block in enumerate(blocks):
@@ -437,4 +469,4 @@ def _text(blocks: Sequence[Mapping[str, Any]], place: str) -> str:
                 f"{place}.{number} of type {kind!r} is not supported here: this model reads text, "
                 "documents and search results"
             )
-    return "\n".join(texts)
+    return between.join(texts)

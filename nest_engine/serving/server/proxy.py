@@ -24,20 +24,21 @@ from starlette.routing import Route
 
 from nest_engine.citing import MIN_WORDS, CitationStream, CitedAnswer, Citer, citable
 from nest_engine.errors import InputError
+from nest_engine.generation.passage_search import retrieve
 from nest_engine.interfaces import PassageRetriever
-from nest_engine.records import Citation, Passage, plain
+from nest_engine.records import Citation, Passage
 from nest_engine.serving.server.access import access, path_below
 from nest_engine.serving.server.errors import (
     HANDLERS,
     UpstreamError,
     error_body,
 )
-from nest_engine.serving.server.events import event
+from nest_engine.serving.server.events import event, with_comments
 from nest_engine.serving.server.limits import Limits
-from nest_engine.serving.server.replies import chat_annotation
+from nest_engine.serving.server.replies import chat_annotation, sentences
 from nest_engine.serving.server.requests import Sent, SentPassage
 from nest_engine.serving.web.reading import json_body, whole_body
-from nest_engine.serving.web.streaming import unless_disconnected
+from nest_engine.serving.web.streaming import UNBUFFERED, unless_disconnected
 
 # What concerns one connection, or what this server has to say itself.
 _HOP_BY_HOP = frozenset(
@@ -62,6 +63,8 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     )
 )
+_CREDENTIALS = ("authorization", "x-api-key", "api-key")  # of OpenAI, Anthropic and Azure
+_BODY_BYTES = 64 * 2**20  # pictures and sound pass through
 _SECONDS_TO_CONNECT = 10.0
 Sending = TypeVar("Sending", bound=Response)
 
@@ -113,7 +116,7 @@ def create_proxy(
             ``http://localhost:11434/v1``.
         retriever: finds what may be quoted where a request brings no passages.
         upstream_key: sent upstream. Without it, the client's own is, unless that is this server's.
-        limits: what one request may bring at most.
+        limits: what one request may bring at most; by default 64 MiB, for pictures and sound.
         host: the name or address that the server listens at.
         api_key: required of clients; None requires none.
         allow_hosts: as for ``create_app``.
@@ -131,9 +134,8 @@ def create_proxy(
         )
     timeout = httpx.Timeout(None, connect=_SECONDS_TO_CONNECT)
     client = httpx.AsyncClient(timeout=timeout, transport=transport, follow_redirects=False)
-    proxy = _Proxy(
-        client, address, retriever, upstream_key, limits or Limits(), takes_key=api_key is None
-    )
+    limits = limits or Limits(body_bytes=_BODY_BYTES)
+    proxy = _Proxy(client, address, retriever, upstream_key, limits, takes_key=api_key is None)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -144,6 +146,7 @@ def create_proxy(
         routes=[
             Route("/health", proxy.health),
             Route("/v1/chat/completions", proxy.chat, methods=["POST"]),
+            Route("/v1/chat/completions/", proxy.chat, methods=["POST"]),
             Route("/v1/{path:path}", proxy.other, methods=_METHODS),
         ],
         middleware=access(host, api_key, allow_hosts, allow_origins),
@@ -195,8 +198,8 @@ class _Proxy:
         reply = await unless_disconnected(request, self._send(request, body))
         if reply.is_error or not citer.passages:
             return self._passed_on(reply)
-        if reply.headers.get("content-type", "").startswith("text/event-stream"):
-            stream = _cited_stream(reply, citer, question)
+        if _is_stream(reply):
+            stream = with_comments(_cited_stream(reply, citer, question), is_waiting=False)
             return _with_headers(StreamingResponse(stream, reply.status_code), reply)
         content = await unless_disconnected(request, _read(reply))
         cited = await run_in_threadpool(_cited, content, citer, question)
@@ -217,7 +220,7 @@ class _Proxy:
             passages = [Passage(**passage.model_dump()) for passage in given]
         elif self._retriever is not None and question:
             [passages] = await run_in_threadpool(
-                self._retriever.retrieve, [question], options.num_passages
+                retrieve, self._retriever, [question], options.num_passages
             )
         citer = await run_in_threadpool(Citer, passages, min_words=options.min_words)
         return citer, question
@@ -225,11 +228,10 @@ class _Proxy:
     async def _send(self, request: Request, body: bytes) -> httpx.Response:
         """Send a request upstream; its reply has not been read."""
         headers = _kept(request.headers)
-        headers.pop("authorization", None)
+        if self._upstream_key is not None or not self._takes_key:
+            headers = {name: each for name, each in headers.items() if name not in _CREDENTIALS}
         if self._upstream_key is not None:
             headers["authorization"] = f"Bearer {self._upstream_key}"
-        elif self._takes_key and "authorization" in request.headers:
-            headers["authorization"] = request.headers["authorization"]
         path = path_below(request.scope)
         if ".." in path.split("/"):
             raise InputError(f"the path {path[:100]!r} leads out of the upstream server's API")
@@ -267,7 +269,13 @@ def _with_headers(response: Sending, reply: httpx.Response) -> Sending:
     for name, value in reply.headers.multi_items():
         if name.lower() not in _HOP_BY_HOP:
             response.headers.append(name, value)
+    if _is_stream(reply):
+        response.headers.update(UNBUFFERED)
     return response
+
+
+def _is_stream(reply: httpx.Response) -> bool:
+    return str(reply.headers.get("content-type", "")).startswith("text/event-stream")
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
@@ -446,7 +454,7 @@ class _StreamedChoice:
 
 
 def _remarks(cited: CitedAnswer) -> dict[str, Any]:
-    return {"sentences": plain(cited.sentences)}
+    return {"sentences": sentences(cited)}
 
 
 async def _read(reply: httpx.Response) -> bytes:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, TypeAdapter, WithJsonSchema
 
 from nest_engine.citations.formats import json_ready, to_openai_annotation, utf16_offset
+from nest_engine.citing import CitedAnswer
 from nest_engine.output import NestOutput
 from nest_engine.records import Citation, plain
 
@@ -337,14 +338,32 @@ def remarks(output: NestOutput, method: str, notices: Sequence[str] = ()) -> dic
         "method": method,
         "stats": json_ready(output.stats.to_dict()),
         "notices": [*notices, *output.notices],
-        "sentences": plain(output.sentences),
+        "sentences": sentences(output),
     }
 
 
-def usage(outputs: Sequence[NestOutput]) -> dict[str, Any]:
-    """Return the tokens of all answers to a request, its prompt counted once."""
-    read = outputs[0].usage["prompt_tokens"] if outputs else 0
-    known = outputs[0].stats.cached_prompt_tokens if outputs else 0
+def sentences(answer: NestOutput | CitedAnswer) -> list[dict[str, Any]]:
+    """Return what the citations prove of each sentence, with its offsets for JavaScript."""
+    return [
+        plain(sentence)
+        | {
+            "utf16_start": utf16_offset(answer.text, sentence.start),
+            "utf16_end": utf16_offset(answer.text, sentence.end),
+        }
+        for sentence in answer.sentences
+    ]
+
+
+def usage(outputs: Sequence[NestOutput], answers_to_each: int) -> dict[str, Any]:
+    """Return the tokens of all answers to a request, each prompt counted once.
+
+    Args:
+        outputs: the answers, those to one prompt after those to another.
+        answers_to_each: how many there are to each prompt.
+    """
+    firsts = outputs[::answers_to_each]
+    read = sum(output.usage["prompt_tokens"] for output in firsts)
+    known = sum(output.stats.cached_prompt_tokens for output in firsts)
     written = sum(output.usage["completion_tokens"] for output in outputs)
     return {
         "prompt_tokens": read,

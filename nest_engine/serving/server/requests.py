@@ -6,13 +6,13 @@ are accepted as long as they ask for nothing: no penalties, nothing stored.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     create_model,
@@ -23,7 +23,13 @@ from typing_extensions import Self
 
 from nest_engine.config import NestConfig
 from nest_engine.errors import InputError
-from nest_engine.generation.tool_calls import opening, read_tool_choice
+from nest_engine.generation.tool_calls import (
+    Turn,
+    opening,
+    read_arguments,
+    read_tool_choice,
+    turn_of,
+)
 from nest_engine.interfaces import Message
 from nest_engine.records import Passage
 
@@ -31,7 +37,15 @@ from nest_engine.records import Passage
 _OPENAI_NAMES = {"max_new_tokens", "temperature", "top_p", "seed", "stop"}
 # Settings that other servers of this API have a field for.
 _SHARED_NAMES = {"chat_template_kwargs"}
-_TEXT_NAMES = ("text", "snippet", "contents", "content", "body")
+_TEXT_NAMES = ("text", "snippet", "contents", "content", "body", "page_content")
+_PARTS = ("text", "input_text", "output_text", "refusal")
+_THOUGHTS = ("thinking", "redacted_thinking", "reasoning")  # of earlier answers; not read
+
+# Most tokens of an answer; -1 is how some clients say that there is no limit.
+MostTokens = Annotated[
+    Annotated[int, Field(ge=1)] | None,
+    BeforeValidator(lambda given: None if given == -1 else given),
+]
 
 
 class Sent(BaseModel):
@@ -79,7 +93,9 @@ class _NestOptions(Sent):
         return (
             None
             if self.passages is None
-            else tuple(Passage(**passage.model_dump()) for passage in self.passages)
+            else tuple(
+                Passage(**passage.model_dump()) for passage in self.passages if passage.text.strip()
+            )
         )
 
     def settings(self) -> dict[str, Any]:
@@ -104,6 +120,7 @@ class TextPart(Sent):
     type: Literal["text", "input_text", "output_text", "refusal"]
     text: str = ""
     refusal: str | None = None
+    cache_control: dict[str, Any] | None = None
     # From an earlier answer, which the client sends back.
     annotations: list[Any] | None = None
     logprobs: list[Any] | None = None
@@ -113,7 +130,7 @@ class SentFunction(Sent):
     """A function of a tool call, with its arguments as JSON."""
 
     name: str
-    arguments: str
+    arguments: str | dict[str, Any] | None = None
 
 
 class SentCall(Sent):
@@ -125,17 +142,8 @@ class SentCall(Sent):
     function: SentFunction
 
     def read(self) -> dict[str, Any]:
-        """Return the call as templates know it: its arguments are no text.
-
-        Raises:
-            InputError: if the arguments are no JSON object.
-        """
-        try:
-            arguments = json.loads(self.function.arguments or "{}")
-        except ValueError as error:
-            raise InputError(f"the arguments of {self.function.name} are not JSON") from error
-        if not isinstance(arguments, dict):
-            raise InputError(f"the arguments of {self.function.name} are no JSON object")
+        """Return the call as templates know it: its arguments are no text."""
+        arguments = read_arguments(self.function.arguments)
         function = {"name": self.function.name, "arguments": arguments}
         return {"type": "function", "id": self.id, "function": function}
 
@@ -148,6 +156,7 @@ class SentMessage(Sent):
     name: str | None = None
     tool_calls: list[SentCall] | None = None
     tool_call_id: str | None = None
+    cache_control: dict[str, Any] | None = None
     # From an earlier answer, which the client sends back.
     type: Literal["message"] = "message"
     id: str | None = None
@@ -159,13 +168,41 @@ class SentMessage(Sent):
     reasoning: str | None = None
     nest: dict[str, Any] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_functions(cls, given: Any) -> Any:
+        """Return a message of the time before there were tools as one with tools."""
+        if not isinstance(given, dict):
+            return given
+        given = dict(given)
+        if given.get("role") == "function":
+            given["role"] = "tool"
+        if call := given.pop("function_call", None):
+            given["tool_calls"] = [{"function": call}]
+        return given
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _read_parts(cls, given: Any) -> Any:
+        if not isinstance(given, list):
+            return given
+        parts = [
+            {"type": "text", "text": each} if isinstance(each, str) else each for each in given
+        ]
+        kinds = [part.get("type") if isinstance(part, dict) else None for part in parts]
+        for kind in kinds:
+            if isinstance(kind, str) and kind not in _PARTS + _THOUGHTS:
+                raise ValueError(f"a part of type {kind!r} is not supported here: send text")
+        return [part for part, kind in zip(parts, kinds, strict=True) if kind not in _THOUGHTS]
+
     def read(self) -> Message:
         """Return the turn as the model's template knows it."""
         text = (
             self.content
             if isinstance(self.content, str)
-            else "\n".join(part.text for part in self.content or ())
+            else "\n".join(part.text or part.refusal or "" for part in self.content or ())
         )
+        text = text or self.refusal or ""
         more: dict[str, Any] = {}
         if self.tool_calls:
             more["tool_calls"] = [call.read() for call in self.tool_calls]
@@ -248,6 +285,16 @@ class Asked(Sent):
     def opening(self) -> str:
         """Return the beginning of the answer that makes the model call a tool; mostly nothing."""
         return ""
+
+    def calls_in_parallel(self) -> bool:
+        """Return whether an answer may hold several tool calls."""
+        return self.parallel_tool_calls is not False
+
+    def turn(self) -> Turn:
+        """Return how to read the model's turn."""
+        return turn_of(
+            self.tool_definitions(), self.opening(), is_parallel=self.calls_in_parallel()
+        )
 
     def given_passages(self) -> tuple[Passage, ...] | None:
         """Return the passages of the request; None lets the server search.
@@ -333,8 +380,8 @@ class ChatRequest(Asked):
 
     messages: list[SentMessage] = Field(min_length=1)
     n: int | None = Field(default=None, ge=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: MostTokens = None
+    max_completion_tokens: MostTokens = None
     stream_options: StreamOptions | None = None
     tools: list[SentTool] | None = None
     tool_choice: str | dict[str, Any] | None = None
@@ -351,6 +398,19 @@ class ChatRequest(Asked):
     logit_bias: dict[str, float] | None = Field(default=None, max_length=0)
     logprobs: Literal[False] | None = None
     response_format: TextFormat | None = None
+    modalities: list[Literal["text"]] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _require_tools(cls, given: Any) -> Any:
+        """Refuse functions: whoever sends them reads no tool calls."""
+        if not isinstance(given, dict):
+            return given
+        given = dict(given)
+        if given.pop("functions", None):
+            raise ValueError("functions is not supported here; send tools")
+        given.pop("function_call", None)
+        return given
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -390,7 +450,8 @@ class ChatRequest(Asked):
         """
         if self.documents is None:
             return self.options.given_passages()
-        return tuple(map(passage_of_document, self.documents))
+        passages = map(passage_of_document, self.documents)
+        return tuple(passage for passage in passages if passage.text.strip())
 
     @property
     def includes_usage(self) -> bool:
@@ -430,7 +491,7 @@ class ResponsesRequest(Asked):
 
     input: str | list[SentMessage | SentReasoning] = Field(min_length=1)
     instructions: str | None = None
-    max_output_tokens: int | None = Field(default=None, ge=1)
+    max_output_tokens: MostTokens = None
 
     # Accepted as long as they ask for nothing.
     text: TextOptions | None = None
@@ -459,9 +520,9 @@ class ResponsesRequest(Asked):
 class CompletionsRequest(Asked):
     """A request for Completions: the prompt is continued as it is."""
 
-    prompt: str | list[str] = Field(description="A text, or a list of one.")
+    prompt: str | list[str] = Field(description="A text, or several.", min_length=1)
     n: int | None = Field(default=None, ge=1)
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: MostTokens = None
     stream_options: StreamOptions | None = None
 
     # Accepted as long as they ask for nothing.
@@ -472,6 +533,13 @@ class CompletionsRequest(Asked):
     logit_bias: dict[str, float] | None = Field(default=None, max_length=0)
     suffix: Literal[""] | None = None
 
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _require_texts(cls, given: Any) -> Any:
+        if given == "" or (isinstance(given, list) and "" in given):
+            raise ValueError("the prompt is empty; send a text to continue")
+        return require_no_tokens(given, "send the text")
+
     def most_tokens(self) -> int | None:
         """Return the most tokens that an answer may have."""
         return self.max_tokens
@@ -481,21 +549,13 @@ class CompletionsRequest(Asked):
         return self.n or 1
 
     def conversation(self) -> list[Message]:
-        """Return the prompt, as if a user had said it."""
-        return [Message("user", self.text)]
+        """Return the prompts, as if a user had said them."""
+        return [Message("user", text) for text in self.texts]
 
     @property
-    def text(self) -> str:
-        """The prompt.
-
-        Raises:
-            InputError: if there are several, or none.
-        """
-        if isinstance(self.prompt, str):
-            return self.prompt
-        if len(self.prompt) != 1:
-            raise InputError(f"prompt has {len(self.prompt)} texts; send one request for each")
-        return self.prompt[0]
+    def texts(self) -> list[str]:
+        """The prompts; each has as many answers as ``n`` asks for."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
     @property
     def includes_usage(self) -> bool:
@@ -512,13 +572,32 @@ class EmbeddingsRequest(Sent):
     dimensions: int | None = None
     user: str | None = None
 
+    @field_validator("input", mode="before")
+    @classmethod
+    def _require_texts(cls, given: Any) -> Any:
+        return require_no_tokens(
+            given, "send the text (langchain_openai: check_embedding_ctx_length=False)"
+        )
+
+
+def require_no_tokens(given: Any, instead: str) -> Any:
+    """Return a text or several as they came, for pydantic.
+
+    Raises:
+        ValueError: if they are token ids, which belong to another tokenizer.
+    """
+    first = given[0] if isinstance(given, list) and given else None
+    if isinstance(first, (int, list)):
+        raise ValueError(f"token ids are not supported here; {instead}")
+    return given
+
 
 def passage_of_document(document: str | dict[str, Any]) -> Passage:
     """Return a document of Cohere's or vLLM's clients as a passage.
 
     Args:
         document: a text; ``{"id", "data": {"text" or "snippet", "title", ...}}``, or the fields
-            alone.
+            alone; or LangChain's ``{"page_content", "metadata"}``.
 
     Raises:
         InputError: if it has no text.
@@ -528,8 +607,13 @@ def passage_of_document(document: str | dict[str, Any]) -> Passage:
     data = document.get("data", document)
     if not isinstance(data, (str, dict)):
         raise InputError(f"a document's data must be an object, got {type(data).__name__}")
-    fields = {"text": data} if isinstance(data, str) else dict(data)
-    text = next((fields.pop(name) for name in _TEXT_NAMES if fields.get(name)), None)
+    fields: dict[str, Any] = {"text": data} if isinstance(data, str) else dict(data)
+    if "page_content" in fields and isinstance(fields.get("metadata"), dict):
+        fields |= fields.pop("metadata")
+        fields["url"] = fields.get("url") or fields.pop("source", None)
+    named = [name for name in _TEXT_NAMES if name in fields]
+    name = next((name for name in named if fields[name]), named[0] if named else "")
+    text = fields.pop(name, None)
     if not isinstance(text, str):
         raise InputError(
             f"a document has no text: give one of {', '.join(_TEXT_NAMES)}, such as "

@@ -59,7 +59,7 @@ class ResponsesFormat:
         [output] = outputs
         is_cut = output.finish_reason == "length"
         status = "incomplete" if is_cut else "completed"
-        usage = replies.usage(outputs)
+        usage = replies.usage(outputs, 1)
         reasoning = output.reasoning if self._shows_reasoning else ""
         return replies.dumped(
             Response,

@@ -28,7 +28,8 @@ class Guard:
         host: the name or address that the server listens at.
         headers: sent with every response, to restrict what browsers do.
         refuse: makes the response to a refused request.
-        also_hosts: other names that are answered; None where there is no option for them.
+        also_hosts: other names that are answered: one (``gpu.local``), all below one (``*.lan`` or
+            ``.lan``) or any (``*``); None where there is no option for them.
         also_origins: pages of other sites that may ask; likewise.
     """
 
@@ -42,7 +43,13 @@ class Guard:
         also_origins: Sequence[str] | None = None,
     ) -> None:
         self._app = app
-        self._hosts = {"localhost", host.lower(), *map(host_name, also_hosts or ())}
+        others = list(map(host_name, also_hosts or ()))
+        self._hosts = {"localhost", host.lower(), *others}
+        self._endings = tuple(
+            name.removeprefix("*")
+            for name in others
+            if name == "*" or name[:2] == "*." or name[:1] == "."
+        )
         self._origins = {origin.lower().rstrip("/") for origin in also_origins or ()}
         self._has_options = also_hosts is not None
         self._headers = headers
@@ -83,7 +90,7 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         name = host_name(host)
-        if name in self._hosts:
+        if name in self._hosts or name.endswith(self._endings):
             return True
         try:
             ipaddress.ip_address(name)
@@ -100,14 +107,15 @@ def cross_origin(origins: Sequence[str]) -> Middleware:
     """
     return Middleware(
         CORSMiddleware,
-        allow_origins=[origin.rstrip("/") for origin in origins],
+        allow_origins=[origin.lower().rstrip("/") for origin in origins],
         allow_methods=["*"],
         allow_headers=["*"],
     )
 
 
 def host_name(host: str) -> str:
-    """Return the name in a ``Host`` header in lower case, without port and brackets."""
-    name, _, port = host.lower().rpartition(":")
-    name = name if port.isdigit() else host.lower()
+    """Return the name in a ``Host`` header or an address, without port and brackets."""
+    host = host.lower().rpartition("://")[2].rstrip("/")
+    name, _, port = host.rpartition(":")
+    name = name if port.isdigit() else host
     return name[1:-1] if name.startswith("[") and name.endswith("]") else name

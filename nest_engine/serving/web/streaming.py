@@ -11,6 +11,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
+# nginx would collect a stream before it passes it on.
+UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class ClosingStream(StreamingResponse):
@@ -25,9 +27,7 @@ class ClosingStream(StreamingResponse):
     def __init__(
         self, content: AsyncIterator[str | bytes], *, media_type: str, on_close: Callable[[], None]
     ) -> None:
-        # nginx would collect the stream before it passes it on.
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(content, media_type=media_type, headers=headers)
+        super().__init__(content, media_type=media_type, headers=UNBUFFERED)
         self._on_close = on_close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,6 +13,8 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from nest_engine import NestConfig, NestEngine, Passage
 from nest_integrations.langchain import ChatNest, NestLLM
+from nest_integrations.langchain.documents import documents_of_turn
+from nest_integrations.langchain.messages import template_messages
 from tests.tiny_models import tiny_model
 from tests.ui.support import HELIUM, NEON
 from tests.unit.models.test_chat_template import tokenizer
@@ -32,6 +34,7 @@ FILE = {
     "mime_type": "application/pdf",
     "base64": base64.b64encode(pdf(NEON.text)).decode(),
 }
+TEXT_BASE64 = base64.b64encode(HELIUM.text.encode()).decode()
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,46 @@ def test_sources_in_messages_are_passages(
     [prompt] = prompts_of(chat, messages, monkeypatch)
     assert prompt.count(text[:40]) == 1
     assert "Background: " in prompt
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (["Hi", "there"], "Hi\nthere"),
+        ([{"type": "text", "text": "Hi"}, {"type": "text", "text": "there"}], "Hi\nthere"),
+        ([{"type": "input_text", "text": "Hi"}], "Hi"),
+        ([{"text": "Hi"}], "Hi"),
+        ([{"type": "json", "json": {"gas": "neon"}}], '{"gas": "neon"}'),
+    ],
+)
+def test_texts_of_many_forms_reach_the_model(content: Any, text: str) -> None:
+    [turn] = template_messages([HumanMessage(content)])
+    assert turn["content"] == text
+    pieces = [{"type": "text", "text": "A gas, "}, {"type": "text", "text": "light."}]
+    [turn] = template_messages([AIMessage(pieces)])
+    assert turn["content"] == "A gas, light."
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"type": "file", "base64": TEXT_BASE64, "mime_type": "text/plain"},
+        {"type": "file", "source_type": "base64", "data": TEXT_BASE64, "mime_type": "text/plain"},
+        {"type": "file", "source_type": "text", "text": HELIUM.text, "mime_type": "text/plain"},
+    ],
+)
+def test_text_files_are_passages(engine: NestEngine, file: Any) -> None:
+    message = HumanMessage([file, QUESTION])
+    [passage] = documents_of_turn([message]) or []
+    assert passage.text == HELIUM.text
+    assert template_messages([message])[0]["content"] == QUESTION["text"]
+
+
+def test_calls_that_cannot_be_read_do_not_end_a_conversation() -> None:
+    broken = {"id": "1", "type": "function", "function": {"name": "find", "arguments": "{"}}
+    message = AIMessage("", additional_kwargs={"tool_calls": [broken]})
+    [turn] = template_messages([message])
+    assert turn["role"] == "assistant"
 
 
 def test_what_is_no_source_stays_refused(engine: NestEngine) -> None:

@@ -278,6 +278,11 @@ async def test_tool_calls_in_every_way(way: str, said: str, shown: str, location
     ] * len(locations)
 
 
+def test_one_call_where_one_is_asked_for():
+    chat = tool_model(CALL * 2).bind_tools([weather], parallel_tool_calls=False)
+    assert len(chat.invoke("Hi").tool_calls) == 1
+
+
 def test_text_is_streamed_also_with_tools():
     chunks = list(tool_model(f"Let me see. {CALL}").bind_tools([weather]).stream("Hi"))
     assert sum(bool(chunk.content) for chunk in chunks) > 5

@@ -71,6 +71,33 @@ def require_cited(message: AIMessage, *, text: str = ANSWER) -> None:
     ]
 
 
+@pytest.mark.parametrize("has_index", [False, True])
+def test_citations_count_within_their_block(has_index: bool) -> None:
+    half = ANSWER.index(CITED[1][:8])
+    blocks = [
+        {"type": "text", "text": text} | ({"index": number} if has_index else {})
+        for number, text in enumerate((ANSWER[:half], ANSWER[half:]))
+    ]
+    whole = CiteSources(DOCUMENTS).invoke(AIMessage(blocks))
+    found = [whole]
+    if has_index:
+        chunks = [AIMessageChunk([{**b, "text": c}]) for b in blocks for c in str(b["text"])]
+        pieces = CiteSources(DOCUMENTS).transform(iter(chunks))
+        total = next(pieces)
+        for piece in pieces:
+            total += piece
+        found.append(total)
+    for message in found:
+        assert message.text == ANSWER
+        for block, cited in zip(message.content, CITED, strict=True):
+            assert isinstance(block, dict)
+            [annotation] = block["annotations"]
+            said = block["text"][annotation["start_index"] : annotation["end_index"]]
+            assert said.replace("’", "'") == annotation["cited_text"] == cited
+        [_, second] = message.response_metadata["citations"]
+        assert ANSWER[second["start_index"] :].startswith(CITED[1][:8])
+
+
 def test_behind_a_model() -> None:
     message = (model() | CiteSources(DOCUMENTS)).invoke("Who?")
     assert isinstance(message, AIMessage)

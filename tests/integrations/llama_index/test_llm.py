@@ -54,6 +54,7 @@ from tests.integrations.llama_index.support import (
     node,
     scored,
     scripted_llm,
+    tool_llm,
 )
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.unit.models.tiny_gguf import write_gguf
@@ -291,6 +292,24 @@ def test_no_chat_template_means_no_chat_model(chat_engine):
         engine=NestEngine(tiny_model("llama"), tiny_tokenizer())
     ).metadata.is_chat_model
     assert not NestLLM(engine=chat_engine, is_chat_model=False).metadata.is_chat_model
+
+
+def test_roles_and_calls_of_other_models():
+    call = {"id": "1", "type": "function", "function": {"name": "find", "arguments": '{"q": 1}'}}
+    messages = [
+        ChatMessage(role="user", content="Hi"),
+        ChatMessage(role="model", content="", additional_kwargs={"tool_calls": [call]}),
+        ChatMessage(role="function", content="42", additional_kwargs={"tool_call_id": "1"}),
+        ChatMessage(role="chatbot", content="So."),
+        ChatMessage(role="user", content=None),
+    ]
+    assert tool_llm().messages_to_prompt(messages) == (
+        'user: Hi\nassistant: <1 find {"q": 1}>\ntool#1: 42\nassistant: So.\nuser: \nassistant: '
+    )
+    plain = scripted_llm().messages_to_prompt(messages)
+    assert "None" not in plain
+    with pytest.raises(InputError, match="there are no messages"):
+        tool_llm().chat([])
 
 
 # --- settings

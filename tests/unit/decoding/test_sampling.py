@@ -70,8 +70,10 @@ def test_impossible_tokens_stay_impossible():
     assert found.tolist() == [[0.0, 1.0, 0.0]]
 
 
-def test_the_smallest_temperature_is_greedy():
-    assert warp(PROBS, temperature=1e-42, top_k=None, top_p=1.0).tolist() == [[1.0, 0.0, 0.0, 0.0]]
+@pytest.mark.parametrize("temperature", [1e-42, 5e-324])
+def test_the_smallest_temperature_is_greedy(temperature):
+    found = warp(PROBS, temperature=temperature, top_k=None, top_p=1.0)
+    assert found.tolist() == [[1.0, 0.0, 0.0, 0.0]]
 
 
 def test_without_removes_one_token_and_leaves_the_original():

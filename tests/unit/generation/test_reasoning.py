@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from nest_engine import NestEngine, Passage
 from nest_engine.citations.reasoning import Reasoning
+from nest_engine.models.tokenization import TextTokenizer
 from nest_engine.testing import ScriptedLanguageModel
 from tests.settings import WORD_BY_WORD
+from tests.tiny_models import tiny_tokenizer
 
 THOUGHT = "Helium is a noble gas, I think."
 ANSWER = "Helium is a noble gas, and light."
@@ -104,6 +108,9 @@ def test_stop_strings_stop_the_answer_alone() -> None:
         ("a</think>b", True, ("a", False, 9)),
         ("<think>a</think>b", True, ("a", False, 16)),
         ("", True, ("", True, None)),
+        ("<thi", True, ("", True, None)),
+        ("</think>\n\nb", False, ("", False, 10)),
+        ("<think>a</think>\n<think>b</think> c", False, ("a\n\nb", False, 34)),
     ],
 )
 def test_where_reasoning_ends(text: str, has_begun: bool, expected: tuple) -> None:
@@ -116,6 +123,52 @@ def test_where_reasoning_ends(text: str, has_begun: bool, expected: tuple) -> No
     assert (by_character.text, by_character.is_open, by_character.end) == expected
     by_character.read(text, is_final=True)
     assert by_character.end is not None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "<Think>hm</Think>Helium.",
+        "<thinking>hm</thinking>Helium.",
+        "<thought>hm</thought>\nHelium.",
+        "<reasoning>hm</reasoning>Helium.",
+        "<seed:think>hm</seed:think>Helium.",
+        "[THINK]hm[/THINK]Helium.",
+        "◁think▷hm◁/think▷Helium.",
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Helium.",
+        "<|channel|>analysis<|message|>hm<|start|>assistant<|channel|>final<|message|>Helium.",
+    ],
+)
+def test_reasoning_has_many_marks(said: str) -> None:
+    whole = engine(said).generate("What of helium? ", passages=[], method="lm")
+    assert (whole.text, whole.reasoning) == ("Helium.", "hm")
+    chunks = list(engine(said).stream("What of helium? ", passages=[], method="lm"))
+    assert "".join(chunk.text for chunk in chunks) == "Helium."
+    assert "".join(chunk.reasoning for chunk in chunks) == "hm"
+
+
+def test_an_answer_without_reasoning_has_no_mark_either() -> None:
+    output = engine("<|channel|>final<|message|>Helium.").generate("What? ", passages=[])
+    assert (output.text, output.reasoning) == ("Helium.", "")
+
+
+def test_marks_that_are_special_tokens_are_read() -> None:
+    owner = copy.deepcopy(tiny_tokenizer())
+    marks = ["<|channel|>", "<|message|>", "<|start|>", "<|end|>", "[THINK]", "[/THINK]"]
+    owner.add_special_tokens({"additional_special_tokens": marks})
+    tokenizer = TextTokenizer(owner)
+    for said in (
+        "[THINK]a[/THINK]b",
+        "<|channel|>analysis<|message|>a<|start|>assistant<|channel|>final<|message|>b",
+    ):
+        reasoning = Reasoning(has_begun=False)
+        ids = tokenizer.encode_prompt(said).token_ids
+        text = tokenizer.decode(ids)
+        reasoning.read(text, is_final=True)
+        assert (reasoning.text.strip(), text[reasoning.end :].strip()) == ("a", "b")
+        assert ids[0] in tokenizer.reasoning_ids
+    hidden = tokenizer.encode_prompt("<|end|>").token_ids
+    assert tokenizer.decode(hidden) == ""
 
 
 def test_an_answer_that_ends_as_a_mark_begins_is_an_answer() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
+import torch
 
-from nest_engine import ConfigError, ModelLoadError
+from nest_engine import ConfigError, ModelLoadError, NestEngine
 from nest_engine.models import loading
 from nest_engine.models.huggingface import HuggingFaceLanguageModel
 from tests.tiny_models import tiny_model, tiny_tokenizer
@@ -39,6 +41,36 @@ def test_what_transformers_does_not_take_is_passed_on(tmp_path):
         HuggingFaceLanguageModel.from_pretrained(folder, no_such_argument=1)
     with pytest.raises(ModelLoadError, match="cannot be put on 'nowhere'"):
         HuggingFaceLanguageModel.from_pretrained(folder, device="nowhere")
+
+
+def test_the_number_format_has_two_names(tmp_path):
+    folder = saved(tmp_path)
+    for chosen in ({"torch_dtype": "bfloat16"}, {"torch_dtype": torch.bfloat16}):
+        lm = NestEngine.from_pretrained(Path(folder), **chosen).language_model
+        assert lm.model.dtype == torch.bfloat16
+    same = {"dtype": "torch.bfloat16", "torch_dtype": torch.bfloat16}
+    assert HuggingFaceLanguageModel.from_pretrained(folder, **same).model.dtype == torch.bfloat16
+    with pytest.raises(ConfigError, match="dtype='fp16' is not valid"):
+        HuggingFaceLanguageModel.from_pretrained(folder, dtype="fp16")
+    with pytest.raises(ConfigError, match="contradict each other"):
+        HuggingFaceLanguageModel.from_pretrained(folder, dtype="auto", torch_dtype="float32")
+
+
+def test_settings_are_no_dict():
+    with pytest.raises(ConfigError, match="config must be a NestConfig, got dict"):
+        NestEngine(tiny_model("llama"), tiny_tokenizer(), config={"method": "lm"})
+
+
+def test_what_a_template_ends_turns_with_ends_an_answer():
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert end not in HuggingFaceLanguageModel(tiny_model("llama"), tokenizer).eos_ids
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    )
+    assert end in HuggingFaceLanguageModel(tiny_model("llama"), tokenizer).eos_ids
+    tokenizer.chat_template = "{{ messages[0].content.foo() }}"
+    assert end not in HuggingFaceLanguageModel(tiny_model("llama"), tokenizer).eos_ids
 
 
 def test_a_subfolder_is_the_tokenizers_as_well(tmp_path):
