@@ -104,7 +104,7 @@ def _goes_on(text: str, sentence: Sentence, following: int, language: str) -> bo
     if _ORDINAL.fullmatch(word) and language in _WITH_ORDINALS:
         return begins.isalpha()
     if begins.isupper():
-        return word.lower() in _NAMED or (len(word) == 1 and word.isupper())
+        return word.lower() in _NAMED or (word == "M" and language == "fr")  # Monsieur
     return word.lower() in _ABBREVIATIONS or (
         begins.islower() and _ROMAN.fullmatch(word) is not None
     )

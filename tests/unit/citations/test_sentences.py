@@ -29,6 +29,7 @@ from nest_engine.citations.sentences import ends_sentence, language_of, sentence
         "The max. speed was 5 knots.|It was low.",
         "It was built in 1908.|It burned down.",
         "He paid 5.|Then he left.",
+        "It is about -179 °C.|A lander came down.",
         "No. 5 is the house.|It is old.",
     ],
 )
