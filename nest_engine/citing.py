@@ -33,13 +33,8 @@ from nest_engine.citations.quotations import Quotation, judge_quotations
 from nest_engine.citations.rendering import to_html, to_html_fragment, to_markdown
 from nest_engine.citations.sentences import Sentence, language_of, sentences_of
 from nest_engine.citations.verdicts import judge_sentences
-from nest_engine.citations.words import (
-    Word,
-    changes_meaning,
-    emphasized,
-    is_inside_word,
-    settled_length,
-)
+from nest_engine.citations.word_boundaries import changes_meaning, is_inside_word
+from nest_engine.citations.words import Word, emphasized, settled_length
 from nest_engine.errors import InputError
 from nest_engine.records import (
     AnswerSentence,

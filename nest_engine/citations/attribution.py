@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nest_engine.citations.comparison import is_telling
-from nest_engine.citations.words import UNDECIDED, is_inside_word
+from nest_engine.citations.word_boundaries import UNDECIDED, is_inside_word
 from nest_engine.records import Citation, Passage, Provenance, SourcePlace
 
 

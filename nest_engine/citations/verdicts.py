@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from nest_engine.citations.sentences import sentences_of
-from nest_engine.citations.words import changes_meaning, words_of
+from nest_engine.citations.word_boundaries import changes_meaning
+from nest_engine.citations.words import words_of
 from nest_engine.records import AnswerSentence, Citation, Passage, SentenceKind
 
 # What answers have beside their words: references such as [1], [^2], [1, 3] or 【4†source】.

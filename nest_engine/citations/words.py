@@ -1,4 +1,4 @@
-"""The words of texts as they are compared for citing, and where a text may be cut.
+"""The words of texts as they are compared for citing.
 
 Two texts read the same if their words have the same keys. Keys see through what type setting,
 extraction and Markdown change: Unicode normalization, ligatures, full width, soft hyphens and
@@ -32,9 +32,7 @@ _UNSPACED_SCRIPTS = (
     "TIBETAN",
 )
 APOSTROPHES = "'\N{RIGHT SINGLE QUOTATION MARK}"
-# Whether these belong to the word before them, the character behind tells.
-UNDECIDED = f"{APOSTROPHES}/&#<>@~=\N{EN DASH}"
-_JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 # Signs of shapes.
 _ATTACHED = "\x01"  # belongs to the character before it: a mark, or something invisible
@@ -95,8 +93,6 @@ _LINK_MAY_FOLLOW = re.compile(r"\[[^\[\]\n]{0,300}(?:\](?:\([^()\n]{0,700})?)?\Z
 _OPENING, _CLOSING = "([{“„«‘「『", ")]}””»’」』"
 _LONGEST_ENCLOSED = 1000  # characters
 _MOST_OPEN = 8  # marks of emphasis that wait for their other half
-_GROUPED = re.compile(r"\d[\u00a0\u2009\u202f]\d{3}(?!\d)")  # digits: 5 000
-_PUNCTUATION = frozenset(".,;:!?…()[]{}*_`|\\'\"“”„‟«»‹›‘’‚‛—―")
 # The same sign in other characters.
 _IN_ASCII = {"--": "-", "---": "-", "``": '"', "''": '"', "...": "\N{HORIZONTAL ELLIPSIS}"}
 
@@ -221,7 +217,7 @@ def _shape_of(char: str) -> str:
         return char
     if char == "\N{ZERO WIDTH JOINER}":
         return _JOINING
-    if char in _INVISIBLE or _extends(char):
+    if char in _INVISIBLE or extends(char):
         return _ATTACHED
     if is_unspaced(char):
         return _UNSPACED
@@ -337,81 +333,15 @@ def _is_in_word(char: str) -> bool:
     return char.isalnum() and not is_unspaced(char)
 
 
-def is_inside_word(text: str, index: int) -> bool:
-    """Return whether a cut before ``index`` would split a word or a combined character."""
-    if not 0 < index < len(text):
-        return False
-    before, after = text[index - 1], text[index]
-    if _extends(after) or before in _JOINERS:
-        return True
-    if _is_flag_half(before) and _is_flag_half(after):
-        return True
-    if _belongs_to_word(text, index - 1) and _belongs_to_word(text, index):
-        return True
-    if _GROUPED.match(text, index - 2) or _GROUPED.match(text, index - 1):
-        return True
-    return any(
-        changes_meaning(text, sign) and (_is_letter(text[other]) or changes_meaning(text, other))
-        for sign, other in ((index - 1, index), (index, index - 1))
-    )
-
-
-def changes_meaning(text: str, index: int) -> bool:
-    """Return whether a character is a sign that makes something else of what it stands beside.
-
-    Such as in -5, 5 %, 10⁻⁵, C++, $5, km/h, well-known. Punctuation and Markdown do not.
-    """
-    char = text[index]
-    if char.isalnum() or char.isspace() or char in _PUNCTUATION:
-        return False
-    before, after = text[index - 1 : index], text[index + 1 : index + 2]
-    if char in "-\u2010\u2011":
-        if not before.isalnum():
-            is_bullet = not text[text.rfind("\n", 0, index) + 1 : index].strip()
-            return after.isdigit() or (after.isalpha() and not is_bullet)
-        return True
-    if char == "\N{EN DASH}":
-        return after.isdigit() and (before.isdigit() or not before.isalnum())
-    if char in "/&":
-        return before.isalnum() and after.isalnum()
-    if char in "#<>@~=":
-        is_struck_out = char == "~" and char in (before, after)
-        return after.isdigit() or is_struck_out or (char == "#" and before.isalnum())
-    return char in "%‰‱§′″^" or unicodedata.category(char) in ("Sm", "Sc") or char in "°℃℉№♯❌✗✘"
-
-
 def is_unspaced(char: str) -> bool:
     """Return whether a character's script does not separate words with spaces."""
     return not char.isascii() and unicodedata.name(char, "").startswith(_UNSPACED_SCRIPTS)
 
 
-def _belongs_to_word(text: str, index: int) -> bool:
-    """Return whether the character is a letter, or an apostrophe between two: Halley's, O’Brien."""
-    if text[index] in APOSTROPHES:
-        return (
-            0 < index < len(text) - 1
-            and _is_letter(text[index - 1])
-            and _is_letter(text[index + 1])
-        )
-    return _is_letter(text[index])
-
-
-def _is_letter(char: str) -> bool:
-    if char.isascii():
-        return char.isalnum() or char == "_"
-    if unicodedata.category(char)[0] == "M":
-        return True
-    return char.isalnum() and not is_unspaced(char)
-
-
-def _extends(char: str) -> bool:
+def extends(char: str) -> bool:
     """Return whether a character extends the one before it: mark, joiner, skin tone, emoji tag."""
     if char.isascii():
         return False
     is_modifier = "\U0001f3fb" <= char <= "\U0001f3ff" or "\U000e0020" <= char <= "\U000e007f"
-    is_set_behind = char in _JOINERS or char in _SARA_AM or char in _VOICED_MARKS
+    is_set_behind = char in JOINERS or char in _SARA_AM or char in _VOICED_MARKS
     return unicodedata.category(char)[0] == "M" or is_set_behind or is_modifier
-
-
-def _is_flag_half(char: str) -> bool:
-    return "\U0001f1e6" <= char <= "\U0001f1ff"

@@ -1,0 +1,211 @@
+"""What stands in quotation marks in a text, and the source that is named for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+from unicodedata import normalize
+
+from nest_engine.citations.verdicts import REFERENCE
+from nest_engine.citations.words import words_of
+from nest_engine.records import Passage
+
+_PARAGRAPH = re.compile(r"\S(?:[^\n]|\n(?![ \t]*\n))*")
+LETTER = r"[^\W_²³¹⁰-⁹]"
+# Marks that open and close; each paragraph of a long quotation opens it again.
+_PAIRED = re.compile(
+    r"“((?:[^“”]|“[^“”]*”){1,5000})”|“([^“”]{1,5000}(?:\n[ \t]*\n[ \t]*“[^“”]{1,5000})+)”"
+    r"|“([^“”\"\n]+)\"|«((?:[^«»]|«[^«»]*»){1,5000})»|»([^«»]{1,5000})«"
+    r"|„([^„“”\"]{1,5000})[“”\"]|”([^”“\"\n]+)[”“]"
+    r"|‹([^‹›\n]+)›|›([^‹›\n]+)‹|「([^「」]{1,5000})」|『([^『』]{1,5000})』|﹁([^﹁﹂]{1,5000})﹂"
+    r"|〝([^〝〞〟]{1,5000})[〞〟]|❝([^❝❞]{1,5000})❞|＂([^＂\n]+)＂|‚([^‚‘’\n]+)[‘’]"
+    rf"|(?<!{LETTER})״(?=\S)([^״\n]+)(?<=\S)״(?!{LETTER})"
+    rf"|(?<!{LETTER})\"(?=\S)([^\"“”\n]+)”"
+    r"|``([^`\n]+?)(?:''|``)|,,([^,\n]+?)(?:''|“|”)|(?<!')''([^'\n]+)''(?!')"
+    r"|<<([^<>\n]+)>>|<q(?:\s[^<>\n]*)?>([^<>]{1,5000})</q>|&quot;([^&\n]+)&quot;"
+)
+# Straight marks open and close alike: they open in front of a word, and close behind one. Single
+# ones are mostly apostrophes, and typographic single ones may be, within.
+_STRAIGHT = re.compile(
+    rf'(?<![^\W_²³¹⁰-⁹"])"(?=\S)([^"]+)(?<=\S)"(?!{LETTER})|(?<!\S)" ([^"\n]+) "(?!{LETTER})'
+    rf"|(?<![^\W_]|[‘'])‘([^‘’]+(?:’[^‘’“”]+)*)’(?!{LETTER})"
+    rf"|(?<![^\W_]|')'(?=\w)((?:[^']|'(?=\w))+)(?<=\S)'(?!{LETTER}|')"
+)
+_BLOCK = re.compile(r"(?m:^[ \t]*(?:[-*+][ \t]+|\d+[.)][ \t]+)?>[ ]?(.+(?:\n[ \t]*>.*)*))")
+_QUOTE_MARK = re.compile(r"(?m)^[ \t]*(?:>[ \t]?)+|^\[!\w+\]")
+_REOPENED = re.compile(r"\n[ \t]*\n[ \t]*“")
+# Who is quoted, below a block quotation: a name, no sentence.
+_ATTRIBUTION = re.compile(r"[\s>]*(?:[—–]|--|-[ ])[ \t]*([^\W\d_][^\n]{0,99})(?<![.!?])\s*\Z")
+# The source of a quotation, in brackets behind it, in the same sentence: [2], [1][3], [Helium],
+# (Helium), 【2†source】, [[2]](#2), ².
+_IN_BRACKETS = (
+    r"\[{1,2}\^?[^\[\]\n]{1,200}\]{1,2}(?:\(#?[^()\s]{1,200}\))?"
+    r"|【[^】\n]{1,60}】|\([^()\n]{1,200}\)|[¹²³⁰⁴-⁹]{1,3}"
+)
+_REFERENCES = re.compile(
+    r"([.,;:]?\s?|[^\n\[(.!?“”„«»\"]{1,60}?)"
+    rf"((?:{_IN_BRACKETS})(?:[,;]?\s?(?:{_IN_BRACKETS}))*)"
+)
+_ONE_REFERENCE = re.compile(_IN_BRACKETS)
+_BEFORE = re.compile(r"(\[\^?\d{1,3}\])[ ]?[,:]?[ ]?\Z")  # a quotation: [1]: "..."
+_NUMBER = re.compile(r"(?:[^\W\d_]+\.?\s)?(\d{1,3})(?:†.*)?\Z")
+_PAGE = re.compile(r",.*")
+_SOURCES_OWN = re.compile(rf"(?<=\S)(?:{REFERENCE.pattern})")
+_MARK = re.compile(r"(?<!\d)[\"“”„‟«»״]")
+_MOST_WORDS_BETWEEN = 4  # a quotation and its source; one farther away is perhaps another's
+LEAST_WORDS = 3  # of what stands in doubtful marks, or of a part that was really copied
+
+
+class Found(NamedTuple):
+    """A quotation, before it is judged.
+
+    Args:
+        text: what stands in the marks.
+        start: its first character in the text that is judged.
+        named: indices of the passages that are named beside it, or None.
+        reference: how they are named.
+        is_near: whether they are certainly named for this quotation.
+        is_block: whether it is a block quotation of Markdown.
+        ends: where it may end, too, in characters: at a mark that may be an apostrophe.
+    """
+
+    text: str
+    start: int = 0
+    named: tuple[int, ...] | None = None
+    reference: str = ""
+    is_near: bool = True
+    is_block: bool = False
+    ends: tuple[int, ...] = ()
+
+
+def quotations_in(
+    quotations: str | Iterable[str | tuple[str, str]], passages: Sequence[Passage]
+) -> Iterator[Found]:
+    """Yield the quotations of a text, or those that are given.
+
+    Args:
+        quotations: as for :func:`nest_engine.citations.quotations.judge_quotations`.
+        passages: the sources that may be named.
+    """
+    if isinstance(quotations, str):
+        for match in _in_marks(quotations):
+            yield _in_text(quotations, match, passages)
+        return
+    for given in quotations:
+        text, source = (given, None) if isinstance(given, str) else given
+        yield Found(text, named=None if source is None else _named(source, passages))
+
+
+def _in_marks(text: str) -> Iterator[re.Match[str]]:
+    """Yield what stands in marks of quotation; of those that overlap the first."""
+    matches = [*_PAIRED.finditer(text)]
+    for paragraph in _PARAGRAPH.finditer(text):
+        for pattern in (_STRAIGHT, _BLOCK):
+            matches += pattern.finditer(text, *paragraph.span())
+    end = 0
+    for match in sorted(matches, key=lambda match: match.start()):
+        is_doubtful = match[0].startswith("'") and match.re is _STRAIGHT
+        if match.start() < end or (is_doubtful and len(_said(match).split()) < LEAST_WORDS):
+            continue
+        end = match.end()
+        yield match
+
+
+def _said(match: re.Match[str]) -> str:
+    return str(match[match.lastindex or 0])
+
+
+def _in_text(text: str, match: re.Match[str], passages: Sequence[Passage]) -> Found:
+    said, start = _said(match), match.start(match.lastindex or 0)
+    ends = [each.start() for each in re.finditer(rf"’(?!{LETTER})", said)]
+    named, reference, is_near = _reference_of(text, match, passages)
+    return Found(
+        said,
+        start,
+        named,
+        reference,
+        is_near,
+        is_block=match.re is _BLOCK,
+        ends=tuple(ends) if match[0].startswith("‘") else (),
+    )
+
+
+def _reference_of(
+    text: str, quotation: re.Match[str], passages: Sequence[Passage]
+) -> tuple[tuple[int, ...] | None, str, bool]:
+    """Return the passages that are named for a quotation, how, and whether certainly for it.
+
+    At its end, behind it, or right in front of it.
+    """
+    said = _said(quotation).rstrip(" .,;:")
+    own = [*REFERENCE.finditer(said)]
+    if own and own[-1].end() == len(said):
+        tail = said[own[-1].start() - 20 :]  # in the source as well: it is the source's own
+        if not any(tail in passage.text for passage in passages):
+            return _named(own[-1][0], passages), own[-1][0], True
+    behind = _REFERENCES.match(text, quotation.end())
+    if behind is not None:
+        is_near = len(words_of(behind[1])) <= _MOST_WORDS_BETWEEN
+        named = [
+            _named(each[0], passages, is_near=is_near)
+            for each in _ONE_REFERENCE.finditer(behind[2])
+        ]
+        known = [each for each in named if each is not None]
+        return (tuple(sum(known, ())) if known else None), behind[2], is_near
+    before = _BEFORE.search(text, max(0, quotation.start() - 20), quotation.start())
+    if before is not None:
+        return _named(before[1], passages), before[1], False
+    return None, "", True
+
+
+def _named(
+    reference: str, passages: Sequence[Passage], *, is_near: bool = True
+) -> tuple[int, ...] | None:
+    """Return the passages that a reference means, none if there are none such.
+
+    None if it may mean anything.
+    """
+    is_in_parentheses, is_in_brackets = reference.startswith("("), reference[:1] in "[【"
+    reference = normalize("NFKC", re.sub(r"\]\(.*", "", reference)).strip("[]^【】()")
+    for name in (reference, _PAGE.sub("", reference)):
+        for number, passage in enumerate(passages):
+            if name and name in (passage.id, passage.title):
+                return (number,)
+    if is_in_parentheses and reference.isdecimal():
+        return None  # a year, or anything else
+    numbers = [_NUMBER.match(each.strip()) for each in re.split("[,–-]", reference)]
+    if not reference or not all(numbers):
+        return None
+    indices = [int(number[1]) - 1 for number in numbers if number]
+    known = tuple(index for index in indices if 0 <= index < len(passages))
+    return known if known or (is_near and is_in_brackets) else None
+
+
+def bare(found: Found) -> str:
+    """Return a quotation of the same length without what is not quoted.
+
+    That are the marks of block quotations, who is quoted, and references.
+    """
+    text = _REOPENED.sub(_blank, found.text)
+    if found.is_block:
+        text = _QUOTE_MARK.sub(_blank, text)
+        last = found.text.rfind("\n")
+        attribution = _ATTRIBUTION.match(found.text, last + 1) if last >= 0 else None
+        if attribution and not attribution[1][0].islower():
+            text = text[:last] + " " * (len(text) - last)
+    return _comparable(REFERENCE.sub(_blank, text))
+
+
+def source_text(text: str) -> str:
+    """Return the text of a source without references that stand right behind a word."""
+    return _comparable(_SOURCES_OWN.sub(_blank, text))
+
+
+def _comparable(text: str) -> str:
+    """Return a text whose quotation marks are single: within others they have to be."""
+    return _MARK.sub("'", text)
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match[0])
