@@ -33,7 +33,7 @@ from nest_engine.citations.quotations import Quotation, judge_quotations
 from nest_engine.citations.rendering import to_html, to_html_fragment, to_markdown
 from nest_engine.citations.sentences import Sentence, language_of, sentences_of
 from nest_engine.citations.verdicts import judge_sentences
-from nest_engine.citations.word_boundaries import changes_meaning, is_inside_word
+from nest_engine.citations.word_boundaries import changes_meaning, is_inside_word, is_whole
 from nest_engine.citations.words import Word, emphasized, settled_length
 from nest_engine.errors import InputError
 from nest_engine.records import (
@@ -413,7 +413,7 @@ class _Search:
                 heappush(waiting, (-bits(first, last), first, last))
                 continue
             places = list(self._comparison.places(first, last))
-            whole = [place for place in places if self._is_whole(place)]
+            whole = [each for each in places if is_whole(self._source(each), each.start, each.end)]
             if not whole:  # part of a number, say: 10 of 10⁻⁵
                 begins_inside = is_inside_word(self._source(places[0]), places[0].start)
                 first, last = (first + 1, last) if begins_inside else (first, last - 1)
@@ -425,10 +425,6 @@ class _Search:
 
     def _source(self, place: Place) -> str:
         return self._passages[place.passage].text
-
-    def _is_whole(self, place: Place) -> bool:
-        text = self._source(place)
-        return not is_inside_word(text, place.start) and not is_inside_word(text, place.end)
 
     def _is_telling(self, first: int, last: int) -> bool:
         if first >= last or self._comparison.size(first, last) < self._min_words:

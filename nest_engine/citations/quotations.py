@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property
 from itertools import accumulate, islice, pairwise
@@ -20,7 +20,7 @@ from nest_engine.citations.quotation_marks import (
     source_text,
 )
 from nest_engine.citations.verdicts import REFERENCE
-from nest_engine.citations.word_boundaries import is_inside_word
+from nest_engine.citations.word_boundaries import is_inside_word, is_whole
 from nest_engine.citations.words import Word, is_word, words_of
 from nest_engine.records import Passage, Record, SourcePlace
 
@@ -154,10 +154,9 @@ class _Judges:
     def _judge(self, found: Found, start: int) -> Quotation:
         first = bisect_left(self._word_starts, start)
         last = bisect_left(self._word_starts, start + len(found.text))
-        stands = found.named is None or found.is_near
         judged = _Judge(self, found, start, first, last).quotation()
-        if judged.verdict == "elsewhere" and not stands:
-            return _Judge(self, found._replace(named=None), start, first, last).quotation()
+        if judged.verdict == "elsewhere" and not found.is_near:  # the source of something else
+            return replace(judged, verdict="verbatim", named=None)
         return judged
 
 
@@ -216,8 +215,7 @@ class _Judge:
         found = (
             SourcePlace(self._passages[number].id, start, end)
             for number, start, end in self._comparison.places(first, last, within)
-            if not is_inside_word(self._passages[number].text, start)
-            and not is_inside_word(self._passages[number].text, end)
+            if is_whole(self._passages[number].text, start, end)
             and self._has_the_same_in_brackets(first, last, Place(number, start, end))
         )
         return list(islice(found, _MOST_PLACES))

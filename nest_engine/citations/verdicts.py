@@ -17,7 +17,7 @@ REFERENCE = re.compile(
 _REFERENCE_BEHIND = re.compile(rf"\s?(?:{REFERENCE.pattern})")
 _REFERENCE_BEFORE = re.compile(rf"(?:{REFERENCE.pattern})\s?\Z")
 _LONGEST_REFERENCE = 50  # characters
-_ENDS = ".!?…。！？\"'”’»)"
+_ENDS = tuple(".!?…。！？\"'”’»)")
 _BULLET = re.compile(r"(?m:^[ \t]*[^\w\s❌✗✘¬](?=\s))")
 _QUESTION_MARKS = "?？؟⁇⁈⁉"
 _QUOTE_MARKS = "'\"‘’“”"
@@ -109,9 +109,8 @@ def _replaces(
         return not (citation.answer_start <= start and end <= citation.answer_end)
     for passage in _quoted(citation, passages):
         if start >= citation.answer_end and not text[citation.answer_end : start].strip():
-            is_whole = citation.cited_text.endswith(tuple(_ENDS))
             found = _REFERENCE_BEHIND.match(passage.text, citation.source_end)
-            return found is not None and not is_whole
+            return found is not None and not citation.cited_text.endswith(_ENDS)
         if end <= citation.answer_start and not text[end : citation.answer_start].strip():
             first = max(0, citation.source_start - _LONGEST_REFERENCE)
             before = passage.text[first : citation.source_start]

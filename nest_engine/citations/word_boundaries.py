@@ -33,6 +33,11 @@ def is_inside_word(text: str, index: int) -> bool:
     )
 
 
+def is_whole(text: str, start: int, end: int) -> bool:
+    """Return whether a stretch of a text begins and ends between words."""
+    return not is_inside_word(text, start) and not is_inside_word(text, end)
+
+
 def changes_meaning(text: str, index: int) -> bool:
     """Return whether a character is a sign that makes something else of what it stands beside.
 
