@@ -28,7 +28,7 @@ _PAIRED = re.compile(
 # Straight marks open and close alike: they open in front of a word, and close behind one. Single
 # ones are mostly apostrophes, and typographic single ones may be, within.
 _STRAIGHT = re.compile(
-    rf'(?<![^\W_²³¹⁰-⁹"])"(?=\S)([^"]+)(?<=\S)"(?!{LETTER})|(?<!\S)" ([^"\n]+) "(?!{LETTER})'
+    rf'(?<![^\W_²³¹⁰-⁹"])"(?=\S)([^"]+?)(?<=\S)\\?"(?!{LETTER})|(?<!\S)" ([^"\n]+) "(?!{LETTER})'
     rf"|(?<![^\W_]|[‘'])‘([^‘’]+(?:’[^‘’“”]+)*)’(?!{LETTER})"
     rf"|(?<![^\W_]|')'(?=\w)((?:[^']|'(?=\w))+)(?<=\S)'(?!{LETTER}|')"
 )

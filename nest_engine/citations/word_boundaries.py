@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from nest_engine.citations.words import APOSTROPHES, JOINERS, extends, is_unspaced
+from nest_engine.citations.words import APOSTROPHES, JOINERS, extends, is_unspaced, unescaped
 
 # Whether these belong to the word before them, the character behind tells.
 UNDECIDED = f"{APOSTROPHES}/&#<>@~=\N{EN DASH}"
 _GROUPED = re.compile(r"\d[\u00a0\u2009\u202f]\d{3}(?!\d)")  # digits: 5 000
 _DEEPEST_BULLET = 20  # characters of a line before it
+_SEEN = 40  # characters on either side of a cut
 _PUNCTUATION = frozenset(".,;:!?…()[]{}*_`|\\'\"“”„‟«»‹›‘’‚‛—―")
 
 
@@ -18,6 +19,9 @@ def is_inside_word(text: str, index: int) -> bool:
     """Return whether a cut before ``index`` would split a word or a combined character."""
     if not 0 < index < len(text):
         return False
+    if "&" in text[max(0, index - _SEEN) : index + _SEEN]:
+        head, tail = unescaped(text[max(0, index - _SEEN) : index]), text[index : index + _SEEN]
+        text, index = head + unescaped(tail), len(head)
     before, after = text[index - 1], text[index]
     if extends(after) or before in JOINERS:
         return True

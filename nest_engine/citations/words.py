@@ -3,8 +3,8 @@
 Two texts read the same if their words have the same keys. Keys see through what type setting,
 extraction and Markdown change: Unicode normalization, ligatures, full width, soft hyphens and
 other invisible characters, words broken at a line end, typographic quotes and dashes, white space,
-emphasis. They never see through another letter, digit or sign: superscripts, fractions and
-circled digits stay what they are.
+emphasis, HTML's character references, Markdown's backslashes. They never see through another
+letter, digit or sign: superscripts, fractions and circled digits stay what they are.
 
 Where a word ends is decided on the text's *shape*: a string as long as the text, in which such
 characters have become plain ones. So each word has exact offsets in its text.
@@ -12,6 +12,7 @@ characters have become plain ones. So each word has exact offsets in its text.
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Container
@@ -84,6 +85,10 @@ _COMPOUND = re.compile(r"(?<![\w-])[^\W\d_]+(?:[-\u2010\u2011] ?[^\W\d_]+)+")
 _LONGEST_PART = 40  # characters of a word in front of a line-end hyphen, or behind it
 _LETTERS_BEFORE, _LETTERS_AFTER = re.compile(r"[^\W\d_]*\Z"), re.compile(r"[^\W\d_]*")
 _CHUNK = re.compile(r"\S+")
+_CHARACTER_REFERENCE = re.compile(  # &amp; &#8217; &#x2019;
+    r"&(?:#\d{1,7}|#[xX][\da-fA-F]{1,6}|[A-Za-z][A-Za-z\d]{1,30});"
+)
+_ESCAPE = re.compile(r"([^\W_])?\\([!\"#$%&'*+\-.<=>@\[\]^_`{|}~])")
 _EMPHASIS = re.compile(r"\*+|_+|`+|\n[ \t]*\n")
 _LINK = re.compile(  # Markdown's: what is shown, and where it leads
     r"(?<![\w!\]])\[((?=[^\[\]]*[^\W\d_])[^\[\]\n]{1,300})\]"
@@ -229,11 +234,41 @@ _SHAPES = _Shapes()
 
 
 def _readable(text: str, compounds: Container[str]) -> str:
-    """Return a text of the same length without broken words, emphasis and links."""
-    joined = text
+    """Return a text of the same length without broken words, emphasis, escapes and links."""
+    text = joined = _without_escapes(text)
     if has_line_end(text):
         joined = _LINE_END_HYPHEN.sub(lambda broken: _joint(text, broken, compounds), text)
     return _without_links(_without_emphasis(joined))
+
+
+def _without_escapes(text: str) -> str:
+    """Return a text of the same length with the characters that others stand for."""
+    if "&" in text:
+        text = _CHARACTER_REFERENCE.sub(_of_same_length, text)
+    if "\\" in text:
+        text = _ESCAPE.sub(_escaped, text)
+    return text
+
+
+def unescaped(text: str) -> str:
+    """Return a text with the characters that HTML's character references stand for."""
+    return _CHARACTER_REFERENCE.sub(lambda reference: html.unescape(reference[0]), text)
+
+
+def _of_same_length(reference: re.Match[str]) -> str:
+    text, (start, end) = reference.string, reference.span()
+    char = html.unescape(reference[0])
+    if char in APOSTROPHES and text[start - 1 : start].isalpha() and text[end : end + 1].isalpha():
+        return char.rjust(end - start, _SOFT_HYPHEN)
+    return char.ljust(end - start, " " if char.isspace() else _SOFT_HYPHEN)
+
+
+def _escaped(escape: re.Match[str]) -> str:
+    """Return a sign that a backslash keeps from being Markdown; within a word it stays there."""
+    before, sign = escape.groups(default="")
+    if not before:
+        return f" {sign}"
+    return f"{before}{_SOFT_HYPHEN}_" if sign == "_" else f"{before}{sign}{_SOFT_HYPHEN}"
 
 
 def has_line_end(text: str) -> bool:

@@ -96,6 +96,16 @@ def test_another_sentence_is_not_quoted(said: str, written: str) -> None:
             "Photosynthesis is what all the plants do.",
             "Photo-\rsynthesis is what all the plants do.",
         ),
+        # HTML's character references, and what Markdown's backslashes keep from being marks.
+        ("Smith & Sons sold 5 % of the town.", "Smith &amp; Sons sold 5&nbsp;&#37; of the town."),
+        ("It’s an été in the old harbour.", "It&#8217;s an &eacute;t&eacute; in the old harbour."),
+        ("It's an &lt;old&gt; harbour of ours.", "It's an <old> harbour of ours."),
+        ("Set the snake_case_name to $5 there.", r"Set the snake\_case\_name to \$5 there."),
+        (
+            r"All of \*args are given to the list \[1, 2\].",
+            "All of *args are given to the list [1, 2].",
+        ),
+        ("It fell to -5 degrees in the town.", r"It fell to \-5 degrees in the town."),
     ],
 )
 def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
@@ -138,6 +148,13 @@ def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
         ("“นํามาทําที่บ้านใหม่”", "นำมาทำที่บ้านใหม่", "verbatim"),
         ("“Hawaiʻi is an island”", "Hawai‘i is an island", "verbatim"),
         ("“an option -all of the command”", "an option --all of the command", "altered"),
+        # Character references and escapes, at the edges, too.
+        ("“prices will rise”", "He said that &quot;prices will rise&quot; there.", "verbatim"),
+        (r"He said: \"prices will rise\".", 'He said that "prices will rise" there.', "verbatim"),
+        ("“T reported record profits”", "AT&amp;T reported record profits.", "altered"),
+        ("“5 degrees were measured there”", "&gt;5 degrees were measured there.", "altered"),
+        ("“5 degrees were measured there”", r"\-5 degrees were measured there.", "altered"),
+        ("“she bought all of 10”", "Then she bought all of 10&deg; there.", "altered"),
         ("“the number \u202e8091\u202c on the wall”", "the number 8091 on the wall", "altered"),
     ],
 )
@@ -212,6 +229,7 @@ def test_what_is_cut_out_of_a_number_is_not_cited(said: str, cited: str) -> None
         "Is it so?\n\nI think so. (Dr. Smith of St. Louis said that nobody was hurt.) Good.",
         'He said: "Dr. Smith of St. Louis said that nobody was hurt." Good. Fine.',
         "The [volcanic ash](http://example.org/a) closed most airports in Europe. Good.",
+        r"Volcanic&nbsp;ash closed \*most airports\* in &quot;Europe&quot;. Good & fine.",
     ],
 )
 @pytest.mark.parametrize("size", [1, 5, 9])
