@@ -82,10 +82,13 @@ def _questions(
     title = set(folded_words(passage.title))
     for sentence in sentences_of(passage.text):
         said = passage.text[sentence.start : sentence.end]
+        said_words = words_of(said)
         information = {
             word: math.log(num_passages / frequency[word])
-            for word in words_of(said).split()
-            if word not in title | STOP_WORDS and 0 < 2 * frequency[word] <= num_passages
+            for word in folded_words(said)
+            if word not in title | STOP_WORDS
+            and 0 < 2 * frequency[word] <= num_passages
+            and names(said_words, word)  # not a part of a number
         }
         if len(information) < _FEWEST_WORDS:
             continue
