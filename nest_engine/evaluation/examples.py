@@ -146,8 +146,8 @@ def _entities(data: str) -> Iterator[Example]:
     for number, line in enumerate(data.splitlines(), 1):
         if "\t" in line.strip():
             raise LayoutError(
-                f", line {number}: holds a tab, so this is a table and no list of subjects; convert "
-                "it to .jsonl"
+                f", line {number}: holds a tab, so this is a table and no list of subjects; "
+                "convert it to .jsonl"
             )
         if line.strip():
             yield _subject(f"{number}", line.strip())

@@ -50,7 +50,9 @@ def make_questions(
     draw = random.Random(seed)
     frequency = Counter(word for each in passages for word in set(folded_words(each.text)))
     made = []
-    for passage in draw.sample(list(passages), len(passages)):
+    # Numbers of passages are drawn: those of a large index are read when they are needed.
+    every = range(len(passages))
+    for passage in map(passages.__getitem__, draw.sample(every, len(passages))):
         asked = [*_questions(passage, frequency, len(passages))]
         if asked:
             made.append((passage, *draw.choice(asked)))
@@ -64,7 +66,7 @@ def make_questions(
     found = retriever.retrieve([question for _, question, _ in made], num_passages + _SPARE)
     examples = []
     for (passage, question, answer), ranked in zip(made, found, strict=True):
-        unlike = draw.sample(list(passages), min(num_passages, len(passages)))
+        unlike = [passages[place] for place in draw.sample(every, min(num_passages, len(passages)))]
         others = list(
             {each.text: each for each in (*ranked, *unlike) if each.text != passage.text}.values()
         )

@@ -40,7 +40,7 @@ class Results:
 
     Raises:
         ConfigError: if the folder holds results of other settings.
-        InputError: if its files cannot be read.
+        InputError: if its files cannot be read or written.
     """
 
     def __init__(
@@ -61,11 +61,17 @@ class Results:
             wanted["variants"] = stored["variants"] | wanted["variants"]
         elif (folder / _LINES).exists():
             raise InputError(f"{folder} holds {_LINES} without {_SETTINGS}; give another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{_SETTINGS}.partial"
-        partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        partial.replace(folder / _SETTINGS)
-        self._read_lines()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = folder / f"{_SETTINGS}.partial"
+            partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+            partial.replace(folder / _SETTINGS)
+            self._read_lines()
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot hold results ({error.strerror or error}); give a folder that can "
+                "be written"
+            ) from error
 
     def __contains__(self, key: Key) -> bool:
         return key in self._records
@@ -77,8 +83,9 @@ class Results:
         """Write results. Once this returns they survive a kill."""
         new = {Key.of(record): json_ready(record) for record in records}
         with (self.folder / _LINES).open("a", encoding="utf-8") as lines:
-            lines.writelines(
-                json.dumps(record, ensure_ascii=False) + "\n" for record in new.values()
+            # At once: what interrupts a write must not leave half a line to go on from.
+            lines.write(
+                "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in new.values())
             )
         self._records |= new
 
