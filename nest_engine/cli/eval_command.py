@@ -119,6 +119,8 @@ def evaluate(
             "field passages"
         )
     engine = loading.load_engine(model, load=load)
+    if "chat_template_kwargs" in settings:  # prompts are made once, for all variants
+        engine.config = engine.config.replace(chat_template_kwargs=settings["chat_template_kwargs"])
     articles = evaluation.Articles(())
     if docs:
         engine.retriever = retriever = loading.open_retriever(docs, search, embedder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,8 +71,10 @@ def tune(
             f"--method {method!r} has nothing to tune: expected {' or '.join(TUNABLE)}"
         )
     loading.require_docs(docs)
-    if out.is_dir() or not out.parent.is_dir():
-        raise InputError(f"--out {out} cannot be written: give a file in a folder that exists")
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise InputError(
+            f"--out {out} cannot be written: give a file in a folder that exists and is writable"
+        )
     config_file = _config_file(model) if store else None
     saved = read_tuned(out) if out.exists() else {}
     engine = loading.load_engine(model, load=load)

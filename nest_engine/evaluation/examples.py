@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,7 +59,7 @@ def subject(title: str) -> str:
     return re.sub(r"\s*\([^()]*\)$", "", title) or title
 
 
-def read_examples(path: Path) -> list[Example]:
+def read_examples(path: str | os.PathLike[str]) -> list[Example]:
     """Read a data set, and recognize its layout by its content.
 
     Layouts: WikiText tokens, articles, questions with passages, SQuAD, NQ-open, TriviaQA, HotpotQA,
@@ -68,6 +69,7 @@ def read_examples(path: Path) -> list[Example]:
     Raises:
         InputError: if the file cannot be read, has none of the layouts, or has no example.
     """
+    path = Path(path)
     try:
         data = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

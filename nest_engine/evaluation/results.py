@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,14 +45,21 @@ class Results:
     """
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]]
+        self,
+        folder: str | os.PathLike[str],
+        settings: Mapping[str, Any],
+        variants: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self.folder = folder
+        self.folder = folder = Path(folder)
         self._records: dict[Key, Record] = {}
         wanted = json.loads(
             json.dumps({"settings": json_ready(settings), "variants": json_ready(variants)})
         )
-        if (folder / _SETTINGS).exists():
+        if self._has_lines():  # a run that was stopped before its first result binds nobody
+            if not (folder / _SETTINGS).exists():
+                raise InputError(
+                    f"{folder} holds {_LINES} without {_SETTINGS}; give another folder"
+                )
             stored = self._read_settings()
             _require_same(folder, "settings", stored["settings"], wanted["settings"])
             for name in stored["variants"].keys() & wanted["variants"].keys():
@@ -59,8 +67,6 @@ class Results:
                     folder, f"variant {name!r}", stored["variants"][name], wanted["variants"][name]
                 )
             wanted["variants"] = stored["variants"] | wanted["variants"]
-        elif (folder / _LINES).exists():
-            raise InputError(f"{folder} holds {_LINES} without {_SETTINGS}; give another folder")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             partial = folder / f"{_SETTINGS}.partial"
@@ -92,6 +98,10 @@ class Results:
     def of(self, keys: Iterable[Key]) -> list[Record]:
         """Return the results that exist, in the order of the keys."""
         return [self._records[key] for key in keys if key in self._records]
+
+    def _has_lines(self) -> bool:
+        lines = self.folder / _LINES
+        return lines.exists() and lines.stat().st_size > 0
 
     def _read_settings(self) -> dict[str, Any]:
         path = self.folder / _SETTINGS

@@ -350,7 +350,7 @@ class _Batch:
             if self._evaluation.task == "completion":
                 measures |= perplexity(self._engine, prompted, passages, config)
             if self._evaluation.task == "qa":
-                measures |= likelihood(self._engine, prompted, passages, output)
+                measures |= likelihood(self._engine, prompted, passages, output, config)
             records.append(_record(prompted, measures, output))
         return records
 

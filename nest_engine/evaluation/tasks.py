@@ -188,6 +188,7 @@ def likelihood(
     prompted: PromptedExample,
     passages: Sequence[Passage],
     output: NestOutput,
+    config: NestConfig,
 ) -> Measures:
     """Return what the model itself thinks of an answer, with the passages in its prompt.
 
@@ -201,7 +202,7 @@ def likelihood(
             prompt=prompted.prompt,
             passages=passages,
             query=prompted.query,
-            config=engine.config.replace(method="ra"),
+            config=engine.config.replace(method="ra", prompt_passages=config.prompt_passages),
         )
     except InputError:  # the answer itself is as good as any other
         return {}
@@ -211,11 +212,12 @@ def likelihood(
 
 def given(example: Example) -> dict[Condition, tuple[Passage, ...]]:
     """Return the passages that come with an example; without gold those that name no answer."""
-    others = tuple(
-        passage
-        for passage in example.passages
-        if not any(names(words_of(passage.text), answer) for answer in example.answers)
-    )
+
+    def names_an_answer(passage: Passage) -> bool:
+        said = words_of(passage.text)
+        return any(names(said, answer) for answer in example.answers)
+
+    others = tuple(passage for passage in example.passages if not names_an_answer(passage))
     return {"gold": example.passages, "no-gold": others}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ class Tuning:
 def tune(
     engine: NestEngine,
     questions: Sequence[Example],
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     progress: Progress = lambda done, total: None,
 ) -> Tuning:
@@ -94,9 +95,9 @@ def tune(
     before = engine.config.replace(max_new_tokens=limit)
     grid = _BY_SENTENCE if before.by_sentence else _WORD_BY_WORD
     half = (len(questions) + 1) // 2
-    folder = folder / _digest(questions, before)
-    choosing = _Measurement(engine, questions[:half], folder / "choosing")
-    checking = _Measurement(engine, questions[half:], folder / "checking")
+    own = Path(folder, _digest(questions, before))
+    choosing = _Measurement(engine, questions[:half], own / "choosing")
+    checking = _Measurement(engine, questions[half:], own / "checking")
     num_tried = sum(len({getattr(before, name), *values}) for name, values in grid.items())
     total = half * num_tried + 2 * (len(questions) - half)
     told = 0

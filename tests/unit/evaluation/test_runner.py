@@ -544,6 +544,11 @@ def test_damaged_results_are_refused(tmp_path: Path, name: str, content: str, me
         run(tmp_path, engine, "biography", subjects("Otter"), variants_of(engine, "lm"))
 
 
+def test_a_run_without_results_binds_nobody(tmp_path: Path) -> None:
+    Results(str(tmp_path), {"task": "qa"}, {"nest": {"gamma": 0.5}})
+    assert len(Results(str(tmp_path), {"task": "choice"}, {"nest": {"gamma": 0.1}})) == 0
+
+
 def test_a_folder_that_cannot_hold_results_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
@@ -732,6 +737,30 @@ def test_without_documents_the_examples_bring_their_passages(docs: Path, tmp_pat
     result = nest_eval(data, None, tmp_path / "third", "--methods", "ra", task="qa")
     assert result.stdout.startswith("**gold, 1 examples**")
     assert "note: 1 examples are left out: qa needs questions with answers" in result.stderr
+
+
+def test_settings_of_the_prompt_reach_every_prompt(
+    entities: Path, docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    monkeypatch.setattr(loading, "load_engine", lambda model, **_: engine)
+    pair = 'chat_template_kwargs={"enable_thinking": false}'
+    result = nest_eval(entities, docs, tmp_path / "out", "--methods", "lm", "--set", pair)
+    assert result.exit_code == 0, result.output
+    assert engine.config.chat_template_kwargs == {"enable_thinking": False}
+
+
+def test_an_answer_is_judged_with_the_passages_it_was_given_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, judged = make_engine(), []
+    score = engine.score
+    monkeypatch.setattr(
+        engine, "score", lambda *text, **given: judged.append(given["config"]) or score(*text, **given)
+    )
+    variants = variants_of(engine, "ra", prompt_passages=5)
+    run(tmp_path, engine, "qa", [ASKED], variants, conditions=["gold"])
+    assert [(config.method, config.prompt_passages) for config in judged] == [("ra", 5)]
 
 
 def test_no_variant_finds_what_another_has_read(
