@@ -756,7 +756,9 @@ def test_an_answer_is_judged_with_the_passages_it_was_given_from(
     engine, judged = make_engine(), []
     score = engine.score
     monkeypatch.setattr(
-        engine, "score", lambda *text, **given: judged.append(given["config"]) or score(*text, **given)
+        engine,
+        "score",
+        lambda *text, **given: judged.append(given["config"]) or score(*text, **given),
     )
     variants = variants_of(engine, "ra", prompt_passages=5)
     run(tmp_path, engine, "qa", [ASKED], variants, conditions=["gold"])
