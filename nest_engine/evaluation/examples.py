@@ -355,12 +355,12 @@ def _squad(articles: Sequence[dict[str, Any]]) -> Iterator[Example]:
                 passage = paragraph_in(paragraph, article)
                 for asked in paragraph["qas"]:
                     number += 1
-                    given = [text_in(each, "text") for each in asked.get("answers") or ()]
-                    if given:  # SQuAD 2 also asks what the paragraph does not say
+                    answers = texts_in(asked, "answers")
+                    if answers:  # SQuAD 2 also asks what the paragraph does not say
                         yield Example(
                             f"{number}",
                             text_in(asked, "question"),
-                            answers=tuple(dict.fromkeys(given)),
+                            answers=answers,
                             passages=(passage,),
                         )
 

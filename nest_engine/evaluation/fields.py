@@ -28,15 +28,14 @@ def text_in(record: Mapping[str, Any], name: str) -> str:
 def texts_in(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """Return a field that holds a text, a list of texts, or nothing, each text once.
 
-    Numbers are texts, too. ``{"text": [...]}`` is how the library datasets writes SQuAD's answers.
+    Numbers are texts, too, and so is ``{"text": ...}``: SQuAD's answers are a list of these, or of
+    the library datasets one with a list.
 
     Raises:
         LayoutError: if it holds anything else.
     """
-    given = record.get(name)
-    if isinstance(given, Mapping) and "text" in given:
-        given = given["text"]
-    several = given if isinstance(given, list) else [given]
+    given = _unwrapped(record.get(name))
+    several = [_unwrapped(each) for each in (given if isinstance(given, list) else [given])]
     expected = "a text, or a list of texts"
     return tuple(
         dict.fromkeys(_text(each, name, expected) for each in several if not _is_blank(each))
@@ -69,6 +68,10 @@ def passages_in(record: Mapping[str, Any]) -> tuple[Passage, ...]:
 def paragraph_in(record: Mapping[str, Any], article: Mapping[str, Any]) -> Passage:
     """Return a paragraph of SQuAD, titled like its article where that has a title."""
     return _passage({"text": record["context"], "title": _spaced_title(article)})
+
+
+def _unwrapped(given: Any) -> Any:
+    return given["text"] if isinstance(given, Mapping) and "text" in given else given
 
 
 def _is_blank(given: Any) -> bool:

@@ -211,6 +211,7 @@ def test_squad_and_hotpot_qa_as_the_library_datasets_writes_them(tmp_path: Path)
         ({"answer": None}, ()),
         ({"answers": ["", None, " "]}, ()),
         ({"answers": {"text": [], "answer_start": []}}, ()),
+        ({"answers": [{"text": "Ada", "answer_start": 3}]}, ("Ada",)),
         ({"possible_answers": '"elks"'}, ("elks",)),
         ({"possible_answers": None}, ()),
     ],
