@@ -321,7 +321,10 @@ def _hotpot_qa(name: str, record: dict[str, Any]) -> Example:
 
 def _pairs(given: Any, second: str) -> Iterable[tuple[str, Any]]:
     """Return HotpotQA's pairs; the library datasets makes an object of two lists of them."""
-    return zip(given["title"], given[second], strict=True) if isinstance(given, dict) else given
+    pairs: Iterable[tuple[str, Any]] = given
+    if isinstance(given, dict):
+        pairs = zip(given["title"], given[second], strict=True)
+    return pairs
 
 
 def _question(name: str, record: dict[str, Any]) -> Example:

@@ -52,7 +52,8 @@ def make_questions(
     made = []
     # Numbers of passages are drawn: those of a large index are read when they are needed.
     every = range(len(passages))
-    for passage in map(passages.__getitem__, draw.sample(every, len(passages))):
+    for place in draw.sample(every, len(passages)):
+        passage = passages[place]
         asked = [*_questions(passage, frequency, len(passages))]
         if asked:
             made.append((passage, *draw.choice(asked)))

@@ -139,7 +139,10 @@ def _resampled(values_NC: NDArray[np.float64]) -> NDArray[np.float64]:
     chances_N, draw = np.full(size, 1 / size), np.random.default_rng(0)
     with np.errstate(invalid="ignore"):  # 0 times infinity, for a perplexity
         # One by one: all at once take gigabytes for 100,000 examples.
-        return np.stack([draw.multinomial(size, chances_N) @ values_NC for _ in range(RESAMPLES)])
+        sums_RC: NDArray[np.float64] = np.stack(
+            [draw.multinomial(size, chances_N) @ values_NC for _ in range(RESAMPLES)]
+        )
+    return sums_RC
 
 
 def _interval(values: Sequence[float], measured: int) -> tuple[float, float]:

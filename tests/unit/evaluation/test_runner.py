@@ -753,7 +753,8 @@ def test_settings_of_the_prompt_reach_every_prompt(
 def test_an_answer_is_judged_with_the_passages_it_was_given_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, judged = make_engine(), []
+    engine = make_engine()
+    judged: list[NestConfig] = []
     score = engine.score
     monkeypatch.setattr(
         engine,
