@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+_WIDEST = 1000  # columns of a table in a file
+
 STDOUT = Console(highlight=False)
 STDERR = Console(stderr=True, highlight=False)
 
@@ -82,14 +84,18 @@ def print_json(value: Any) -> None:
 
 
 def show_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Draw records as a table, with the names of their fields as headings."""
+    """Draw records as a table, with the names of their fields as headings.
+
+    Nothing is cut off: a narrow terminal breaks values, and a file gets lines of any width.
+    """
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
     for name in rows[0]:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for row in rows:
         table.add_row(
             *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values())
         )
-    STDOUT.print(table)
+    console = STDOUT if STDOUT.is_terminal else Console(highlight=False, width=_WIDEST)
+    console.print(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,8 +95,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure quality, attribution and speed of the methods on your data, with intervals."""
-    settings = parse_settings(pairs)
-    variants = _parse_methods(methods)
+    settings = parse_settings(pairs, max_new_tokens=max_new_tokens)
+    variants = _parse_methods(methods, settings)
     wanted = tuple(part.strip() for part in conditions.split(",")) if conditions else ()
     defaults = None if tuned is None else NestConfig(tuned=read_tuned(tuned))
 
@@ -106,24 +106,29 @@ def evaluate(
         raise ConfigError(
             f"--task {task!r} is not valid: expected one of {', '.join(evaluation.TASKS)}"
         )
+    loading.require_docs(docs or ())
+    _require_apart(out, docs or ())
     evaluation.require_libraries()
     data_set = evaluation.read_examples(data)
     if docs:
         data_set = [replace(example, passages=()) for example in data_set]
-    elif bare := sum(not example.passages for example in data_set):
+    elif bare := [example.id for example in data_set if not example.passages]:
         raise ConfigError(
-            f"{bare} of {len(data_set)} examples of {data} come without passages: give --docs, "
-            f"where passages for them can be searched"
+            f"{len(bare)} of {len(data_set)} examples of {data} come without passages, example "
+            f"{bare[0]} first: give --docs, where passages for them can be searched, or each a "
+            "field passages"
         )
     engine = loading.load_engine(model, load=load)
+    if "chat_template_kwargs" in settings:  # prompts are made once, for all variants
+        engine.config = engine.config.replace(chat_template_kwargs=settings["chat_template_kwargs"])
     articles = evaluation.Articles(())
     if docs:
         engine.retriever = retriever = loading.open_retriever(docs, search, embedder)
         articles = evaluation.Articles(retriever.passages)
     elif embedder:
         engine.embedder = loading.load_embedder(embedder)
-    limit = max_new_tokens or evaluation.TASKS[task].max_new_tokens
-    settings |= {"max_new_tokens": limit} if limit and "max_new_tokens" not in settings else {}
+    limit = evaluation.TASKS[task].max_new_tokens
+    settings = ({"max_new_tokens": limit} if limit else {}) | settings
     base = defaults or engine.config
     configs = {
         name: base.replace(method=method).replace(**settings | own)
@@ -132,6 +137,12 @@ def evaluate(
     planned = evaluation.plan(
         task, data_set, configs, articles, conditions=wanted, limit=examples, seed=seed
     )
+    if planned.unsuited:
+        remark(
+            "note",
+            f"{planned.unsuited} examples are left out: {task} needs "
+            f"{evaluation.TASKS[task].needs}",
+        )
     if planned.left_out:
         remark(
             "note",
@@ -158,13 +169,39 @@ def evaluate(
     typer.echo(shown, nl=False)
 
 
-def _parse_methods(methods: str) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Read ``lm,nest+gamma=0.05``: for each part, the method and its own settings, checked."""
+def _require_apart(out: Path, docs: Sequence[Path]) -> None:
+    """Raise ``ConfigError`` if results would be written among the documents."""
+    for path in docs:
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise ConfigError(
+                f"--out {out} lies in --docs {path}: the tables would be read as documents the "
+                "next time; give a folder elsewhere"
+            )
+
+
+def _parse_methods(
+    methods: str, settings: Mapping[str, Any]
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Read ``lm,nest+gamma=0.05``: for each part, the method and its own settings.
+
+    Args:
+        methods: the parts, by commas.
+        settings: those of all variants, together with which they are checked.
+    """
+    if "method" in settings:
+        raise ConfigError(
+            f"--set method={settings['method']} would make every variant the same; name methods "
+            "with --methods"
+        )
     variants: dict[str, tuple[str, dict[str, Any]]] = {}
     for part in methods.split(","):
         method, *pairs = part.strip().split("+")
-        own = dict(parse_setting(pair) for pair in pairs)
-        NestConfig.from_dict({"method": method} | own)
+        own = dict(parse_setting(pair, "--methods") for pair in pairs)
+        if "method" in own:
+            raise ConfigError(
+                f"--methods {part.strip()} has two methods, {method} and {own['method']}; give one"
+            )
+        NestConfig.from_dict({"method": method, **settings, **own})
         variants[part.strip()] = (method, own)
     return variants
 

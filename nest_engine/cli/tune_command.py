@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nest_engine.cli import loading
-from nest_engine.cli.console import STDOUT, progress_bar, reports_errors, show_rows
+from nest_engine.cli.console import STDOUT, progress_bar, remark, reports_errors, show_rows
 from nest_engine.cli.options import EmbedderOption, Load, Model, SearchOption
+from nest_engine.config import NestConfig
 from nest_engine.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -68,6 +70,11 @@ def tune(
         raise ConfigError(
             f"--method {method!r} has nothing to tune: expected {' or '.join(TUNABLE)}"
         )
+    loading.require_docs(docs)
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise InputError(
+            f"--out {out} cannot be written: give a file in a folder that exists and is writable"
+        )
     config_file = _config_file(model) if store else None
     saved = read_tuned(out) if out.exists() else {}
     engine = loading.load_engine(model, load=load)
@@ -78,6 +85,10 @@ def tune(
     from nest_engine.evaluation.tuning import tune as find
 
     asked = make_questions(retriever.passages, retriever, questions, seed=seed)
+    if len(asked) < questions:
+        remark(
+            "note", f"{len(asked)} questions instead of {questions}: the documents yield no more"
+        )
     with progress_bar("answering") as progress:
         tuning = find(engine, asked, work / method, progress=progress)
     _show(tuning)
@@ -99,14 +110,19 @@ def read_tuned(path: Path) -> dict[str, Any]:
     """Read settings by method, as ``nest tune`` writes them.
 
     Raises:
-        InputError: if the file holds none.
+        InputError: if the file holds none, or one that is not valid.
     """
     try:
-        tuned = json.loads(path.read_text(encoding="utf-8"))
+        tuned = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}); nest tune writes it") from error
     if not isinstance(tuned, dict):
         raise InputError(f"{path} holds no settings by method; nest tune writes it")
+    try:
+        for method in tuned:
+            NestConfig(tuned=tuned).replace(method=method)
+    except ConfigError as error:
+        raise InputError(f"{path}: {error}; nest tune writes it") from error
     return tuned
 
 
@@ -141,7 +157,7 @@ def _show(tuning: Tuning) -> None:
         f"\n{tuning.method} with [bold]{chosen}[/bold]: {gain.value:+.1f} points of worth over "
         f"other questions, 95 % between {gain.low:+.1f} and {gain.high:+.1f}\n"
     )
-    if tuning.settings and gain.low < 0:
+    if tuning.settings and not gain.low > 0:
         STDOUT.print("This may be chance: ask more with --questions.\n")
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,13 @@ from urllib.parse import unquote
 
 from nest_engine.errors import InputError
 from nest_engine.evaluation.conditions import request_for
+from nest_engine.evaluation.fields import (
+    LayoutError,
+    paragraph_in,
+    passages_in,
+    text_in,
+    texts_in,
+)
 from nest_engine.records import Passage
 
 
@@ -49,7 +59,7 @@ def subject(title: str) -> str:
     return re.sub(r"\s*\([^()]*\)$", "", title) or title
 
 
-def read_examples(path: Path) -> list[Example]:
+def read_examples(path: str | os.PathLike[str]) -> list[Example]:
     """Read a data set, and recognize its layout by its content.
 
     Layouts: WikiText tokens, articles, questions with passages, SQuAD, NQ-open, TriviaQA, HotpotQA,
@@ -59,6 +69,7 @@ def read_examples(path: Path) -> list[Example]:
     Raises:
         InputError: if the file cannot be read, has none of the layouts, or has no example.
     """
+    path = Path(path)
     try:
         data = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -69,7 +80,7 @@ def read_examples(path: Path) -> list[Example]:
         ) from error
     try:
         examples = list(_read(path, data))
-    except _LayoutError as error:
+    except LayoutError as error:
         raise InputError(f"{path}{error}") from error
     if not examples:
         raise InputError(f"{path} holds no example; docs/evaluation.md shows the layouts")
@@ -78,11 +89,10 @@ def read_examples(path: Path) -> list[Example]:
 
 def fingerprint(examples: Iterable[Example]) -> str:
     """Return a hash that is equal only for the same examples in the same order."""
-    return hashlib.sha256("\n".join(map(repr, examples)).encode()).hexdigest()[:16]
-
-
-class _LayoutError(ValueError):
-    """What is wrong; the message follows the name of the file."""
+    digest = hashlib.sha256()
+    for number, example in enumerate(examples):
+        digest.update(f"{chr(10) if number else ''}{example!r}".encode())
+    return digest.hexdigest()[:16]
 
 
 def _read(path: Path, data: str) -> Iterator[Example]:
@@ -93,7 +103,10 @@ def _read(path: Path, data: str) -> Iterator[Example]:
         return _records(_json_lines(data))
     if suffix == ".json":
         return _json_document(data)
-    return _wikitext(data) if _HEADING.search(data) else _entities(data)
+    if data.lstrip().startswith("{"):
+        raise LayoutError(" holds JSON: name it .jsonl, or .json if it is one document")
+    text = "\n".join(data.splitlines())
+    return _wikitext(text) if _HEADING.search(text) else _entities(text)
 
 
 # Text
@@ -133,6 +146,11 @@ def untokenized(text: str) -> str:
 
 def _entities(data: str) -> Iterator[Example]:
     for number, line in enumerate(data.splitlines(), 1):
+        if "\t" in line.strip():
+            raise LayoutError(
+                f", line {number}: holds a tab, so this is a table and no list of subjects; "
+                "convert it to .jsonl"
+            )
         if line.strip():
             yield _subject(f"{number}", line.strip())
 
@@ -151,7 +169,11 @@ _LETTERS = ("A", "B", "C", "D")
 
 
 def _csv(data: str) -> Iterator[Example]:
-    rows = [row for row in csv.reader(data.splitlines(keepends=True)) if any(row)]
+    try:
+        given = [*csv.reader(io.StringIO(data, newline=""))]
+    except csv.Error as error:
+        raise LayoutError(f": not CSV ({error})") from error
+    rows = [row for row in given if any(cell.strip() for cell in row)]
     if rows and "Best Answer" in rows[0]:
         return _truthful_qa([dict(zip(rows[0], row, strict=False)) for row in rows[1:]])
     return _mmlu(rows)
@@ -165,8 +187,10 @@ def _truthful_qa(rows: Sequence[dict[str, str]]) -> Iterator[Example]:
             if name not in row
         ]
         if missing:
-            raise _LayoutError(f", row {number}: no column {missing[0]!r}; expected TruthfulQA.csv")
+            raise LayoutError(f", row {number}: no column {missing[0]!r}; expected TruthfulQA.csv")
         best, incorrect = row["Best Answer"].strip(), _split(row["Incorrect Answers"])
+        if not best or not row["Question"].strip():
+            raise LayoutError(f", row {number}: 'Question' or 'Best Answer' is empty; fill it")
         # The benchmark's own scoring adds this to the true answers.
         answers = dict.fromkeys([best, *_split(row["Correct Answers"]), "I have no comment."])
         page = re.match(r"https?://[a-z]+\.wikipedia\.org/wiki/([^#?]+)", row.get("Source", ""))
@@ -177,7 +201,7 @@ def _truthful_qa(rows: Sequence[dict[str, str]]) -> Iterator[Example]:
             answers=tuple(answers),
             incorrect=incorrect,
             choices=(best, *incorrect),
-            right=0,
+            right=0 if incorrect else None,  # one choice is none
         )
 
 
@@ -188,7 +212,7 @@ def _split(answers: str) -> tuple[str, ...]:
 def _mmlu(rows: Sequence[Sequence[str]]) -> Iterator[Example]:
     for number, row in enumerate(rows, 1):
         if len(row) != 6 or row[5].strip() not in _LETTERS:
-            raise _LayoutError(
+            raise LayoutError(
                 f", row {number}: expected a question, four choices and a letter from A to D "
                 f"(MMLU), or the columns of TruthfulQA; it has {len(row)} fields"
             )
@@ -202,18 +226,26 @@ def _mmlu(rows: Sequence[Sequence[str]]) -> Iterator[Example]:
 
 
 def _json_lines(data: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(data.splitlines(), 1):
+    # Not splitlines: a text may hold one of Unicode's other line ends.
+    for number, line in enumerate(data.split("\n"), 1):
         if line.strip():
             yield f", line {number}", _parsed(line, f", line {number}")
 
 
 def _json_document(data: str) -> Iterator[Example]:
-    document = _parsed(data, "")
-    if isinstance(document, dict) and "data" in document:
+    try:
+        document = _parsed(data, "")
+    except LayoutError as error:
+        if getattr(error.__cause__, "msg", None) != "Extra data":
+            raise
+        return _records(_json_lines(data))  # the library datasets names lines so
+    if isinstance(document, dict) and _reader_for(document):
+        document = [document]
+    if isinstance(document, dict) and isinstance(document.get("data"), list):
         return _squad(document["data"])
     records = document.get("Data") if isinstance(document, dict) else document
     if not isinstance(records, list):
-        raise _LayoutError(
+        raise LayoutError(
             ": expected a list of questions (EntityQuestions, HotpotQA), TriviaQA's object with "
             "'Data', or SQuAD's with 'data'"
         )
@@ -223,97 +255,125 @@ def _json_document(data: str) -> Iterator[Example]:
 def _parsed(text: str, place: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
-        raise _LayoutError(f"{place}: not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise LayoutError(f"{place}: not JSON ({error})") from error
 
 
 def _records(records: Iterable[tuple[str, Any]]) -> Iterator[Example]:
     for number, (place, record) in enumerate(records, 1):
         if not isinstance(record, dict):
-            raise _LayoutError(f"{place}: expected an object, got {type(record).__name__}")
-        reader = next((read for names, read in _READERS if set(names) <= record.keys()), None)
+            raise LayoutError(f"{place}: expected an object, got {type(record).__name__}")
+        reader = _reader_for(record)
         if reader is None:
             expected = "; ".join(", ".join(names) for names, _ in _READERS)
-            raise _LayoutError(
+            raise LayoutError(
                 f"{place}: has {', '.join(record) or 'no field'}; expected one of: {expected}"
             )
-        try:
+        with _placed(place):
             yield reader(f"{number}", record)
-        except (AttributeError, IndexError, KeyError, TypeError) as error:
-            raise _LayoutError(f"{place}: malformed ({type(error).__name__}: {error})") from error
+
+
+def _reader_for(record: dict[str, Any]) -> Callable[[str, dict[str, Any]], Example] | None:
+    return next((read for names, read in _READERS if set(names) <= record.keys()), None)
+
+
+@contextmanager
+def _placed(place: str) -> Iterator[None]:
+    """Say where a record is that cannot be read."""
+    try:
+        yield
+    except KeyError as error:
+        raise LayoutError(f"{place}: malformed (no field {error})") from error
+    except (AttributeError, IndexError, TypeError) as error:
+        raise LayoutError(f"{place}: malformed ({type(error).__name__}: {error})") from error
+    except ValueError as error:
+        raise LayoutError(f"{place}: {error}") from error
 
 
 def _trivia_qa(name: str, record: dict[str, Any]) -> Example:
     answer = record["Answer"]
     answers = dict.fromkeys(
-        [answer["Value"], *answer.get("Aliases", ()), *answer.get("HumanAnswers", ())]
+        [
+            text_in(answer, "Value"),
+            *texts_in(answer, "Aliases"),
+            *texts_in(answer, "HumanAnswers"),
+        ]
     )
-    titles = tuple(page["Title"] for page in record.get("EntityPages", ()))
-    return Example(name, record["Question"], titles, answers=tuple(answers))
+    titles = tuple(text_in(page, "Title") for page in record.get("EntityPages") or ())
+    return Example(name, text_in(record, "Question"), titles, answers=tuple(answers))
 
 
 def _hotpot_qa(name: str, record: dict[str, Any]) -> Example:
-    titles = tuple(dict.fromkeys(title for title, _ in record["supporting_facts"]))
+    facts = _pairs(record["supporting_facts"], "sent_id")
     passages = tuple(
         Passage("".join(sentences).strip(), title=title)
-        for title, sentences in record.get("context", ())
+        for title, sentences in _pairs(record.get("context") or (), "sentences")
         if "".join(sentences).strip()
     )
-    return Example(name, record["question"], titles, answers=(record["answer"],), passages=passages)
+    return Example(
+        name,
+        text_in(record, "question"),
+        tuple(dict.fromkeys(title for title, _ in facts)),
+        answers=texts_in(record, "answer"),
+        passages=passages,
+    )
+
+
+def _pairs(given: Any, second: str) -> Iterable[tuple[str, Any]]:
+    """Return HotpotQA's pairs; the library datasets makes an object of two lists of them."""
+    pairs: Iterable[tuple[str, Any]] = given
+    if isinstance(given, dict):
+        pairs = zip(given["title"], given[second], strict=True)
+    return pairs
 
 
 def _question(name: str, record: dict[str, Any]) -> Example:
-    answers = record["answers"] if "answers" in record else record["answer"]
-    titles = (record["gold_title"],) if "gold_title" in record else ()
     return Example(
         name,
-        record["question"],
-        titles,
-        answers=(answers,) if isinstance(answers, str) else tuple(answers),
-        passages=tuple(map(_passage, record.get("passages", ()))),
+        text_in(record, "question"),
+        texts_in(record, "gold_title"),
+        answers=texts_in(record, "answers" if "answers" in record else "answer"),
+        passages=passages_in(record),
     )
-
-
-def _passage(given: str | dict[str, Any]) -> Passage:
-    if isinstance(given, str):
-        return Passage(given)
-    return Passage(given["text"], title=given.get("title") or "", id=given.get("id") or "")
 
 
 def _pop_qa(name: str, record: dict[str, Any]) -> Example:
     answers = record["possible_answers"]
     if isinstance(answers, str):  # published as JSON within JSON
-        answers = json.loads(answers)
-    titles = (record["s_wiki_title"],) if record.get("s_wiki_title") else ()
-    passages = tuple(map(_passage, record.get("passages", ())))
-    return Example(name, record["question"], titles, answers=tuple(answers), passages=passages)
+        answers = _parsed(answers, "possible_answers")
+    return Example(
+        name,
+        text_in(record, "question"),
+        texts_in(record, "s_wiki_title"),
+        answers=texts_in({"possible_answers": answers}, "possible_answers"),
+        passages=passages_in(record),
+    )
 
 
 def _squad(articles: Sequence[dict[str, Any]]) -> Iterator[Example]:
     number = 0
     for place, article in enumerate(articles, 1):
-        try:
+        with _placed(f", article {place}"):
             for paragraph in article["paragraphs"]:
-                passage = Passage(paragraph["context"], title=article["title"].replace("_", " "))
+                passage = paragraph_in(paragraph, article)
                 for asked in paragraph["qas"]:
                     number += 1
-                    answers = tuple(dict.fromkeys(each["text"] for each in asked["answers"]))
+                    answers = texts_in(asked, "answers")
                     if answers:  # SQuAD 2 also asks what the paragraph does not say
                         yield Example(
-                            f"{number}", asked["question"], answers=answers, passages=(passage,)
+                            f"{number}",
+                            text_in(asked, "question"),
+                            answers=answers,
+                            passages=(passage,),
                         )
-        except (AttributeError, KeyError, TypeError) as error:
-            raise _LayoutError(
-                f", article {place}: malformed ({type(error).__name__}: {error})"
-            ) from error
 
 
 def _titled_text(name: str, record: dict[str, Any]) -> Example:
-    return _article(name, record["title"], record["text"])
+    return _article(name, text_in(record, "title"), "".join(texts_in(record, "text")))
 
 
 def _topic(name: str, record: dict[str, Any]) -> Example:
-    return _subject(name, record["topic"])
+    return _subject(name, text_in(record, "topic"))
 
 
 # The fields that identify a layout; the more specific ones come first.

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from nest_engine.retrieval.terms import folded_words
+import re
+
+from nest_engine.retrieval.terms import spaced_words
 
 _ARTICLES = frozenset({"a", "an", "the"})
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:[, '’\u00a0\u2009\u202f]\d{3})+(?!\d)")
+_NOT_DIGITS = re.compile(r"\D")
+_DECIMAL = re.compile(r"(?<![\d.,])(\d+)[.,](\d+)(?![.,]?\d)")
 
 
 def words_of(text: str) -> str:
     """Return the words of a text in lower case, without English articles, a space around each.
 
     The usual normalisation of answer-level recall (SQuAD, DPR), on the words of the keyword search.
+    A number is one word, however its thousands are set apart; in scripts without spaces,
+    a character is.
     """
-    return f" {' '.join(word for word in folded_words(text) if word not in _ARTICLES)} "
+    text = _GROUPED.sub(lambda number: _NOT_DIGITS.sub("", number[0]), text)
+    words = spaced_words(_DECIMAL.sub(r"\1_\2", text))
+    return f" {' '.join(word for word in words if word not in _ARTICLES)} "
 
 
 def names(text_words: str, name: str) -> bool:

@@ -50,7 +50,10 @@ def make_questions(
     draw = random.Random(seed)
     frequency = Counter(word for each in passages for word in set(folded_words(each.text)))
     made = []
-    for passage in draw.sample(list(passages), len(passages)):
+    # Numbers of passages are drawn: those of a large index are read when they are needed.
+    every = range(len(passages))
+    for place in draw.sample(every, len(passages)):
+        passage = passages[place]
         asked = [*_questions(passage, frequency, len(passages))]
         if asked:
             made.append((passage, *draw.choice(asked)))
@@ -64,7 +67,7 @@ def make_questions(
     found = retriever.retrieve([question for _, question, _ in made], num_passages + _SPARE)
     examples = []
     for (passage, question, answer), ranked in zip(made, found, strict=True):
-        unlike = draw.sample(list(passages), min(num_passages, len(passages)))
+        unlike = [passages[place] for place in draw.sample(every, min(num_passages, len(passages)))]
         others = list(
             {each.text: each for each in (*ranked, *unlike) if each.text != passage.text}.values()
         )
@@ -82,10 +85,13 @@ def _questions(
     title = set(folded_words(passage.title))
     for sentence in sentences_of(passage.text):
         said = passage.text[sentence.start : sentence.end]
+        said_words = words_of(said)
         information = {
             word: math.log(num_passages / frequency[word])
-            for word in words_of(said).split()
-            if word not in title | STOP_WORDS and 0 < 2 * frequency[word] <= num_passages
+            for word in folded_words(said)
+            if word not in title | STOP_WORDS
+            and 0 < 2 * frequency[word] <= num_passages
+            and names(said_words, word)  # not a part of a number
         }
         if len(information) < _FEWEST_WORDS:
             continue

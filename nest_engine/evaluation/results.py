@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,18 +41,25 @@ class Results:
 
     Raises:
         ConfigError: if the folder holds results of other settings.
-        InputError: if its files cannot be read.
+        InputError: if its files cannot be read or written.
     """
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]]
+        self,
+        folder: str | os.PathLike[str],
+        settings: Mapping[str, Any],
+        variants: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self.folder = folder
+        self.folder = folder = Path(folder)
         self._records: dict[Key, Record] = {}
         wanted = json.loads(
             json.dumps({"settings": json_ready(settings), "variants": json_ready(variants)})
         )
-        if (folder / _SETTINGS).exists():
+        if self._has_lines():  # a run that was stopped before its first result binds nobody
+            if not (folder / _SETTINGS).exists():
+                raise InputError(
+                    f"{folder} holds {_LINES} without {_SETTINGS}; give another folder"
+                )
             stored = self._read_settings()
             _require_same(folder, "settings", stored["settings"], wanted["settings"])
             for name in stored["variants"].keys() & wanted["variants"].keys():
@@ -59,13 +67,17 @@ class Results:
                     folder, f"variant {name!r}", stored["variants"][name], wanted["variants"][name]
                 )
             wanted["variants"] = stored["variants"] | wanted["variants"]
-        elif (folder / _LINES).exists():
-            raise InputError(f"{folder} holds {_LINES} without {_SETTINGS}; give another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{_SETTINGS}.partial"
-        partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        partial.replace(folder / _SETTINGS)
-        self._read_lines()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = folder / f"{_SETTINGS}.partial"
+            partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+            partial.replace(folder / _SETTINGS)
+            self._read_lines()
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot hold results ({error.strerror or error}); give a folder that can "
+                "be written"
+            ) from error
 
     def __contains__(self, key: Key) -> bool:
         return key in self._records
@@ -77,14 +89,19 @@ class Results:
         """Write results. Once this returns they survive a kill."""
         new = {Key.of(record): json_ready(record) for record in records}
         with (self.folder / _LINES).open("a", encoding="utf-8") as lines:
-            lines.writelines(
-                json.dumps(record, ensure_ascii=False) + "\n" for record in new.values()
+            # At once: what interrupts a write must not leave half a line to go on from.
+            lines.write(
+                "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in new.values())
             )
         self._records |= new
 
     def of(self, keys: Iterable[Key]) -> list[Record]:
         """Return the results that exist, in the order of the keys."""
         return [self._records[key] for key in keys if key in self._records]
+
+    def _has_lines(self) -> bool:
+        lines = self.folder / _LINES
+        return lines.exists() and lines.stat().st_size > 0
 
     def _read_settings(self) -> dict[str, Any]:
         path = self.folder / _SETTINGS

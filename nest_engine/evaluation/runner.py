@@ -49,6 +49,7 @@ class Evaluation:
         conditions: the conditions to measure in.
         left_out: examples that were not asked because the corpus lacks their article.
         data: hash of the whole data set, of which ``examples`` may be a part.
+        unsuited: examples that lack what the task needs, such as an answer.
     """
 
     task: str
@@ -57,6 +58,7 @@ class Evaluation:
     conditions: tuple[str, ...]
     left_out: int = 0
     data: str = ""
+    unsuited: int = 0
 
     @property
     def max_new_tokens(self) -> int:
@@ -99,8 +101,8 @@ def plan(
 
     Raises:
         ConfigError: if the task or a condition is unknown.
-        InputError: if no example suits the task, or none has an article in the corpus and the
-            conditions need one.
+        InputError: if two examples have the same id, if no example suits the task, or if none has
+            an article in the corpus and the conditions need one.
     """
     if task not in TASKS:
         raise ConfigError(f"task {task!r} is unknown: expected one of {', '.join(TASKS)}")
@@ -109,14 +111,20 @@ def plan(
             raise ConfigError(
                 f"condition {condition!r} is unknown: expected one of {', '.join(SETTINGS)}"
             )
+    _require_distinct(examples)
     suited = [example for example in examples if TASKS[task].suits(example)]
     if not suited:
         raise InputError(
             f"none of {len(examples)} examples suits the task {task!r}, which needs "
             f"{TASKS[task].needs}"
         )
-    covered = [example for example in suited if example.passages or articles.holds(example.titles)]
-    chosen = tuple(conditions) or (CONDITIONS if covered else (OPEN,))
+    # Without gold, passages that come with a question are those that name no answer.
+    covered = [
+        example
+        for example in suited
+        if (example.passages and example.answers) or articles.holds(example.titles)
+    ]
+    chosen = tuple(dict.fromkeys(conditions)) or (CONDITIONS if covered else (OPEN,))
     kept = suited if chosen == (OPEN,) else covered
     if not kept:
         raise InputError(
@@ -132,7 +140,19 @@ def plan(
         chosen,
         len(suited) - len(kept),
         fingerprint(examples),
+        len(examples) - len(suited),
     )
+
+
+def _require_distinct(examples: Sequence[Example]) -> None:
+    """Raise ``InputError`` if two examples would have one result."""
+    places: dict[str, int] = {}
+    for place, example in enumerate(examples, 1):
+        if (before := places.setdefault(example.id, place)) != place:
+            raise InputError(
+                f"examples {before} and {place} have the same id {example.id!r}; results are kept "
+                "by id: give each its own"
+            )
 
 
 def identity(evaluation: Evaluation, engine: NestEngine, articles: Articles) -> dict[str, Any]:
@@ -330,7 +350,7 @@ class _Batch:
             if self._evaluation.task == "completion":
                 measures |= perplexity(self._engine, prompted, passages, config)
             if self._evaluation.task == "qa":
-                measures |= likelihood(self._engine, prompted, passages, output)
+                measures |= likelihood(self._engine, prompted, passages, output, config)
             records.append(_record(prompted, measures, output))
         return records
 

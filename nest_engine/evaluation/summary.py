@@ -22,7 +22,8 @@ class Estimate:
 
     Args:
         value: the figure over all examples.
-        low: 2.5th percentile over resampled examples.
+        low: 2.5th percentile over resampled examples; nan where there is no interval, because only
+            one example was measured or a figure is infinite.
         high: 97.5th percentile.
         examples: how many examples had something to measure.
     """
@@ -87,11 +88,13 @@ def bootstrap(metric: Metric, pairs: Sequence[tuple[float, float]]) -> Estimate:
         metric: how totals and counts become a figure.
         pairs: total and count of each example.
     """
-    sums_R2 = _resampled(np.asarray(pairs, dtype=np.float64))
+    pairs_N2 = np.asarray(pairs, dtype=np.float64)
+    measured = sum(count > 0 for _, count in pairs)
+    sums_R2 = _resampled(pairs_N2)
     values = [metric.value(total, count) for total, count in sums_R2.tolist() if count]
-    total, count = np.asarray(pairs, dtype=np.float64).sum(0).tolist()
-    low, high = _interval(values)
-    return Estimate(metric.value(total, count), low, high, sum(count > 0 for _, count in pairs))
+    total, count = pairs_N2.sum(0).tolist()
+    low, high = _interval(values, measured)
+    return Estimate(metric.value(total, count), low, high, measured)
 
 
 def difference(
@@ -125,20 +128,27 @@ def difference(
     def gap(row: Sequence[float]) -> float:
         return metric.value(row[0], row[1]) - metric.value(row[2], row[3])
 
-    low, high = _interval([gap(row) for row in _resampled(pairs_N4).tolist() if row[1] and row[3]])
+    gaps = [gap(row) for row in _resampled(pairs_N4).tolist() if row[1] and row[3]]
+    low, high = _interval(gaps, len(shared))
     return Estimate(gap(pairs_N4.sum(0).tolist()), low, high, len(shared))
 
 
 def _resampled(values_NC: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return column sums of rows drawn with replacement, ``[RESAMPLES, C]``; deterministic."""
     size = len(values_NC)
-    drawn_RN = np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), RESAMPLES)
-    sums_RC: NDArray[np.float64] = drawn_RN @ values_NC
+    chances_N, draw = np.full(size, 1 / size), np.random.default_rng(0)
+    with np.errstate(invalid="ignore"):  # 0 times infinity, for a perplexity
+        # One by one: all at once take gigabytes for 100,000 examples.
+        sums_RC: NDArray[np.float64] = np.stack(
+            [draw.multinomial(size, chances_N) @ values_NC for _ in range(RESAMPLES)]
+        )
     return sums_RC
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5]).tolist() if values else (math.nan, math.nan)
+def _interval(values: Sequence[float], measured: int) -> tuple[float, float]:
+    if measured < 2 or not np.isfinite(values).all():
+        return math.nan, math.nan
+    low, high = np.percentile(values, [2.5, 97.5]).tolist()
     return low, high
 
 
@@ -177,20 +187,24 @@ def _cell(estimate: Estimate | None, name: str, interval: bool) -> str:
         return "–"
     digits = METRICS[name].digits
     value = f"{estimate.value:.{digits}f}"
-    return (
-        f"{value} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})" if interval else value
-    )
+    if not interval or math.isnan(estimate.low):
+        return value
+    return f"{value} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
 
 
 def to_dicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the rows as plain dicts."""
+    """Return the rows as plain dicts; what is no number in JSON is None."""
     return [
         {
             "condition": row.condition,
             "method": row.variant,
             "examples": row.examples,
             "failed": row.failed,
-            "figures": {name: vars(estimate) for name, estimate in row.estimates.items()},
+            "figures": {name: _figure(estimate) for name, estimate in row.estimates.items()},
         }
         for row in rows
     ]
+
+
+def _figure(estimate: Estimate) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in vars(estimate).items()}

@@ -58,7 +58,7 @@ TASKS: dict[str, Task] = {
     "qa": Task(
         "short-answer questions, TruthfulQA among them (Table 1b)",
         128,
-        lambda example: bool(example.answers),
+        lambda example: any(words_of(answer).strip() for answer in example.answers),
         "questions with answers: NQ-open, TriviaQA, HotpotQA, EntityQuestions, TruthfulQA",
     ),
     "biography": Task(
@@ -188,35 +188,47 @@ def likelihood(
     prompted: PromptedExample,
     passages: Sequence[Passage],
     output: NestOutput,
+    config: NestConfig,
 ) -> Measures:
-    """Return what the model itself thinks of an answer, with the passages in its prompt."""
+    """Return what the model itself thinks of an answer, with the passages in its prompt.
+
+    Nothing, where there is no answer or its passages do not fit in the prompt beside it.
+    """
     if not output.text:
         return {}
-    score = engine.score(
-        output.text,
-        prompt=prompted.prompt,
-        passages=passages,
-        query=prompted.query,
-        config=engine.config.replace(method="ra"),
-    )
+    try:
+        score = engine.score(
+            output.text,
+            prompt=prompted.prompt,
+            passages=passages,
+            query=prompted.query,
+            config=engine.config.replace(method="ra", prompt_passages=config.prompt_passages),
+        )
+    except InputError:  # the answer itself is as good as any other
+        return {}
     odd = sum(log_prob < math.log(ODD) for log_prob in score.log_probs)
     return {"nll": (score.nll, score.num_tokens), "odd_tokens": (odd, score.num_tokens)}
 
 
 def given(example: Example) -> dict[Condition, tuple[Passage, ...]]:
     """Return the passages that come with an example; without gold those that name no answer."""
-    others = tuple(
-        passage
-        for passage in example.passages
-        if not any(names(words_of(passage.text), answer) for answer in example.answers)
-    )
+
+    def names_an_answer(passage: Passage) -> bool:
+        said = words_of(passage.text)
+        return any(names(said, answer) for answer in example.answers)
+
+    others = tuple(passage for passage in example.passages if not names_an_answer(passage))
     return {"gold": example.passages, "no-gold": others}
 
 
 def choose(
     engine: NestEngine, prompted: PromptedExample, passages: Sequence[Passage], config: NestConfig
 ) -> int:
-    """Return the index of the choice with the lowest perplexity: MMLU in Table 1b."""
+    """Return the index of the choice with the lowest perplexity: MMLU in Table 1b.
+
+    Raises:
+        InputError: if the perplexities cannot be compared.
+    """
     perplexities = [
         engine.score(
             f" {choice}",
@@ -227,4 +239,6 @@ def choose(
         ).perplexity
         for choice in prompted.example.choices
     ]
+    if any(map(math.isnan, perplexities)) or min(perplexities) == math.inf:
+        raise InputError(f"no choice is the likeliest: their perplexities are {perplexities}")
     return perplexities.index(min(perplexities))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ class Tuning:
 def tune(
     engine: NestEngine,
     questions: Sequence[Example],
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     progress: Progress = lambda done, total: None,
 ) -> Tuning:
@@ -83,20 +84,20 @@ def tune(
         the settings and the evidence.
 
     Raises:
-        InputError: if there are too few questions.
+        InputError: if there are too few questions, or the model can be asked none of them.
     """
     if len(questions) < _FEWEST:
         raise InputError(
             f"{len(questions)} questions are too few to choose settings and to check them: "
-            f"{_FEWEST} at least"
+            f"{_FEWEST} at least, each about another passage; give more text"
         )
     limit = min(engine.config.max_new_tokens or _TOKENS, _TOKENS)
     before = engine.config.replace(max_new_tokens=limit)
     grid = _BY_SENTENCE if before.by_sentence else _WORD_BY_WORD
     half = (len(questions) + 1) // 2
-    folder = folder / _digest(questions, before)
-    choosing = _Measurement(engine, questions[:half], folder / "choosing")
-    checking = _Measurement(engine, questions[half:], folder / "checking")
+    own = Path(folder, _digest(questions, before))
+    choosing = _Measurement(engine, questions[:half], own / "choosing")
+    checking = _Measurement(engine, questions[half:], own / "checking")
     num_tried = sum(len({getattr(before, name), *values}) for name, values in grid.items())
     total = half * num_tried + 2 * (len(questions) - half)
     told = 0
@@ -105,6 +106,10 @@ def tune(
         nonlocal told
         records = where.measure(variants, lambda done, _: progress(told + done, total))
         told += len(records)
+        if all("error" in record for record in records):
+            raise InputError(
+                f"none of {len(where.questions)} questions can be asked: {records[0]['error']}"
+            )
         return records
 
     chosen: dict[str, float] = {}
@@ -145,13 +150,13 @@ class _Measurement:
 
     def __init__(self, engine: NestEngine, questions: Sequence[Example], folder: Path) -> None:
         self._engine = engine
-        self._questions = questions
+        self.questions = questions
         self._folder = folder
 
     def measure(self, variants: Mapping[str, NestConfig], progress: Progress) -> list[Record]:
         """Return the results of variants, with what each answer is worth."""
         nowhere = Articles(())
-        planned = plan("qa", self._questions, variants, nowhere, conditions=("gold",))
+        planned = plan("qa", self.questions, variants, nowhere, conditions=("gold",))
         settings = {name: config.to_dict() for name, config in variants.items()}
         results = Results(self._folder, identity(planned, self._engine, nowhere), settings)
         records = evaluate(planned, self._engine, nowhere, results, progress=progress)

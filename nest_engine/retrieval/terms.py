@@ -96,6 +96,23 @@ def folded_words(text: str) -> list[str]:
     return [word for stretch in _stretches(text) for word in _words_in(stretch)]
 
 
+def spaced_words(text: str) -> list[str]:
+    """Return :func:`folded_words`, but of unspaced scripts single characters.
+
+    Two stretches of unspaced scripts have a mark between them, so that nothing reaches from one
+    into the other.
+    """
+    if text.isascii():
+        return folded_words(text)
+    words, was_unspaced = [], False
+    for stretch in _stretches(text):
+        is_unspaced = _IS_UNSPACED.match(stretch) is not None
+        words += ["|"] * (is_unspaced and was_unspaced)
+        words += _characters(stretch) if is_unspaced else [stretch]
+        was_unspaced = is_unspaced
+    return words
+
+
 def bare_words(text: str) -> list[str]:
     """Return :func:`folded_words` without accents, which many people leave out."""
     words = folded_words(text)

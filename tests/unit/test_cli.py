@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 import nest_demo
 import nest_engine
 from nest_engine import NestEngine
-from nest_engine.cli import app, demo_command, loading
+from nest_engine.cli import app, console, demo_command, loading
 from nest_engine.cli.options import Search, parse_setting
 from nest_engine.retrieval import PassageIndex
 
@@ -35,6 +35,18 @@ BARE = (
     "import sys, types; package = types.ModuleType('nest_engine'); "
     f"package.__path__ = {list(nest_engine.__path__)!r}; sys.modules['nest_engine'] = package; "
 )
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_tables_lose_nothing(is_terminal: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {f"heading{number}": f"value_of_column={number}" for number in range(9)}
+    with pytest.MonkeyPatch.context() as patch:
+        terminal = Console(force_terminal=is_terminal, width=80, no_color=True, highlight=False)
+        patch.setattr(console, "STDOUT", terminal)
+        console.show_rows("A table", [row])
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert is_terminal or all(value in printed for value in row.values())
 
 
 @pytest.fixture(autouse=True)

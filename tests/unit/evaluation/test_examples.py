@@ -180,6 +180,94 @@ def test_squad(tmp_path: Path) -> None:
     assert example.passages == (Passage("Otters swim.", title="Sea Otter"),)
 
 
+def test_squad_and_hotpot_qa_as_the_library_datasets_writes_them(tmp_path: Path) -> None:
+    asked = {
+        "id": "5",
+        "title": "Sea_Otter",
+        "context": "Otters swim.",
+        "question": "Who swims?",
+        "answers": {"text": ["Otters", "Otters"], "answer_start": [0, 0]},
+    }
+    hotpot = {
+        "question": "Which is longer?",
+        "answer": "yes",
+        "supporting_facts": {"title": ["Otter River", "Otter River"], "sent_id": [0, 1]},
+        "context": {"title": ["Otter River"], "sentences": [["It is long.", " Very."]]},
+    }
+    [example] = load(tmp_path, "train.jsonl", asked)
+    [paired] = load(tmp_path, "hotpot.json", [hotpot])
+
+    assert (example.answers, example.titles) == (("Otters",), ())
+    assert example.passages == (Passage("Otters swim.", title="Sea Otter"),)
+    assert (paired.answers, paired.titles) == (("yes",), ("Otter River",))
+    assert paired.passages == (Passage("It is long. Very.", title="Otter River"),)
+
+
+@pytest.mark.parametrize(
+    ("fields", "answers"),
+    [
+        ({"answer": 1990}, ("1990",)),
+        ({"answers": [1990, 3.5, "1990"]}, ("1990", "3.5")),
+        ({"answer": None}, ()),
+        ({"answers": ["", None, " "]}, ()),
+        ({"answers": {"text": [], "answer_start": []}}, ()),
+        ({"answers": [{"text": "Ada", "answer_start": 3}]}, ("Ada",)),
+        ({"possible_answers": '"elks"'}, ("elks",)),
+        ({"possible_answers": None}, ()),
+    ],
+)
+def test_answers_are_texts_numbers_or_missing(
+    tmp_path: Path, fields: dict[str, Any], answers: tuple[str, ...]
+) -> None:
+    [example] = load(tmp_path, "a.jsonl", {"question": "When?"} | fields)
+    assert example.answers == answers
+
+
+def test_fields_that_may_be_missing(tmp_path: Path) -> None:
+    asked = {"question": "Who?", "answers": [{"text": "Ada"}]}
+    untitled = {"context": "Ada swam.", "qas": [asked, {"question": "Why?"}]}
+    [example] = load(tmp_path, "squad.json", {"data": [{"paragraphs": [untitled]}]})
+    assert example.passages == (Passage("Ada swam."),)
+
+    passages = [{"text": "Ada swam.", "title": None, "id": 7}, "", {"text": "She won.", "id": 0}]
+    record = {"question": "Who?", "answer": "Ada", "gold_title": None, "passages": passages}
+    [example] = load(tmp_path, "own.jsonl", record)
+    assert [(each.text, each.id) for each in example.passages] == [
+        ("Ada swam.", "7"),
+        ("She won.", "0"),
+    ]
+    assert example.titles == ()
+    [example] = load(
+        tmp_path,
+        "trivia.json",
+        {"Data": [{"Question": "q", "Answer": {"Value": 5, "Aliases": None}, "EntityPages": None}]},
+    )
+    assert (example.answers, example.titles) == (("5",), ())
+
+
+def test_lines_are_lines_whatever_the_file_is_called_and_wherever_it_was_written(
+    tmp_path: Path,
+) -> None:
+    one = json.dumps({"question": "Who\u2028swam?", "answer": "Ada\x85"}, ensure_ascii=False)
+    for name, content in (
+        ("a.jsonl", f"\ufeff{one}\r\n\r\n{one}\r\n"),
+        ("written_by_datasets.json", f"{one}\n{one}\n"),
+    ):
+        assert [each.question for each in load(tmp_path, name, content)] == ["Who\u2028swam?"] * 2
+    assert len(load(tmp_path, "single.json", one)) == 1
+
+    (tmp_path / "dos.tokens").write_bytes(WIKITEXT.replace("\n", "\r\n").encode())
+    assert read_examples(tmp_path / "dos.tokens") == load(tmp_path, "unix.tokens", WIKITEXT)
+    [example] = load(tmp_path, "mmlu.csv", "Which\u2028one?,a,b,c,d,A\r\n , , , , ,\r\n")
+    assert example.question == "Which\u2028one?"
+
+
+def test_truthful_qa_without_a_false_answer_is_no_choice(tmp_path: Path) -> None:
+    header, first, *_ = TRUTHFUL.splitlines()
+    [example] = load(tmp_path, "t.csv", f"{header}\n{first.replace('Yes; Only at night', '')}\n")
+    assert (example.choices, example.right) == (("No",), None)
+
+
 def test_truthful_qa(tmp_path: Path) -> None:
     first, second = load(tmp_path, "TruthfulQA.csv", TRUTHFUL)
 
@@ -231,11 +319,53 @@ def test_factscore_entities_and_topics(tmp_path: Path) -> None:
         ("x.csv", "q,a,b,c,d,E\n", r"row 1: expected"),
         ("x.csv", "q,a,b,c,d,\n", r"row 1: expected"),
         ("x.csv", "Question,Best Answer\nq,a\n", r"row 1: no column 'Correct Answers'"),
+        ("x.csv", TRUTHFUL.replace(",No,", ",,"), r"row 1: 'Question' or 'Best Answer' is empty"),
         ("x.txt", " \n", r"x\.txt holds no example"),
+        (
+            "x.ndjson",
+            '{"question": "q", "answer": "a"}\n',
+            r"x\.ndjson holds JSON: name it \.jsonl",
+        ),
+        ("x.tsv", "id\tquestion\n", r"x\.tsv, line 1: holds a tab"),
+        ("x.json", '{"data": 5}', r"x\.json: expected a list of questions"),
+        ("x.json", "[" * 100_000, r"x\.json: not JSON"),
+        ("x.json", {"data": [{"title": "t"}]}, r"article 1: malformed \(no field 'paragraphs'\)"),
+        (
+            "x.jsonl",
+            {"question": "q", "answer": {"value": "a", "aliases": []}},
+            r"line 1: answer is \{'value': 'a', 'aliases': \[\]\}; expected a text, or a list of",
+        ),
+        ("x.jsonl", {"question": "q", "answer": True}, r"line 1: answer is True; expected"),
+        (
+            "x.jsonl",
+            {"question": None, "answer": "a"},
+            r"line 1: question is None; expected a text",
+        ),
+        ("x.jsonl", {"question": "\ud800", "answer": "a"}, r"line 1: question holds a lone surr"),
+        (
+            "x.jsonl",
+            {"question": "q", "possible_answers": "['a']"},
+            r"line 1: possible_answers: not JSON",
+        ),
+        (
+            "x.jsonl",
+            {"question": "q", "answer": "a", "passages": "Otters swim."},
+            r"line 1: passages is 'Otters swim\.'; expected a list of texts",
+        ),
+        (
+            "x.jsonl",
+            {"question": "q", "answer": "a", "passages": [{"text": None}]},
+            r"line 1: a passage is None; expected a text",
+        ),
+        (
+            "x.jsonl",
+            {"question": "q", "answer": "a", "passages": ["a\ud800"]},
+            r"line 1: Passage\.text holds a lone surrogate",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(
-    tmp_path: Path, name: str, content: str, message: str
+    tmp_path: Path, name: str, content: Any, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         load(tmp_path, name, content)

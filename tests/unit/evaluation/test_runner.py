@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 import nest_demo
-from nest_engine import ConfigError, InputError, NestConfig, NestEngine, Passage
+from nest_engine import ConfigError, InputError, NestConfig, NestEngine, Passage, Score
 from nest_engine.cli import app, loading
 from nest_engine.evaluation import (
     Articles,
@@ -221,6 +222,11 @@ def test_examples_and_conditions_are_chosen_from_what_the_corpus_has() -> None:
             InputError,
             "none of 1 examples has its article among the passages",
         ),
+        (
+            ("biography", [*subjects("Otter"), *subjects("Elk")], ()),
+            InputError,
+            "examples 1 and 2 have the same id '0'; .* give each its own",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(
@@ -229,6 +235,48 @@ def test_what_cannot_be_evaluated_is_refused(
     task, examples, conditions = arguments
     with pytest.raises(error, match=message):
         plan(task, examples, {}, Articles(PASSAGES), conditions=conditions)
+
+
+def test_what_cannot_be_answered_is_left_out_and_counted() -> None:
+    answers = [(), ("?",), ("Ada",)]
+    examples = [Example(f"{n}", "Who?", answers=given) for n, given in enumerate(answers)]
+    planned = plan("qa", examples, {}, Articles(()))
+    assert [example.answers for example in planned.examples] == [("Ada",)]
+    assert planned.unsuited == 2
+
+
+def test_conditions_are_measured_once_and_no_gold_needs_an_answer() -> None:
+    articles = Articles(PASSAGES)
+    planned = plan("biography", subjects("Otter"), {}, articles, conditions=["gold", "gold"])
+    assert planned.conditions == ("gold",)
+    asked = [Example("1", "Who?", passages=(PASSAGES[0],))]
+    assert plan("attribution", asked, {}, articles).conditions == ("open",)
+
+
+def test_an_answer_counts_where_its_passages_do_not_fit_in_the_prompt(tmp_path: Path) -> None:
+    passages = (Passage("The otter swims in the river. " * 20, title="Otter"),)
+    example = Example("1", "Who swims?", answers=("otter",), passages=passages)
+    engine = NestEngine(
+        ScriptedLanguageModel("The otter swims.", context_length=200),
+        retriever=BM25Retriever(PASSAGES),
+    )
+    [record] = run(
+        tmp_path, engine, "qa", [example], variants_of(engine, "lm"), conditions=["gold"]
+    )
+    assert "error" not in record
+    assert record["measures"]["answer_recall"] == [1, 1]
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_perplexities_that_cannot_be_compared_choose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float
+) -> None:
+    engine = make_engine()
+    score = Score(1, wrong, 1, 1.0, (-wrong,))
+    monkeypatch.setattr(engine, "score", lambda *_, **__: score)
+    example = Example("1", "What swims?", choices=("an otter", "a heron"), right=0)
+    [record] = run(tmp_path, engine, "choice", [example], variants_of(engine, "lm"))
+    assert "no choice is the likeliest" in record["error"]
 
 
 def test_a_completion_is_cut_by_tokens() -> None:
@@ -496,6 +544,18 @@ def test_damaged_results_are_refused(tmp_path: Path, name: str, content: str, me
         run(tmp_path, engine, "biography", subjects("Otter"), variants_of(engine, "lm"))
 
 
+def test_a_run_without_results_binds_nobody(tmp_path: Path) -> None:
+    Results(str(tmp_path), {"task": "qa"}, {"nest": {"gamma": 0.5}})
+    assert len(Results(str(tmp_path), {"task": "choice"}, {"nest": {"gamma": 0.1}})) == 0
+
+
+def test_a_folder_that_cannot_hold_results_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(InputError, match=r"cannot hold results .*give a folder that can"):
+            Results(folder, {}, {})
+
+
 ASKED = Example(
     "1",
     "Who saw the otter?",
@@ -609,6 +669,10 @@ def test_the_command_prints_a_table_and_writes_the_rest(
         (["--methods", "nest+gama=1"], "unknown setting 'gama'; did you mean 'gamma'?"),
         (["--conditions", "silver"], "condition 'silver' is unknown"),
         (["--set", "k=0"], "k=0 is not valid"),
+        (["--max-new-tokens", "0"], "max_new_tokens=0 is not valid"),
+        (["--set", "method=lm"], "--set method=lm would make every variant the same"),
+        (["--methods", "nest+method=lm"], "has two methods, nest and lm; give one"),
+        (["--docs", "nowhere"], "nowhere does not exist"),
     ],
 )
 def test_the_command_says_what_is_wrong(
@@ -619,6 +683,19 @@ def test_the_command_says_what_is_wrong(
     assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("scripted")
+def test_results_are_not_written_among_the_documents(
+    docs: Path, entities: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    docs.rename(folder / docs.name)
+    result = nest_eval(entities, folder, folder / "out")
+    assert result.exit_code == 1
+    assert "lies in --docs" in " ".join(result.stderr.split())
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.usefixtures("scripted")
@@ -651,9 +728,42 @@ def test_without_documents_the_examples_bring_their_passages(docs: Path, tmp_pat
     assert result.stdout.startswith("**gold, 1 examples**")
     data.write_text('{"question": "Who?", "answers": ["Ada"]}', encoding="utf-8")
     refused = nest_eval(data, None, tmp_path / "other", task="qa")
-    assert f"1 of 1 examples of {data} come without passages: give --docs" in " ".join(
-        refused.stderr.split()
+    assert (
+        f"1 of 1 examples of {data} come without passages, example 1 first: give --docs"
+        in " ".join(refused.stderr.split())
     )
+    answered = json.dumps(asked) + "\n" + json.dumps(asked | {"answers": []}) + "\n"
+    data.write_text(answered, encoding="utf-8")
+    result = nest_eval(data, None, tmp_path / "third", "--methods", "ra", task="qa")
+    assert result.stdout.startswith("**gold, 1 examples**")
+    assert "note: 1 examples are left out: qa needs questions with answers" in result.stderr
+
+
+def test_settings_of_the_prompt_reach_every_prompt(
+    entities: Path, docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    monkeypatch.setattr(loading, "load_engine", lambda model, **_: engine)
+    pair = 'chat_template_kwargs={"enable_thinking": false}'
+    result = nest_eval(entities, docs, tmp_path / "out", "--methods", "lm", "--set", pair)
+    assert result.exit_code == 0, result.output
+    assert engine.config.chat_template_kwargs == {"enable_thinking": False}
+
+
+def test_an_answer_is_judged_with_the_passages_it_was_given_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    judged: list[NestConfig] = []
+    score = engine.score
+    monkeypatch.setattr(
+        engine,
+        "score",
+        lambda *text, **given: judged.append(given["config"]) or score(*text, **given),
+    )
+    variants = variants_of(engine, "ra", prompt_passages=5)
+    run(tmp_path, engine, "qa", [ASKED], variants, conditions=["gold"])
+    assert [(config.method, config.prompt_passages) for config in judged] == [("ra", 5)]
 
 
 def test_no_variant_finds_what_another_has_read(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -177,8 +179,41 @@ def test_word_by_word_distances_are_tuned(search: BM25Retriever, tmp_path: Path)
 
 
 def test_too_few_questions_are_refused(search: BM25Retriever, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="2 questions are too few"):
+    with pytest.raises(InputError, match=r"2 questions are too few .*; give more text"):
         tune(wants_to_speak(), make_questions(PASSAGES, search, 2), tmp_path)
+
+
+def test_where_nothing_can_be_asked_nothing_is_best(search: BM25Retriever, tmp_path: Path) -> None:
+    engine = NestEngine(ScriptedLanguageModel("x", context_length=8))
+    with pytest.raises(InputError, match="none of 2 questions can be asked: the prompt has"):
+        tune(engine, make_questions(PASSAGES, search, 4), tmp_path)
+
+
+def test_a_part_of_a_number_is_neither_asked_nor_answered() -> None:
+    texts = [f"Alpha{n} beta{n} gamma{n} delta{n} weighs {n}3.{n}51 tons." for n in range(4)]
+    passages = [Passage(text, title=f"{number}") for number, text in enumerate(texts)]
+    for example in make_questions(passages, BM25Retriever(passages), 4):
+        assert not re.search(r"\b\d+\b", example.question.partition(":")[2])
+        assert not example.answers[0].isdigit()
+
+
+def test_passages_are_read_one_by_one() -> None:
+    """Those of an index are on disk, and may be millions."""
+
+    class OnDisk(Sequence[Passage]):
+        read = 0
+
+        def __len__(self) -> int:
+            return len(PASSAGES)
+
+        def __getitem__(self, place: int) -> Passage:  # type: ignore[override]
+            self.read += 1
+            return PASSAGES[place]
+
+    passages, search = OnDisk(), BM25Retriever(PASSAGES)
+    asked = make_questions(passages, search, 4)
+    assert asked == make_questions(PASSAGES, search, 4)
+    assert passages.read < 2 * len(PASSAGES)  # once to count words, and a few for each question
 
 
 @pytest.fixture
@@ -220,10 +255,15 @@ def test_the_command_writes_settings_that_ask_takes(docs: Path, tmp_path: Path) 
     asked = ["ask", "Tell me about the Sun.", "--docs", str(docs), "--max-new-tokens", "2"]
     asked += ["--model", str(nest_demo.model_path()), "--tuned", str(out)]
     assert CliRunner().invoke(app, asked).exit_code == 0
-    out.write_text("[]")
-    refused = CliRunner().invoke(app, asked)
-    assert refused.exit_code == 1
-    assert "holds no settings by method" in refused.output
+    for wrong, message in (
+        ("[]", "holds no settings by method"),
+        ('{"ra-nest": 5}', f"{out}: tuned={{'ra-nest': ...}} is not valid"),
+        ('{"nest": {"own_words": 7}}', f"{out}: own_words=7 is not valid"),
+    ):
+        out.write_text(wrong)
+        refused = CliRunner().invoke(app, asked)
+        assert refused.exit_code == 1
+        assert message in " ".join(refused.output.split())
 
 
 def test_the_command_leaves_the_file_alone_where_nothing_is_better(
@@ -258,6 +298,8 @@ def test_stored_settings_come_with_the_model(docs: Path, tmp_path: Path) -> None
             "--method 'lossless' has nothing to tune: expected nest or ra-nest",
         ),
         (["--store"], "--store needs a model in a folder, with its config.json; --model is None"),
+        (["--docs", "nowhere"], "nowhere does not exist"),
+        (["--out", "nowhere/tuned.json"], "--out nowhere/tuned.json cannot be written: give a"),
     ],
 )
 def test_wrong_use_is_told_before_anything_slow(
