@@ -149,15 +149,16 @@ def test_pieces_of_a_sentence_look_unlike_whole_quotations(browser: Browser) -> 
         assert styles == ["solid", "dashed"]
 
 
+def violations(page: Page) -> list[str]:
+    """Return what the page does against the rules of WCAG that a program can check."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page).response["violations"]
+    return [f"{each['id']}: {node['html']}" for each in found for node in each["nodes"]]
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 1100), ("light", 390)])
 def test_axe_finds_nothing(browser: Browser, address: str, scheme: Any, width: int) -> None:
-    """The rules of WCAG that a program can check, in every state of the page."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-
-    def violations(page: Page) -> list[str]:
-        found = axe.run(page).response["violations"]
-        return [f"{each['id']}: {node['html']}" for each in found for node in each["nodes"]]
-
+    """In every state of the page."""
     viewport: Any = {"width": width, "height": 900}
     with opened(browser, address, color_scheme=scheme, viewport=viewport) as page:
         assert violations(page) == []
@@ -167,6 +168,10 @@ def test_axe_finds_nothing(browser: Browser, address: str, scheme: Any, width: i
         assert violations(page) == []
         page.keyboard.press("Escape")
         page.get_by_label("Token view").check()
+        assert violations(page) == []
+        page.route("**/api/ask", lambda route: route.abort())
+        page.get_by_role("button", name="Ask", exact=True).click()
+        expect(page.get_by_role("alert")).to_be_visible()
         assert violations(page) == []
 
 
@@ -539,6 +544,10 @@ def test_the_page_of_a_pdf_is_shown_with_the_quotation_marked(
             picture = page.get_by_role("img", name="Page 2, the quotation marked")
             expect(picture).to_be_visible()
             expect(picture).to_have_js_property("naturalWidth", 1191)
+            assert violations(page) == []
+            page.keyboard.press("Escape")
+            expect(picture).to_be_hidden()
+            expect(page.get_by_role("button", name="neon").first).to_be_focused()
         path.unlink()
         with opened(browser, address) as page:  # which remembers no picture
             ask(page)

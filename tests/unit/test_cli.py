@@ -322,6 +322,14 @@ def test_index_search_shows_the_best_passages_first(index: Path) -> None:
     assert "2. " not in one.stdout
 
 
+def test_a_pipe_gets_whole_lines(tmp_path: Path) -> None:
+    text = "Helium is a gas, and its story is long. " * 5
+    (tmp_path / "docs.jsonl").write_text(json.dumps({"text": text}), encoding="utf-8")
+    nest("index", "build", tmp_path / "docs.jsonl", "--out", tmp_path / "index")
+
+    assert text.strip() in nest("index", "search", tmp_path / "index", "helium").stdout.splitlines()
+
+
 def test_index_search_without_a_hit_says_so_on_stderr(index: Path) -> None:
     result = nest("index", "search", index, "xylophone")
 
