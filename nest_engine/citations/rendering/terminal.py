@@ -66,7 +66,7 @@ class _Sources:
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources
 
-    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.table import Table
         from rich.text import Text
 
