@@ -279,7 +279,8 @@ class DecodeStats(Record):
         drafted_tokens: tokens of all drafts, each draft's decided first token included.
         accepted_tokens: those of them that were accepted.
         mean_accepted_span: mean length of the accepted part of a draft.
-        attributed_share: share of the answer's tokens with a known source, short copies included.
+        attributed_share: share of the answer's tokens that were copied from a passage, short copies
+            included; 0 where a method copies nothing and is cited by its words.
         mean_lambda: mean interpolation coefficient over the answer's tokens; 1 means the model
             alone.
         seconds: wall-clock seconds by phase.

@@ -10,7 +10,14 @@ from rich.text import Text
 
 from nest_engine.citations.rendering import printable, to_html, to_markdown
 from nest_engine.cli import loading
-from nest_engine.cli.console import STDERR, STDOUT, print_answer, print_json, remark, reports_errors
+from nest_engine.cli.console import (
+    STDERR,
+    print_answer,
+    print_json,
+    print_text,
+    remark,
+    reports_errors,
+)
 from nest_engine.cli.options import (
     EmbedderOption,
     Format,
@@ -101,7 +108,7 @@ def ask(
         remark("note", notice)
     output_format = Format.JSON if as_json else output_format
     if reasoning and output.reasoning and output_format is Format.TEXT:
-        STDOUT.print(Text(printable(output.reasoning), style="dim italic"))
+        print_text(Text(printable(output.reasoning), style="dim italic"))
     _show_answer(question, output, output_format)
 
 

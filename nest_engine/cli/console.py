@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from nest_engine.citations.formats import json_ready
@@ -73,9 +73,14 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error} (NEST_DEBUG=1 shows where)"
 
 
+def print_text(text: RenderableType) -> None:
+    """Write text to stdout, wrapped on a terminal; a pipe gets its lines as they are."""
+    STDOUT.print(text, soft_wrap=not STDOUT.is_terminal)
+
+
 def print_answer(output: CitedText) -> None:
-    """Write an answer with its sources to stdout; a pipe gets its lines as they are."""
-    STDOUT.print(to_terminal(output), soft_wrap=not STDOUT.is_terminal)
+    """Write an answer with its sources to stdout."""
+    print_text(to_terminal(output))
 
 
 def print_json(value: Any) -> None:

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from nest_engine.citations.rendering import printable
+from nest_engine.citations.rendering.layout import cited_share
 from nest_engine.cli import loading
 from nest_engine.cli.console import (
     STDERR,
@@ -98,9 +99,6 @@ def _check(as_json: bool) -> None:
                 progress(asked, len(METHODS) * len(questions))
             pairs = list(zip(questions, outputs, strict=True))
             tokens = sum(output.stats.completion_tokens for output in outputs)
-            copied = sum(
-                output.stats.attributed_share * output.stats.completion_tokens for output in outputs
-            )
             rows.append(
                 {
                     "method": method,
@@ -113,7 +111,7 @@ def _check(as_json: bool) -> None:
                     "holds the answer": sum(
                         question.answer.lower() in output.text.lower() for question, output in pairs
                     ),
-                    "copied": round(copied / max(tokens, 1), 3),
+                    "of the text cited": round(cited_share(outputs), 3),
                     "tokens per forward": round(
                         tokens / sum(output.stats.lm_forwards for output in outputs), 2
                     ),
@@ -147,7 +145,7 @@ def _show_table(answers: Sequence[tuple[str, dict[str, NestOutput]]]) -> None:
     from rich.table import Table
 
     table = Table("question", "method")
-    for heading in ("tokens", "LM forwards", "tokens per forward", "copied"):
+    for heading in ("tokens", "LM forwards", "tokens per forward", "of the text cited"):
         table.add_column(heading, justify="right")
     for question, outputs in answers:
         for number, (name, output) in enumerate(outputs.items()):
@@ -158,6 +156,6 @@ def _show_table(answers: Sequence[tuple[str, dict[str, NestOutput]]]) -> None:
                 str(stats.completion_tokens),
                 str(stats.lm_forwards),
                 f"{stats.tokens_per_forward:.1f}",
-                f"{stats.attributed_share:.0%}",
+                f"{cited_share([output]):.0%}",
             )
     STDOUT.print(table)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from nest_engine.citations.rendering import printable
 from nest_engine.cli import loading
-from nest_engine.cli.console import STDOUT, progress_bar, remark, reports_errors
+from nest_engine.cli.console import STDOUT, print_text, progress_bar, remark, reports_errors
 from nest_engine.cli.options import EmbedderOption, Keys, Load, SearchOption
 from nest_engine.errors import ConfigError
 from nest_engine.records import Passage
@@ -24,7 +24,7 @@ app = typer.Typer(help="Build, describe and search an index of passages.", no_ar
 def index_build(
     docs: Annotated[list[Path], typer.Argument(help="Folders or files to read.")],
     out: Annotated[
-        Path, typer.Option("--out", help="Directory of the index; an index there is replaced.")
+        Path, typer.Option("--out", help="Folder of the index; an index there is replaced.")
     ],
     dense: Annotated[
         bool, typer.Option("--dense", help="Also store vectors, for --search dense or hybrid.")
@@ -87,7 +87,7 @@ def index_build(
 
 @app.command("info")
 @reports_errors
-def index_info(index: Annotated[Path, typer.Argument(help="Directory of the index.")]) -> None:
+def index_info(index: Annotated[Path, typer.Argument(help="Folder of the index.")]) -> None:
     """Describe an index, after checking that none of its files has changed."""
     from nest_engine.datastore.key_store import KeyStore, keys_folder
     from nest_engine.retrieval import PassageIndex
@@ -108,7 +108,7 @@ def index_info(index: Annotated[Path, typer.Argument(help="Directory of the inde
 @app.command("search")
 @reports_errors
 def index_search(
-    index: Annotated[Path, typer.Argument(help="Directory of the index.")],
+    index: Annotated[Path, typer.Argument(help="Folder of the index.")],
     query: Annotated[str, typer.Argument(help="What to search for.")],
     k: Annotated[int, typer.Option("-k", help="Passages to show.")] = 5,
     search: SearchOption = None,
@@ -128,4 +128,4 @@ def _show_passage(rank: int, passage: Passage) -> None:
     heading = f"{passage.title or passage.id}{score}  {passage.uri or ''}".rstrip()
     text = " ".join(passage.text.split())
     STDOUT.print(Text.assemble(f"{rank}. ", (printable(heading), "bold")), soft_wrap=True)
-    STDOUT.print(Text(printable(text if len(text) <= 240 else f"{text[:240]}…")))
+    print_text(Text(printable(text if len(text) <= 240 else f"{text[:240]}…")))

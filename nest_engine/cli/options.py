@@ -49,14 +49,16 @@ OwnWords = Annotated[
         "--own-words",
         min=0.0,
         max=1.0,
-        help="The model's share in the choice of each sentence of ra-nest: 0 nothing but "
-        "quotations, 1 its own words. Default: 0.1.",
+        help="The model's share in the choice of each sentence of nest and ra-nest: 0 nothing "
+        "but quotations, 1 its own words. Default: 0.1.",
     ),
 ]
 SearchOption = Annotated[
     Search | None,
     typer.Option(
-        "--search", help="First-stage search: by keyword, by vector, or both. Default: bm25."
+        "--search",
+        help="First-stage search: by keyword, by vector, or both. Default: bm25; hybrid with "
+        "--embedder.",
     ),
 ]
 EmbedderOption = Annotated[

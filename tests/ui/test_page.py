@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from nest_engine import NestConfig, NestEngine, Passage
+from nest_engine import Citation, NestConfig, NestEngine, Passage
 from nest_engine.citations.rendering import printable
 from nest_engine.retrieval import read_passages
 from nest_engine.serving.ui import create_app
@@ -149,15 +149,16 @@ def test_pieces_of_a_sentence_look_unlike_whole_quotations(browser: Browser) -> 
         assert styles == ["solid", "dashed"]
 
 
+def violations(page: Page) -> list[str]:
+    """Return what the page does against the rules of WCAG that a program can check."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page).response["violations"]
+    return [f"{each['id']}: {node['html']}" for each in found for node in each["nodes"]]
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 1100), ("light", 390)])
 def test_axe_finds_nothing(browser: Browser, address: str, scheme: Any, width: int) -> None:
-    """The rules of WCAG that a program can check, in every state of the page."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-
-    def violations(page: Page) -> list[str]:
-        found = axe.run(page).response["violations"]
-        return [f"{each['id']}: {node['html']}" for each in found for node in each["nodes"]]
-
+    """In every state of the page."""
     viewport: Any = {"width": width, "height": 900}
     with opened(browser, address, color_scheme=scheme, viewport=viewport) as page:
         assert violations(page) == []
@@ -167,6 +168,10 @@ def test_axe_finds_nothing(browser: Browser, address: str, scheme: Any, width: i
         assert violations(page) == []
         page.keyboard.press("Escape")
         page.get_by_label("Token view").check()
+        assert violations(page) == []
+        page.route("**/api/ask", lambda route: route.abort())
+        page.get_by_role("button", name="Ask", exact=True).click()
+        expect(page.get_by_role("alert")).to_be_visible()
         assert violations(page) == []
 
 
@@ -539,8 +544,239 @@ def test_the_page_of_a_pdf_is_shown_with_the_quotation_marked(
             picture = page.get_by_role("img", name="Page 2, the quotation marked")
             expect(picture).to_be_visible()
             expect(picture).to_have_js_property("naturalWidth", 1191)
+            assert violations(page) == []
+            page.keyboard.press("Escape")
+            expect(picture).to_be_hidden()
+            expect(page.get_by_role("button", name="neon").first).to_be_focused()
         path.unlink()
         with opened(browser, address) as page:  # which remembers no picture
             ask(page)
             page.get_by_role("button", name="neon").first.click()
             expect(page.get_by_text("its file is gone or has changed")).to_be_visible()
+
+
+# --- waiting, and what goes wrong
+
+
+def test_a_question_that_comes_before_the_settings_waits_for_them(
+    browser: Browser, address: str
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    held: list[Route] = []
+    page.route("**/api/about", lambda route: held.append(route))
+    page.goto(address)
+    page.get_by_label("Question", exact=True).fill("What is helium?")
+    expect(page.get_by_label("Longest answer")).to_be_disabled()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("answering …")
+    held[0].continue_()
+
+    expect(page.get_by_label("Statistics")).to_be_visible()
+    expect(page.get_by_label("Longest answer")).to_be_enabled()
+    context.close()
+
+
+def test_a_server_that_fails_is_named_and_the_question_is_kept(
+    browser: Browser, address: str
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    alert, question = page.get_by_role("alert"), page.get_by_label("Question", exact=True)
+    page.route("**/api/about", lambda route: route.fulfill(status=500, body="oh no"))
+    page.goto(address)
+    expect(alert).to_have_text("the server answered with status 500")
+    page.unroute("**/api/about")
+
+    question.fill("What is helium?")
+    page.route("**/api/ask", lambda route: route.fulfill(status=502, body="<html>"))
+    page.keyboard.press("Enter")  # the settings come now
+    expect(alert).to_have_text("the server answered with status 502")
+    expect(page.get_by_role("radio")).to_have_count(6)
+    page.unroute("**/api/ask")
+    page.route("**/api/ask", lambda route: route.abort())
+    page.keyboard.press("Enter")
+    expect(alert).to_have_text("the server cannot be reached: is nest ui still running?")
+    page.unroute("**/api/ask")
+    page.route(
+        "**/api/ask",
+        lambda route: route.fulfill(body='{"type": "chunk", "text": "He", "citations": []}\n{"ty'),
+    )
+    page.keyboard.press("Enter")
+    expect(alert).to_have_text("the connection ended before the answer did")
+    page.unroute("**/api/ask")
+
+    expect(question).to_have_value("What is helium?")
+    expect(question).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Statistics")).to_be_visible()
+    expect(alert).to_be_hidden()
+    context.close()
+
+
+def test_only_stop_stops(browser: Browser, gate: Gate) -> None:
+    """A double click asks once; Enter in a setting, or that ends a composition, does nothing."""
+    app = create_app(gate.engine, ABOUT, patience=SECONDS)
+    with served(app) as address, opened(browser, address) as page:
+        question = page.get_by_label("Question", exact=True)
+        question.fill("Go on?")
+        question.evaluate(
+            "box => box.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', keyCode: 229 }))"
+        )
+        expect(page.locator("#result")).to_be_hidden()
+        page.get_by_role("button", name="Ask", exact=True).dblclick()
+        for setting in ("lm", "ra-nest"):
+            page.get_by_role("radio", name=setting, exact=True).press("Enter")
+        page.get_by_label("Longest answer").press("Enter")
+        question.press("Enter")
+        gate.permits.release(2)
+        expect(page.locator("#answer")).to_have_text("ab")
+        expect(page.get_by_role("status")).to_have_text("answering …")
+
+        page.get_by_role("button", name="Stop").press("Enter")
+        expect(page.get_by_role("status")).to_have_text("stopped")
+
+
+CHUNK = {
+    "type": "chunk",
+    "text": "Helium is a gas.",
+    "citations": [
+        Citation.of(HELIUM, (0, 16), (0, 16)).to_dict(),
+    ],
+}
+
+
+def test_a_passage_of_a_stopped_answer_says_why_it_is_missing(page: Page) -> None:
+    page.evaluate(
+        """(line) => { window.fetch = async (path, { signal }) => new Response(new ReadableStream({
+          start(stream) {
+            stream.enqueue(new TextEncoder().encode(line));
+            signal.addEventListener("abort", () => stream.error(signal.reason));
+          },
+        })); }""",
+        json.dumps(CHUNK) + "\n",
+    )
+    page.get_by_label("Question", exact=True).fill("What is helium?")
+    page.keyboard.press("Enter")
+    page.locator("#answer mark").click()
+    verdict = page.locator("#passage-verified")
+    expect(verdict).to_have_text("The passage follows when the answer is complete.")
+    page.get_by_role("button", name="Stop").click()
+    expect(verdict).to_have_text("The answer is not complete, and its passages have not come.")
+
+
+# --- where the focus is
+
+
+def test_the_focus_stays_where_the_reader_is(page: Page) -> None:
+    ask(page)
+    question = page.get_by_label("Question", exact=True)
+    page.locator("#answer mark").first.click()
+    question.focus()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("complementary")).to_be_hidden()
+    expect(question).to_be_focused()
+
+    page.get_by_label("Token view").check()
+    token = page.locator("#trace .token[role=button]").first
+    token.click()
+    question.focus()
+    page.keyboard.press("Enter")  # which closes the passage
+    expect(page.get_by_role("complementary")).to_be_hidden()
+    expect(page.get_by_label("Statistics")).to_be_visible()
+    expect(question).to_be_focused()
+
+    token.click()
+    page.get_by_label("Token view").uncheck()
+    page.locator("#passage").focus()
+    page.keyboard.press("Escape")
+    expect(page.get_by_label("Token view")).to_be_focused()  # the token is not to be seen
+
+
+def test_what_has_the_focus_on_a_phone_is_not_under_the_passage(
+    browser: Browser, address: str
+) -> None:
+    with opened(browser, address, viewport={"width": 320, "height": 640}) as page:
+        ask(page)
+        page.locator("#answer mark").first.click()
+        over = page.locator("#passage").bounding_box()
+        assert over is not None
+        page.get_by_role("button", name="Ask", exact=True).focus()
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            at = page.evaluate("document.activeElement.id")
+            if at == "passage" or page.evaluate("document.activeElement.closest('#passage')"):
+                break
+            box = page.evaluate("document.activeElement.getBoundingClientRect().bottom")
+            assert box <= over["y"], at
+
+
+# --- what is copied, printed and read from right to left
+
+
+def test_copied_words_have_no_numbers_of_ours(page: Page) -> None:
+    ask(page)
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('#answer'))")
+    assert page.evaluate("getSelection().toString()") == SAID
+
+
+def test_each_paragraph_has_the_direction_of_its_script(browser: Browser) -> None:
+    hebrew = "הליום הוא יסוד כימי, גז אציל."
+    passage = Passage(f"{hebrew}\nHelium is a gas.", title=hebrew)
+    app = create_app(scripted_engine(passage.text, [passage]), ABOUT, patience=SECONDS)
+    with served(app) as address, opened(browser, address) as page:
+        ask(page, question=f"{hebrew[:-1]}?")
+        page.locator("#answer mark").first.click()
+        for place in ("#answer", "#passage-text"):
+            mark = page.locator(f"{place} mark")
+            hebrew_line, english_line = mark.evaluate("m => [...m.getClientRects()].map(r => r.x)")
+            assert hebrew_line > english_line, place  # it begins, or ends, at the other side
+        question = page.get_by_label("Question", exact=True)
+        assert question.evaluate("box => getComputedStyle(box).direction") == "rtl"
+        page.get_by_label("Token view").check()
+        first, second = page.locator("#trace .token").all()[:2]
+        left = "token => token.getBoundingClientRect().left"
+        assert first.evaluate(left) > second.evaluate(left)
+
+
+def test_chosen_and_focused_can_be_told_in_forced_colours(browser: Browser, address: str) -> None:
+    with opened(browser, address, forced_colors="active", color_scheme="dark") as page:
+        ask(page)
+        styled = "(e, name) => getComputedStyle(e)[name]"
+        chosen = page.locator("#methods input:checked + span")
+        other = page.locator("#methods input:not(:checked) + span").first
+        assert chosen.evaluate(styled, "backgroundColor") != other.evaluate(
+            styled, "backgroundColor"
+        )
+        page.get_by_label("Question", exact=True).focus()
+        assert page.locator(".question").evaluate(styled, "outlineStyle") == "solid"
+        selectors = ["#answer mark", "#methods input:checked + span"]
+        contrast = page.evaluate(CONTRAST, selectors)
+        page.get_by_label("Token view").check()
+        contrast |= page.evaluate(
+            CONTRAST, ["#trace .picked .label", "#trace .token[role=button] .label"]
+        )
+        assert {name: ratio for name, ratio in contrast.items() if ratio < 4.5} == {}
+
+
+def test_the_answer_and_its_passage_are_printed(page: Page) -> None:
+    ask(page)
+    page.locator("#answer mark").first.click()
+    page.emulate_media(media="print")
+    expect(page.locator("#form")).to_be_hidden()
+    expect(page.locator("#passage-text")).to_be_visible()
+    assert page.locator("#passage").evaluate("p => getComputedStyle(p).position") == "static"
+    mark = page.locator("#answer mark").first
+    assert mark.evaluate("mark => getComputedStyle(mark).printColorAdjust") == "exact"
+
+
+def test_a_saved_answer_fits_a_phone(browser: Browser) -> None:
+    output = scripted_engine("A" * 300 + SAID).ask("What is helium?", method="lossless")
+    context = browser.new_context(viewport={"width": 320, "height": 640}, is_mobile=True)
+    page = context.new_page()
+    page.set_content(output.to_html(tokens=True))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    assert page.evaluate("innerWidth") == 320
+    context.close()

@@ -334,6 +334,14 @@ def test_index_search_shows_the_best_passages_first(index: Path) -> None:
     assert "2. " not in one.stdout
 
 
+def test_a_pipe_gets_whole_lines(tmp_path: Path) -> None:
+    text = "Helium is a gas, and its story is long. " * 5
+    (tmp_path / "docs.jsonl").write_text(json.dumps({"text": text}), encoding="utf-8")
+    nest("index", "build", tmp_path / "docs.jsonl", "--out", tmp_path / "index")
+
+    assert text.strip() in nest("index", "search", tmp_path / "index", "helium").stdout.splitlines()
+
+
 def test_index_search_without_a_hit_says_so_on_stderr(index: Path) -> None:
     result = nest("index", "search", index, "xylophone")
 
@@ -448,7 +456,7 @@ def test_ask_gives_the_same_answer_from_a_folder_a_file_and_an_index(
 def test_ask_writes_every_format(docs: Path) -> None:
     text = ask(docs)
     assert "[1] helium" in text.stdout
-    assert "% copied" in text.stdout.splitlines()[-1]
+    assert "% of the text cited" in text.stdout.splitlines()[-1]
     markdown = ask(docs, "--format", "markdown").stdout
     assert "[^1]: helium" in markdown
     html = ask(docs, "--format", "html").stdout
@@ -508,11 +516,11 @@ def test_demo_compares_a_method_with_the_model_alone(monkeypatch: pytest.MonkeyP
         for line in result.stdout.splitlines()
         if "│" in line
     ]
-    (asked, lm, _, lm_forwards, lm_rate, lm_copied), (_, method, _, forwards, _, copied) = rows
+    (asked, lm, _, lm_forwards, lm_rate, lm_cited), (_, method, _, forwards, _, cited) = rows
     assert (asked, lm, method) == ("Tell me about Triton.", "lm", "nest")
-    assert (lm_rate, lm_copied) == ("1.0", "0%")
+    assert (lm_rate, lm_cited) == ("1.0", "0%")
     assert int(forwards) < int(lm_forwards)
-    assert int(copied.rstrip("%")) > 50
+    assert int(cited.rstrip("%")) > 50
 
 
 def test_demo_json_quotes_the_shipped_corpus(monkeypatch: pytest.MonkeyPatch) -> None:

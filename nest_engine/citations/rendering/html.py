@@ -52,6 +52,7 @@ def to_html(
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f"<title>{escape(printable(title))}</title>\n"
         "<style>:root { color-scheme: light dark; } "
@@ -85,7 +86,7 @@ def to_html_fragment(output: CitedText, *, context_chars: int = 60, tokens: bool
         else ""
     )
     return (
-        f'<div class="nest-output">\n<style>{_style()}</style>\n'
+        f'<div class="nest-output mathjax_ignore tex2jax_ignore">\n<style>{_style()}</style>\n'
         f'{reasoning}<div class="nest-answer">{answer}</div>\n'
         + (f'<ol class="nest-sources">\n{listed}\n</ol>\n' if sources else "")
         + notices
@@ -131,8 +132,8 @@ def _source(source: Source) -> str:
 def _quote(source: Source, quote: Quote) -> str:
     marked = f'<mark style="background: {_color(source.number)}">{escape(quote.text)}</mark>'
     return (
-        f'<div class="nest-context">{quote.place}: {escape(quote.before)}{marked}'
-        f"{escape(quote.after)}</div>"
+        f'<div class="nest-context">{quote.place}: <bdi>{escape(quote.before)}{marked}'
+        f"{escape(quote.after)}</bdi></div>"
     )
 
 
@@ -178,5 +179,5 @@ def _badge(sources: Sequence[Source]) -> str:
     if not verified:
         return ""
     color = "#1a7f37" if all(verified) else "#b42318"
-    label = f"{sum(verified)}/{len(verified)} spans verified"
+    label = f"{sum(verified)}/{len(verified)} citations verified"
     return f'<span class="nest-badge" style="background: {color}">{label}</span>'

@@ -178,12 +178,18 @@ def _counted(what: str, kinds: Sequence[str]) -> str:
     return f"{what}: " + ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).items())
 
 
+def cited_share(outputs: Sequence[CitedText]) -> float:
+    """Return the share of the answers' characters that citations cover, drafted or typed."""
+    cited = sum(c.answer_end - c.answer_start for output in outputs for c in output.citations)
+    return cited / max(sum(len(output.text) for output in outputs), 1)
+
+
 def statistics_line(output: DecodedText) -> str:
-    """Return one line on how much was copied and what the answer cost."""
+    """Return one line on how much of the answer is cited and what it cost."""
     stats = output.stats
     return " · ".join(
         (
-            f"{stats.attributed_share:.0%} copied",
+            f"{cited_share([output]):.0%} of the text cited",
             f"{stats.tokens_per_forward:.1f} tokens per forward",
             f"{stats.lm_forwards} LM forwards",
             f"mean span {stats.mean_accepted_span:.1f}",

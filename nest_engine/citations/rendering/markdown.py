@@ -15,7 +15,11 @@ from nest_engine.citations.rendering.layout import (
 )
 from nest_engine.records import CitedText
 
-_SYNTAX = re.compile(r"[\\`*_\[\]#!~$]")
+_SYNTAX = re.compile(r"[\\`*_\[\]#!~$|]")
+# What makes a line an item of a list, a rule or a heading's underline; and the white space that
+# makes it code, in which nothing can be escaped.
+_BLOCK = re.compile(r"^([ \t]*)((?=[-+=])|\d{1,9}(?=[.)]))([-+=.)])(?=[\s=-]|$)", re.MULTILINE)
+_INDENT = re.compile(r"^(?= {4}| {0,3}\t)[ \t]", re.MULTILINE)
 
 
 def to_markdown(output: CitedText, *, context_chars: int = 40) -> str:
@@ -43,7 +47,7 @@ def _piece(piece: Piece) -> str:
     # The marks go before trailing white space: at the start of a line they could begin a footnote
     # definition.
     text = piece.text.rstrip()
-    return _escape(text) + "".join(marks) + piece.text[len(text) :]
+    return _escape(text) + "".join(marks) + _escape(piece.text[len(text) :])
 
 
 def _footnote(source: Source) -> str:
@@ -62,4 +66,6 @@ def _quote(quote: Quote) -> str:
 
 
 def _escape(text: str) -> str:
-    return escape(_SYNTAX.sub(r"\\\g<0>", text), quote=False)
+    escaped = escape(_SYNTAX.sub(r"\\\g<0>", text), quote=False)
+    escaped = _BLOCK.sub(r"\1\2\\\3", escaped)
+    return _INDENT.sub(lambda indent: f"&#{ord(indent[0])};", escaped)

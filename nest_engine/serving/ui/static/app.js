@@ -55,6 +55,16 @@ const nameOf = (citation) =>
 const figure = (value, digits = 2) => value.toLocaleString("en", { maximumFractionDigits: digits });
 const seconds = (value) => (value >= 1 ? `${value.toFixed(2)} s` : `${(value * 1000).toFixed(value < 0.01 ? 1 : 0)} ms`);
 
+/** Fetch from the server; an error says what went wrong in words for the reader. */
+async function request(path, options) {
+  const response = await fetch(path, options).catch((error) => {
+    throw error.name === "AbortError" ? error : new Error("the server cannot be reached: is nest ui still running?");
+  });
+  if (response.ok) return response;
+  const { error } = await response.json().catch(() => ({}));
+  throw new Error(error ?? `the server answered with status ${response.status}`);
+}
+
 // --- settings ------------------------------------------------------------------------------------------------------
 
 let about;
@@ -108,11 +118,14 @@ function showSettings() {
   $("tokens-value").textContent = $("tokens").value;
 }
 
+let started = null; // a promise; null again after a failure, so that the next question tries again
+const ready = () => (started ??= start().finally(() => about || (started = null)));
+
 async function start() {
-  about = await (await fetch("/api/about")).json();
+  about = await (await request("/api/about")).json();
   $("about").textContent = printable(`${about.model} · ${about.corpus}`);
   for (const question of about.questions) {
-    const example = element("button", { type: "button" }, question);
+    const example = element("button", { type: "button" }, printable(question));
     example.addEventListener("click", () => {
       $("question").value = question;
       ask();
@@ -126,6 +139,7 @@ async function start() {
     $("methods").append(element("label", {}, radio, element("span", {}, name)));
   }
   $("tokens").value = about.max_new_tokens;
+  $("tokens").disabled = false;
   showSettings();
 }
 
@@ -255,6 +269,7 @@ function end(status) {
   $("submit").textContent = "Ask";
   $("answer").removeAttribute("aria-busy");
   $("status").textContent = status;
+  if (opened && !answer) showPassage();
 }
 
 function fail(message) {
@@ -268,16 +283,16 @@ async function ask() {
   const controller = new AbortController();
   running = controller;
   begin(question);
-  const body = { question, method: method().name, max_new_tokens: Number($("tokens").value) };
-  Object.assign(body, ...dials.map((dial) => dial.given));
   try {
-    const response = await fetch("/api/ask", {
+    await ready();
+    const body = { question, method: method().name, max_new_tokens: Number($("tokens").value) };
+    Object.assign(body, ...dials.map((dial) => dial.given));
+    const response = await request("/api/ask", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
       signal: controller.signal,
     });
-    if (!response.ok) throw new Error((await response.json()).error);
     for await (const event of lines(response.body)) {
       if (event.type === "error") throw new Error(event.message);
       if (event.type === "chunk" && event.reasoning) written.reason(event.reasoning);
@@ -301,7 +316,7 @@ async function* lines(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch(() => ({ done: true })); // a broken connection
     if (done) return;
     const complete = (rest + value).split("\n");
     rest = complete.pop();
@@ -325,11 +340,17 @@ function finish(complete) {
 
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (running) running.abort();
-  else ask();
+  ask();
+});
+$("submit").addEventListener("click", (event) => {
+  if (!running) return; // it submits the form
+  event.preventDefault();
+  // Neither the second click of a double click on Ask nor Enter in a setting is meant to stop.
+  if (event.detail < 2 && document.activeElement.tagName !== "INPUT") running.abort();
 });
 $("question").addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  const isComposing = event.isComposing || event.keyCode === 229; // Safari ends a composition before its Enter
+  if (event.key !== "Enter" || event.shiftKey || isComposing) return;
   event.preventDefault();
   ask();
 });
@@ -348,12 +369,10 @@ function openPassage(citation, opener) {
   if (opened) opened.opener.removeAttribute("aria-expanded");
   opened = { citation, opener };
   opener.setAttribute("aria-expanded", "true");
-  showPassage();
   $("passage").hidden = false;
+  showPassage();
   $("passage").focus({ preventScroll: true });
   opener.scrollIntoView({ block: "nearest" }); // where the window is narrow, the passage lies over the answer
-  const quoted = $("passage-text").querySelector("mark");
-  scrollPassage(quoted.offsetTop);
 }
 
 function scrollPassage(to) {
@@ -362,10 +381,14 @@ function scrollPassage(to) {
 
 function closePassage() {
   if (!opened) return;
-  opened.opener.removeAttribute("aria-expanded");
-  opened.opener.focus();
+  const { opener } = opened;
+  const focused = document.activeElement;
   opened = null;
+  opener.removeAttribute("aria-expanded");
   $("passage").hidden = true;
+  if (focused !== document.body && !$("passage").contains(focused)) return; // the reader is elsewhere
+  opener.focus();
+  if (document.activeElement !== opener) $("show-trace").focus(); // it stands in the other view
 }
 
 function showPassage() {
@@ -379,7 +402,9 @@ function showPassage() {
   const verdict = $("passage-verified");
   verdict.classList.toggle("wrong", false);
   if (!passage) {
-    verdict.textContent = "The passage follows when the answer is complete.";
+    verdict.textContent = running
+      ? "The passage follows when the answer is complete."
+      : "The answer is not complete, and its passages have not come.";
     $("passage-page").replaceChildren();
     $("passage-text").replaceChildren(element("mark", { class: color(number) }, printable(cited)));
     return;
@@ -402,6 +427,7 @@ function showPassage() {
     omitted(characters.length - last),
   );
   showPage(citation);
+  scrollPassage($("passage-text").querySelector("mark").offsetTop);
 }
 
 /** Return whether a quotation stands in its passage, and in the answer, there perhaps in other characters. */
@@ -457,7 +483,7 @@ function address(uri) {
 
 $("close").addEventListener("click", closePassage);
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") closePassage();
+  if (event.key === "Escape" && !event.isComposing) closePassage();
 });
 
 // --- statistics ----------------------------------------------------------------------------------------------------
@@ -535,4 +561,4 @@ function showTrace() {
 
 $("show-trace").addEventListener("change", showTrace);
 
-start().catch((error) => fail(error.message));
+ready().catch((error) => fail(error.message));
