@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.allow_hosts(["127.
 
 HELIUM: dict[str, Any] = {"text": "Helium is a gas.", "title": "Helium", "metadata": {"page": 1}}
 NEON: dict[str, Any] = {"text": "Neon is a gas.", "title": "Neon", "metadata": {"year": 1898}}
+SUN = "Helium is a gas that was found in the Sun."
 QUESTIONS = [shipped.question for shipped in nest_demo.load_questions()[:6]]
 
 
@@ -130,14 +131,14 @@ def test_a_column_that_results_would_replace_is_refused() -> None:
 
 def answered_rows(*rows: dict[str, Any]) -> list[dict[str, Any]]:
     """Answer rows that need not have the same types."""
-    engine = NestEngine(ScriptedLanguageModel(HELIUM["text"]))
+    engine = NestEngine(ScriptedLanguageModel(SUN))
     answerer = _Answerer(lambda: engine, None, {"method": "nest"})
     return [answer for row in rows for answer in answerer(pa.Table.from_pylist([row])).to_pylist()]
 
 
 def test_names_of_passages_may_be_numbers() -> None:
     metadata = {"share": float("nan"), "page": 3}
-    passage = {"text": HELIUM["text"], "id": 7, "title": 8, "score": 1, "metadata": metadata}
+    passage = {"text": SUN, "id": 7, "title": 8, "score": 1, "metadata": metadata}
     [row] = answered_rows({"question": "What?", "passages": [passage]})
     assert row["error"] is None
     [citation] = row["citations"]
