@@ -748,6 +748,6 @@ def test_a_gguf_file_is_a_model(tmp_path, monkeypatch, in_folder):
 
 def test_an_llm_is_not_pickled_without_its_model():
     llm = scripted_llm(HELIUM)
-    with pytest.raises(TypeError, match="holds a model and is not pickled: send to_json()"):
+    with pytest.raises(TypeError, match="holds a model and is not pickled: send to_json"):
         pickle.dumps(llm)
     assert copy.copy(llm).complete("Say: ").text == HELIUM

@@ -156,7 +156,7 @@ def test_names_of_passages_may_be_numbers() -> None:
         ({"question": "What?", "passages": "Helium"}, "passages must be a list of mappings"),
         ({"question": "What?", "passages": HELIUM}, "passages must be a list of mappings"),
         ({"question": "What?", "passages": ["Helium"]}, "a passage must be a mapping with a text"),
-        ({"question": "What?", "passages": [HELIUM | {"page": 3}]}, "got 'text', 'title', .*'page'"),
+        ({"question": "What?", "passages": [HELIUM | {"page": 3}]}, "got 'text', .*'page'"),
         ({"question": "What?", "passages": [HELIUM | {"metadata": "{}"}]}, "metadata must be a"),
     ],
 )

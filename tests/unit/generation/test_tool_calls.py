@@ -85,7 +85,6 @@ def test_arguments_of_an_earlier_call() -> None:
 @pytest.mark.parametrize("end", ["", "\n", "</tool_call>", "\n</tool_call>\n"])
 def test_a_forced_call_may_lack_the_brace_that_the_prompt_has_opened(end: str) -> None:
     turn = turn_of(TOOLS, '<tool_call>\n{"name": "find", "arguments": ')
-    assert calls_in('{"gas": {"name": "neon"}}' + end, turn) == [("find", {"gas": {"name": "neon"}})]
-    assert calls_in('{"gas": {"name": "neon"' + end, turn) == []
-    assert calls_in('{"gas": {"name": "neon"}' + end, turn) == []
-    assert calls_in(f'<tool_call>{FIND[:-1]}{end}') == []
+    assert calls_in('{"gas": {"he": 2}}' + end, turn) == [("find", {"gas": {"he": 2}})]
+    assert calls_in('{"gas": {"he": 2}' + end, turn) == []
+    assert calls_in(f"<tool_call>{FIND[:-1]}{end}") == []
