@@ -106,7 +106,8 @@ def retrieve(
     except NestError:
         raise
     except Exception as error:
-        raise RetrievalError(f"{name} failed: {error}") from error
+        reason = str(error) or type(error).__name__
+        raise RetrievalError(f"{name} failed: {reason}") from error
     try:
         found = [_as_passages(result) for result in results]
     except (InputError, TypeError) as error:

@@ -68,6 +68,8 @@ class Turn:
         text = self.opening + answer
         start = _calls_start(text) if self.has_tools else None
         calls = [] if start is None else _read_calls(text[start:])
+        if self.opening and not calls:
+            calls = _read_calls(_with_last_brace(text))
         if self.names and any(call.name not in self.names for call in calls):
             calls = []
         if start is None or not calls:
@@ -168,6 +170,12 @@ def _read_calls(text: str) -> list[ToolCall]:
         return [_read_call(value) for block in blocks for value in _values(block)]
     except (ValueError, RecursionError):
         return []
+
+
+def _with_last_brace(text: str) -> str:
+    """Return a call with one more brace: the model may not know that the prompt has opened one."""
+    call, end, _ = text.partition(_END)
+    return f"{call}}}{end}"
 
 
 def _values(text: str) -> Iterator[Any]:

@@ -26,7 +26,7 @@ from nest_engine.records import plain
 from nest_integrations.langchain.answers import PROVIDER, citations_of
 from nest_integrations.langchain.documents import as_passages
 from nest_integrations.langchain.events import CITATION_EVENT, CITED_EVENT
-from nest_integrations.langchain.retrievers import as_retriever
+from nest_integrations.langchain.retrievers import as_retriever, passages_found
 
 _ANSWER_KEYS = ("answer", "output", "message", "result")
 _DOCUMENT_KEYS = ("context", "documents", "source_documents")
@@ -170,7 +170,7 @@ class CiteSources(Runnable[Any, Any]):
         passages = self._known(asked)
         if passages is None:
             child = patch_config(config, callbacks=run_manager.get_child())
-            passages = as_passages(self._search().invoke(asked.query, child))
+            passages = self._found(asked.query, child)
         message = self.cite_message(asked.message, passages, asked.question)
         _fire(message.response_metadata.get("citations", ()), config, run_manager)
         return asked.answered(message)
@@ -182,7 +182,7 @@ class CiteSources(Runnable[Any, Any]):
         passages = self._known(asked)
         if passages is None:
             child = patch_config(config, callbacks=run_manager.get_child())
-            passages = as_passages(await self._search().ainvoke(asked.query, child))
+            passages = await self._afound(asked.query, child)
         message = self.cite_message(asked.message, passages, asked.question)
         await _afire(message.response_metadata.get("citations", ()), config, run_manager)
         return asked.answered(message)
@@ -197,10 +197,10 @@ class CiteSources(Runnable[Any, Any]):
         child = patch_config(config, callbacks=run_manager.get_child())
         for chunk in input:
             if answer.needs_documents(chunk, is_last=False) and self._retriever:
-                answer.use(as_passages(self._retriever.invoke(answer.query, child)))
+                answer.use(self._found(answer.query, child))
             yield from answer.push(chunk)
         if answer.needs_documents(None, is_last=True):
-            answer.use(as_passages(self._search().invoke(answer.query, child)))
+            answer.use(self._found(answer.query, child))
         yield from answer.close()
         _fire(answer.citations, config, run_manager)
 
@@ -214,17 +214,25 @@ class CiteSources(Runnable[Any, Any]):
         child = patch_config(config, callbacks=run_manager.get_child())
         async for chunk in input:
             if answer.needs_documents(chunk, is_last=False) and self._retriever:
-                answer.use(as_passages(await self._retriever.ainvoke(answer.query, child)))
+                answer.use(await self._afound(answer.query, child))
             for said in answer.push(chunk):
                 yield said
         if answer.needs_documents(None, is_last=True):
-            answer.use(as_passages(await self._search().ainvoke(answer.query, child)))
+            answer.use(await self._afound(answer.query, child))
         for said in answer.close():
             yield said
         await _afire(answer.citations, config, run_manager)
 
     def _known(self, asked: _Asked) -> Sequence[Passage] | None:
         return self._documents if asked.passages is None else asked.passages
+
+    def _found(self, query: str, config: RunnableConfig) -> Sequence[Passage]:
+        retriever = self._search()
+        return passages_found(retriever, retriever.invoke(query, config))
+
+    async def _afound(self, query: str, config: RunnableConfig) -> Sequence[Passage]:
+        retriever = self._search()
+        return passages_found(retriever, await retriever.ainvoke(query, config))
 
     def _search(self) -> Runnable[str, list[Document]]:
         if self._retriever is None:
@@ -450,10 +458,9 @@ class _TextBlocks:
                 "start_index": citation["start_index"] - begin,
                 "end_index": min(citation["end_index"], end) - begin,
             }
-            known[name]["annotations"] = [
-                *(known[name].get("annotations") or ()),
-                {**citation, **place},
-            ]
+            given, cited = known[name].get("annotations") or [], {**citation, **place}
+            # Not again in an answer that has been cited before.
+            known[name]["annotations"] = given if cited in given else [*given, cited]
         return blocks
 
     def _block_at(self, position: int) -> tuple[Any, int, int]:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from langchain_core.documents import Document
@@ -16,6 +17,8 @@ from nest_engine.retrieval.blocks import SourceBlocks
 
 _PDF = "application/pdf"
 _TEXTS = ("text/plain", "text/markdown")
+_DOCUMENT_FIELDS = {"id", "metadata", "page_content"}
+_PASSAGE_FIELDS = {each.name for each in fields(Passage)}
 _SCORE_KEYS = ("score", "relevance_score", "_relevance_score")
 
 
@@ -66,7 +69,9 @@ def as_passages(documents: object) -> list[Passage]:
     Raises:
         InputError: if it is not a sequence of documents or passages.
     """
-    if isinstance(documents, (str, bytes, Mapping)) or not isinstance(documents, Iterable):
+    # A document is iterable, too: over its fields.
+    is_one = isinstance(documents, (str, bytes, Mapping, Document))
+    if is_one or not isinstance(documents, Iterable):
         raise InputError(f"passages must be a list of documents, got {type(documents).__name__}")
     return [_as_passage(document) for document in documents]
 
@@ -151,7 +156,18 @@ def as_source_block(block: object) -> dict[str, Any] | None:
 
 def _documents_in(artifact: object) -> list[Passage]:
     items = artifact if isinstance(artifact, (list, tuple)) else [artifact]
-    return [_as_passage(item) for item in items if isinstance(item, (Document, Passage))]
+    restored = map(_restored, items)
+    return [_as_passage(item) for item in restored if isinstance(item, (Document, Passage))]
+
+
+def _restored(item: object) -> object:
+    """Return a document that a checkpoint or JSON has turned into a mapping as a document again."""
+    if not isinstance(item, Mapping):
+        return item
+    if isinstance(item.get("page_content"), str):
+        return Document(**{name: item[name] for name in _DOCUMENT_FIELDS & item.keys()})
+    is_passage = item.keys() == _PASSAGE_FIELDS and isinstance(item["text"], str)
+    return Passage(**item) if is_passage else item
 
 
 def _as_passage(document: object) -> Passage:

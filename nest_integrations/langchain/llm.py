@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.base import LangSmithParams, LanguageModelInput
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.messages.content import Citation
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import get_config_list
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
@@ -86,6 +88,46 @@ class NestLLM(NestModel, BaseLLM):
         """Answer prompts; see ``BaseLLM.agenerate``."""
         model = self._without_stale_cache(kwargs)
         return await super(NestLLM, model).agenerate(prompts, stop, callbacks, **kwargs)
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Answer prompts together; see ``BaseLLM.batch``.
+
+        With ``return_exceptions``, a prompt that fails fails alone: if one fails them all, they are
+        answered one by one.
+        """
+        answers = super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+        alone = _each_alone(inputs, config, kwargs) if _have_all_failed(answers) else []
+        for number, (given, own, settings) in enumerate(alone):
+            answers[number : number + 1] = super().batch(
+                given, own, return_exceptions=True, **settings
+            )
+        return answers
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Answer prompts together; see :meth:`batch`."""
+        answers = await super().abatch(
+            inputs, config, return_exceptions=return_exceptions, **kwargs
+        )
+        alone = _each_alone(inputs, config, kwargs) if _have_all_failed(answers) else []
+        for number, (given, own, settings) in enumerate(alone):
+            answers[number : number + 1] = await super().abatch(
+                given, own, return_exceptions=True, **settings
+            )
+        return answers
 
     def _generate(
         self,
@@ -194,6 +236,32 @@ class NestLLM(NestModel, BaseLLM):
 
 
 _RUN_SETTINGS = {"tags", "metadata", "run_name", "run_id"}
+
+
+def _have_all_failed(answers: Sequence[object]) -> bool:
+    return len(answers) > 1 and all(isinstance(answer, Exception) for answer in answers)
+
+
+def _each_alone(
+    inputs: Sequence[LanguageModelInput],
+    config: RunnableConfig | list[RunnableConfig] | None,
+    settings: Mapping[str, Any],
+) -> list[tuple[list[LanguageModelInput], list[RunnableConfig], dict[str, Any]]]:
+    """Return the arguments of a batch for each of its inputs; none if its lists do not fit it."""
+    lists = {
+        name: given
+        for name in ("passages", "query")
+        if isinstance(given := settings.get(name), (list, tuple))
+        and any(isinstance(item, (str, list, tuple)) for item in given)
+    }
+    if any(len(given) != len(inputs) for given in lists.values()):
+        return []
+    return [
+        ([each], [own], {**settings, **{name: [given[number]] for name, given in lists.items()}})
+        for number, (each, own) in enumerate(
+            zip(inputs, get_config_list(config, len(inputs)), strict=True)
+        )
+    ]
 
 
 def _queries(query: object, prompts: Sequence[str]) -> list[str]:

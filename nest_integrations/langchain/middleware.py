@@ -13,7 +13,7 @@ from nest_engine.citing import MIN_WORDS
 from nest_integrations.langchain.citing import CiteSources
 from nest_integrations.langchain.documents import as_passages, documents_of_turn
 from nest_integrations.langchain.messages import last_question
-from nest_integrations.langchain.retrievers import as_retriever
+from nest_integrations.langchain.retrievers import as_retriever, passages_found
 
 try:
     from langchain.agents.middleware import AgentMiddleware, AgentState
@@ -56,7 +56,7 @@ class CiteMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             return None
         passages, question = self._known(messages), last_question(messages)
         if passages is None and self._retriever is not None and question:
-            passages = as_passages(self._retriever.invoke(question))
+            passages = passages_found(self._retriever, self._retriever.invoke(question))
         return self._cited(messages, passages, question)
 
     async def aafter_model(self, state: AgentState[Any], runtime: Any) -> dict[str, Any] | None:
@@ -66,7 +66,8 @@ class CiteMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             return None
         passages, question = self._known(messages), last_question(messages)
         if passages is None and self._retriever is not None and question:
-            passages = as_passages(await self._retriever.ainvoke(question))
+            found = await self._retriever.ainvoke(question)
+            passages = passages_found(self._retriever, found)
         return self._cited(messages, passages, question)
 
     def _known(self, messages: Sequence[BaseMessage]) -> Sequence[Passage] | None:

@@ -16,9 +16,9 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field
 
-from nest_engine import ConfigError, Passage, PassageRetriever
+from nest_engine import ConfigError, InputError, Passage, PassageRetriever, RetrievalError
 from nest_engine.retrieval import Embedder
-from nest_integrations.langchain.documents import to_document, to_passage
+from nest_integrations.langchain.documents import as_passages, to_document
 from nest_integrations.langchain.embedding import embedder_behind
 
 DEFAULT_K = 4  # as everywhere in LangChain
@@ -122,7 +122,7 @@ class LangChainRetriever:
     def retrieve(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """Return up to ``k`` passages for each query, best first."""
         found = self._retriever.batch(list(queries), **number_argument(self._retriever, k))
-        return [[to_passage(document) for document in documents[:k]] for documents in found]
+        return [passages_found(self._retriever, documents)[:k] for documents in found]
 
 
 def as_retriever(source: object) -> Runnable[str, list[Document]]:
@@ -143,6 +143,18 @@ def as_retriever(source: object) -> Runnable[str, list[Document]]:
         f"retriever={type(source).__name__} cannot search: give a VectorStore, a BaseRetriever or "
         "another runnable that returns documents, or an object with retrieve(queries, k)"
     )
+
+
+def passages_found(retriever: Runnable[str, list[Document]], documents: object) -> list[Passage]:
+    """Return what a retriever has found as passages.
+
+    Raises:
+        RetrievalError: if it has returned no documents.
+    """
+    try:
+        return as_passages(documents)
+    except InputError as error:
+        raise RetrievalError(f"{retriever.get_name()} failed: {error}") from error
 
 
 def number_argument(retriever: Runnable[str, list[Document]], k: int) -> dict[str, Any]:

@@ -17,8 +17,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from nest_engine import NestError, Passage, RetrievalError
-from nest_integrations.langchain.documents import to_passage
-from nest_integrations.langchain.retrievers import number_argument
+from nest_integrations.langchain.retrievers import number_argument, passages_found
 from nest_integrations.langchain.workers import with_deadline
 
 OnError = Literal["raise", "degrade"]
@@ -114,8 +113,8 @@ class Search:
     def _found(self, result: list[Document] | Exception) -> Found:
         if not isinstance(result, Exception):
             try:
-                return Found([to_passage(document) for document in result])
-            except (AttributeError, TypeError, NestError) as error:  # no valid documents
+                return Found(passages_found(self.retriever, result))
+            except RetrievalError as error:
                 result = error
         if self.on_error == "degrade":
             return Found(failure=str(self._named(result)))
@@ -126,7 +125,8 @@ class Search:
     def _named(self, error: Exception) -> NestError:
         if isinstance(error, NestError):
             return error
-        return RetrievalError(f"{self.retriever.get_name()} failed: {error}")
+        reason = str(error) or type(error).__name__
+        return RetrievalError(f"{self.retriever.get_name()} failed: {reason}")
 
 
 def nested_config(

@@ -506,6 +506,13 @@ class NestLLM(CustomLLM, ToolCalling):
         call.context.run(lambda: dispatcher.event(NestCitationEvent(output=output)))
         return output
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The inherited one would leave the engine out, and the copy would fail when it is asked.
+        raise TypeError(
+            "a NestLLM holds a model and is not pickled: send to_json(), and make one of it with "
+            "NestLLM.from_json(text, engine=engine) or from_json(text)"
+        )
+
     @field_serializer("config")
     def _plain_config(self, config: NestConfig) -> dict[str, Any]:
         return config.to_dict()

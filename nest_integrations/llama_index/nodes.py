@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -89,18 +90,20 @@ def passage_of(
         the passage; its id is the node's.
     """
     score = node.score if isinstance(node, NodeWithScore) else None
+    if score is not None and not math.isfinite(score):
+        score = None  # JSON has no name for it
     node = node.node if isinstance(node, NodeWithScore) else node
     metadata = node.metadata
     return Passage(
         text=node.get_content(metadata_mode=MetadataMode.NONE),
-        title=str(metadata.get("title") or metadata.get("file_name") or ""),
+        title=_first_text(metadata, "title", "file_name") or "",
         id=node.node_id,
-        uri=metadata.get("url") or metadata.get("file_path"),
+        uri=_first_text(metadata, "url", "file_path"),
         score=score,
-        license=metadata.get("license"),
+        license=_first_text(metadata, "license"),
         metadata={
             **metadata,
-            "document_id": node.ref_doc_id,
+            "document_id": node.ref_doc_id or metadata.get("document_id"),
             "start_index": _start_in_document(node, documents or {}),
         },
     )
@@ -139,6 +142,12 @@ def _as_passage(item: Quotable, documents: Mapping[str, str] | None) -> Passage:
         f"passages must be nodes, NodeWithScore or Passage objects, got {type(item).__name__}: "
         "use TextNode(text=...) or nest_engine.Passage(...)"
     )
+
+
+def _first_text(metadata: Mapping[str, Any], *names: str) -> str | None:
+    """Return what stands under the first name as text; in metadata a path is a ``Path``, too."""
+    values = (metadata.get(name) for name in names)
+    return next((str(value) for value in values if value), None)
 
 
 def _start_in_document(node: BaseNode, documents: Mapping[str, str]) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from nest_engine import (
     Passage,
 )
 from nest_engine._validation import require_count
+from nest_engine.citations.formats import json_ready
 from nest_integrations.ray.loading import LoadEngine, loaded, require_loader
 
 # The types must not depend on the rows of a batch: an answer may have no citation, and a failed row
@@ -31,6 +33,8 @@ _COLUMNS: dict[str, pa.DataType] = {
     "stats": pa.array([DecodeStats().to_dict()]).type,
     "error": pa.string(),
 }
+_PASSAGE_FIELDS = {each.name for each in fields(Passage)}
+_NAMES = {"id", "uri", "license", "title"}
 
 
 def generate_rows(
@@ -134,30 +138,57 @@ class _Answerer:
 
     def _prompt_and_query(self, row: Mapping[str, Any]) -> tuple[str, str | None]:
         """Return the prompt of a row, and what to search for."""
-        question: Any = row.get("question")
-        prompt, query = row.get("prompt"), row.get("query")
+        question, prompt, query = (_text(row, name) for name in ("question", "prompt", "query"))
         if question is not None and prompt is not None:
             raise InputError("the row has a question and a prompt; give one of them")
-        if question is None and prompt is None:
-            raise InputError(
-                f"the row has neither question nor prompt, but "
-                f"{', '.join(map(repr, row)) or 'nothing'}"
-            )
         if prompt is not None:
             return prompt, query
+        if question is None:
+            given = [name for name, value in row.items() if value is not None]
+            raise InputError(
+                f"the row has neither question nor prompt, but "
+                f"{', '.join(map(repr, given)) or 'nothing'}"
+            )
         if not question.strip():
             raise InputError("the question is empty")
         return self._engine.format_question(question), question if query is None else query
 
 
-def _passages(given: Sequence[Mapping[str, Any]] | None) -> list[Passage] | None:
-    """Return the passages of a row, without the fields that Arrow has filled with None."""
+def _text(row: Mapping[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise InputError(f"the {name} must be a text, got {type(value).__name__}")
+
+
+def _passages(given: Any) -> list[Passage] | None:
+    """Return the passages of a row."""
     if given is None:
         return None
-    passages = [_without_none(each) for each in given]
-    return [
-        Passage(**each | {"metadata": _without_none(each.get("metadata", {}))}) for each in passages
-    ]
+    if not isinstance(given, list):
+        raise InputError(f"passages must be a list of mappings, got {type(given).__name__}")
+    return [_passage(each) for each in given]
+
+
+def _passage(given: Any) -> Passage:
+    """Return a passage, without the fields that Arrow has filled with None.
+
+    Ids may be numbers, as they are in many datasets; citations have texts.
+    """
+    if not isinstance(given, Mapping):
+        raise InputError(f"a passage must be a mapping with a text, got {type(given).__name__}")
+    given = _without_none(given)
+    if "text" not in given or given.keys() - _PASSAGE_FIELDS:
+        raise InputError(
+            f"a passage has text and may have {', '.join(sorted(_PASSAGE_FIELDS - {'text'}))}; got "
+            f"{', '.join(map(repr, given)) or 'nothing'}: what else there is goes into metadata"
+        )
+    metadata = given.get("metadata", {})
+    if not isinstance(metadata, Mapping):
+        raise InputError(f"a passage's metadata must be a mapping, got {type(metadata).__name__}")
+    named = {name: str(given[name]) for name in _NAMES & given.keys()}
+    score = {"score": float(given["score"])} if "score" in given else {}
+    return Passage(**given | named | score | {"metadata": _without_none(metadata)})
 
 
 def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,7 +201,7 @@ def _columns(answer: NestOutput | Exception) -> dict[str, Any]:
         return {"error": f"{type(answer).__name__}: {answer}"}
     citations = [citation.to_dict() for citation in answer.citations]
     for citation in citations:
-        citation["metadata"] = json.dumps(citation["metadata"], ensure_ascii=False, default=str)
+        citation["metadata"] = json.dumps(json_ready(citation["metadata"]), ensure_ascii=False)
     return {
         "text": answer.text,
         "citations": citations,

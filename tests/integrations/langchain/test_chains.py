@@ -234,7 +234,8 @@ def test_an_agent_that_quotes_what_its_tool_found():
     assert answer.response_metadata["stats"]["encoded_passages"] == 0
 
 
-def test_an_agent_of_langgraph():
+@pytest.mark.parametrize("pauses", [False, True])
+def test_an_agent_of_langgraph(pauses: bool):
     prebuilt = pytest.importorskip("langgraph.prebuilt", reason="langgraph runs agents")
     graphs = pytest.importorskip("langgraph.graph", reason="langgraph runs graphs")
     tool = create_retriever_tool(
@@ -257,7 +258,12 @@ def test_an_agent_of_langgraph():
     builder.add_edge(graphs.START, "model")
     builder.add_conditional_edges("model", prebuilt.tools_condition)
     builder.add_edge("tools", "model")
-    messages = builder.compile().invoke({"messages": [HumanMessage("What is helium?")]})["messages"]
+    memory = pytest.importorskip("langgraph.checkpoint.memory", reason="langgraph keeps states")
+    graph = builder.compile(memory.InMemorySaver(), interrupt_after=["tools"] if pauses else None)
+    thread = {"configurable": {"thread_id": "1"}}
+    messages = graph.invoke({"messages": [HumanMessage("What is helium?")]}, thread)["messages"]
+    if pauses:  # what the tool has found comes back from the checkpoint
+        messages = graph.invoke(None, thread)["messages"]
     assert [message.type for message in messages] == ["human", "ai", "tool", "ai"]
     assert [c["extras"]["document_id"] for c in messages[-1].content_blocks[0]["annotations"]] == [
         "helium"

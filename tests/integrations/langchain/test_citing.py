@@ -209,6 +209,12 @@ def test_blocks_keep_their_blocks() -> None:
     assert "annotations" not in str(given.content)
 
 
+def test_an_answer_cited_twice_has_its_citations_once() -> None:
+    cite = CiteSources(DOCUMENTS)
+    once = cite.invoke(AIMessage([{"type": "text", "text": ANSWER}]))
+    assert cite.invoke(once).content == once.content
+
+
 def test_blocks_may_be_plain_texts() -> None:
     message = CiteSources(DOCUMENTS).invoke(AIMessage([ANSWER]))
     require_cited(message)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest.importorskip("langchain_core", reason="needs: pip install 'nest-engine[langchain]'")
 
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    HumanMessage,
+    ToolMessage,
+    messages_from_dict,
+    messages_to_dict,
+)
 
 from nest_engine import InputError, Passage
 from nest_integrations.langchain import to_document, to_passage
@@ -80,6 +88,7 @@ def test_passages_for_all_prompts_or_for_each():
         ("a text", "passages must be a list of documents, got str"),
         ({"a": 1}, "passages must be a list of documents, got dict"),
         (3, "passages must be a list of documents, got int"),
+        (Document(page_content="x"), "passages must be a list of documents, got Document"),
         (["a text"], "passages must be Document or Passage objects, got str"),
         ([[Document(page_content="x")]], "2 prompts but 1 lists of passages"),
     ],
@@ -103,3 +112,12 @@ def test_documents_of_turn_since_the_last_question():
     assert found is not None
     assert [passage.text for passage in found] == ["new", "newer"]
     assert documents_of_turn(messages[:3]) is None
+
+
+def test_documents_of_a_turn_that_was_stored():
+    """Checkpoints and JSON turn what an artifact holds into mappings."""
+    document = Document(id="d", page_content="new", metadata={"source": "a", "page": 3})
+    passage = Passage("newer", id="p", title="P", metadata={"page": 4})
+    found = ToolMessage("", tool_call_id="1", artifact=[document, passage, {"page": 3}, None])
+    stored = json.loads(json.dumps(messages_to_dict([HumanMessage("?"), found])))
+    assert documents_of_turn(messages_from_dict(stored)) == [to_passage(document), passage]

@@ -15,9 +15,15 @@ pytest.importorskip("langchain_core", reason="needs: pip install 'nest-engine[la
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 
-from nest_engine import NestEngine, NestError, RetrievalError
+from nest_engine import ContextOverflowError, NestEngine, NestError, RetrievalError
 from nest_engine.testing import ScriptedLanguageModel
-from nest_integrations.langchain import ChatNest, CitationCallback, NestLLM
+from nest_integrations.langchain import (
+    ChatNest,
+    CitationCallback,
+    CiteSources,
+    LangChainRetriever,
+    NestLLM,
+)
 from tests.integrations.langchain.conftest import SENTENCE
 from tests.integrations.langchain.support import SECONDS, PacedModel, Recorder, tool_tokenizer
 
@@ -186,9 +192,61 @@ class Wrong(BaseRetriever):
         return self.result
 
 
-@pytest.mark.parametrize("result", [None, ["text"]])
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (None, "passages must be a list of documents, got NoneType"),
+        (["text"], "passages must be Document or Passage objects, got str"),
+    ],
+)
 @pytest.mark.parametrize("kind", ["llm", "chat"])
-def test_a_retriever_that_returns_no_documents_is_a_failed_search(kind: str, result: Any):
-    with pytest.raises(RetrievalError, match="Wrong failed"):
+def test_a_retriever_that_returns_no_documents_is_a_failed_search(
+    kind: str, result: Any, reason: str
+):
+    with pytest.raises(RetrievalError, match=f"Wrong failed: {reason}"):
         call("invoke", model(kind, Wrong(result=result)))
+    engine = NestEngine(
+        ScriptedLanguageModel(SENTENCE), retriever=LangChainRetriever(Wrong(result=result))
+    )
+    with pytest.raises(RetrievalError, match=f"Wrong failed: {reason}"):
+        engine.generate("Say: ")
+    with pytest.raises(RetrievalError, match=f"Wrong failed: {reason}"):
+        CiteSources(retriever=Wrong(result=result)).invoke(SENTENCE)
     assert call("invoke", model(kind, Wrong(result=result), on_error="degrade")) == SENTENCE
+
+
+def test_an_error_without_a_text_is_named():
+    class Unable(BaseRetriever):
+        def _get_relevant_documents(self, query: str, **kwargs: Any) -> list[Document]:
+            raise NotImplementedError
+
+    with pytest.raises(RetrievalError, match="Unable failed: NotImplementedError"):
+        call("invoke", model("llm", Unable()))
+    engine = NestEngine(
+        ScriptedLanguageModel(SENTENCE), retriever=LangChainRetriever(Unable(name="Unable"))
+    )
+    with pytest.raises(RetrievalError, match="LangChainRetriever failed: NotImplementedError"):
+        engine.generate("Say: ")
+
+
+@pytest.mark.parametrize("way", ["batch", "abatch"])
+@pytest.mark.parametrize("passages", [[], [[], [], []], None])
+def test_a_prompt_of_a_batch_fails_alone(way: str, passages: Any):
+    engine = NestEngine(ScriptedLanguageModel(SENTENCE, context_length=200))
+    llm, prompts = NestLLM(engine=engine), ["One: ", "Two " * 100, "Three: "]
+
+    def ask(**arguments: Any) -> Any:
+        answers = getattr(llm, way)(prompts, passages=passages, **arguments)
+        return asyncio.run(answers) if way == "abatch" else answers
+
+    first, failed, third = ask(return_exceptions=True)
+    assert (first, third) == (SENTENCE, SENTENCE)
+    assert isinstance(failed, ContextOverflowError)
+    with pytest.raises(ContextOverflowError):
+        ask()
+
+
+def test_a_batch_whose_passages_do_not_fit_fails_as_a_whole():
+    llm = NestLLM(engine=NestEngine(ScriptedLanguageModel(SENTENCE)))
+    answers = llm.batch(["One: ", "Two: ", "Three: "], return_exceptions=True, passages=[[], []])
+    assert ["3 prompts but 2 lists of passages" in str(answer) for answer in answers] == [True] * 3

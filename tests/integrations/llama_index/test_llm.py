@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import inspect
 import json
 import logging
+import pickle
 import threading
 import time
 
@@ -742,3 +744,10 @@ def test_a_gguf_file_is_a_model(tmp_path, monkeypatch, in_folder):
     assert isinstance(NestLLM(**place).complete("The river"), NestCompletionResponse)
     with pytest.raises(ConfigError, match="brings its own tokenizer"):
         NestLLM(**place, tokenizer_name="another/tokenizer")
+
+
+def test_an_llm_is_not_pickled_without_its_model():
+    llm = scripted_llm(HELIUM)
+    with pytest.raises(TypeError, match="holds a model and is not pickled: send to_json"):
+        pickle.dumps(llm)
+    assert copy.copy(llm).complete("Say: ").text == HELIUM

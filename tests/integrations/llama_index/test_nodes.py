@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+from pathlib import Path
 
 import pytest
 
@@ -25,13 +27,15 @@ from llama_index.core.schema import (
 )
 
 from nest_engine import InputError, Passage
-from nest_integrations.llama_index import NodeRetriever, passage_of
+from nest_integrations.llama_index import NestSynthesizer, NodeRetriever, passage_of
 from nest_integrations.llama_index.nodes import passages_of
 from nest_integrations.llama_index.retriever import passage_retriever
 from tests.integrations.llama_index.support import (
     HELIUM,
     NEON,
+    QA,
     FixedRetriever,
+    answering,
     node,
     scored,
     scripted_llm,
@@ -203,3 +207,15 @@ def test_places_of_a_parser_behind_another_are_not_taken_for_the_documents(tmp_p
             start = passage_of(each).metadata["start_index"]
             assert start is None or text[start : start + len(each.text)] == each.text
     assert all(passage_of(each).metadata["start_index"] is not None for each in direct)
+
+
+def test_metadata_need_not_be_text():
+    metadata = {"title": 7, "url": Path("notes") / "he.txt", "license": ["MIT"], "document_id": "d"}
+    passage = passage_of(NodeWithScore(node=node(HELIUM, metadata=metadata), score=float("nan")))
+    assert (passage.title, passage.uri, passage.license) == ("7", "notes/he.txt", "['MIT']")
+    assert passage.score is None
+    assert passage.metadata["document_id"] == "d"
+    synthesizer = NestSynthesizer(scripted_llm(answering(HELIUM)), text_qa_template=QA)
+    response = synthesizer.synthesize("What?", scored(node(HELIUM, metadata=metadata)))
+    assert HELIUM in response._repr_html_()
+    json.dumps(response.citations[0].to_dict() | {"metadata": None})

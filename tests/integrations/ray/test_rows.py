@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.allow_hosts(["127.
 
 HELIUM: dict[str, Any] = {"text": "Helium is a gas.", "title": "Helium", "metadata": {"page": 1}}
 NEON: dict[str, Any] = {"text": "Neon is a gas.", "title": "Neon", "metadata": {"year": 1898}}
+SUN = "Helium is a gas that was found in the Sun."
 QUESTIONS = [shipped.question for shipped in nest_demo.load_questions()[:6]]
 
 
@@ -97,7 +99,7 @@ def test_answers_are_the_engines_and_failing_rows_keep_theirs(
     )
     assert errors[12] == "InputError: the row has a question and a prompt; give one of them"
     assert errors[13].startswith("ContextOverflowError: ")
-    assert errors[14].startswith("TypeError: ")
+    assert errors[14].startswith("InputError: a passage has text and may have ")
     for number in errors:
         assert {found[number][name] for name in ("text", "finish_reason", "stats")} == {None}
         assert not found[number]["citations"]
@@ -125,3 +127,40 @@ def test_a_column_that_results_would_replace_is_refused() -> None:
         answerer(pa.table({"question": ["What?"], "mine": ["text"]})).to_pylist()[0]["text"]
         == "Yes."
     )
+
+
+def answered_rows(*rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Answer rows that need not have the same types."""
+    engine = NestEngine(ScriptedLanguageModel(SUN))
+    answerer = _Answerer(lambda: engine, None, {"method": "nest"})
+    return [answer for row in rows for answer in answerer(pa.Table.from_pylist([row])).to_pylist()]
+
+
+def test_names_of_passages_may_be_numbers() -> None:
+    metadata = {"share": float("nan"), "page": 3}
+    passage = {"text": SUN, "id": 7, "title": 8, "score": 1, "metadata": metadata}
+    [row] = answered_rows({"question": "What?", "passages": [passage]})
+    assert row["error"] is None
+    [citation] = row["citations"]
+    assert (citation["passage_id"], citation["title"], citation["score"]) == ("7", "8", 1.0)
+    assert json.loads(citation["metadata"], parse_constant=str.upper) == {"share": "nan", "page": 3}
+
+
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [
+        ({"question": 3}, "the question must be a text, got int"),
+        ({"question": b"What?"}, "the question must be a text, got bytes"),
+        ({"question": "What?", "query": 3}, "the query must be a text, got int"),
+        ({"question": None, "number": 3}, "the row has neither question nor prompt, but 'number'"),
+        ({"question": "What?", "passages": "Helium"}, "passages must be a list of mappings"),
+        ({"question": "What?", "passages": HELIUM}, "passages must be a list of mappings"),
+        ({"question": "What?", "passages": ["Helium"]}, "a passage must be a mapping with a text"),
+        ({"question": "What?", "passages": [HELIUM | {"page": 3}]}, "got 'text', .*'page'"),
+        ({"question": "What?", "passages": [HELIUM | {"metadata": "{}"}]}, "metadata must be a"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_said(row: dict[str, Any], error: str) -> None:
+    [answered] = answered_rows(row)
+    assert re.match(f"InputError: .*{error}", answered["error"])
+    assert answered["text"] is None

@@ -80,3 +80,11 @@ def test_arguments_of_an_earlier_call() -> None:
     assert read_arguments(None) == read_arguments("") == read_arguments("null") == {}
     assert read_arguments("[" * 100_000)
     assert read_arguments('{"a": ') == {"arguments": '{"a": '}
+
+
+@pytest.mark.parametrize("end", ["", "\n", "</tool_call>", "\n</tool_call>\n"])
+def test_a_forced_call_may_lack_the_brace_that_the_prompt_has_opened(end: str) -> None:
+    turn = turn_of(TOOLS, '<tool_call>\n{"name": "find", "arguments": ')
+    assert calls_in('{"gas": {"he": 2}}' + end, turn) == [("find", {"gas": {"he": 2}})]
+    assert calls_in('{"gas": {"he": 2}' + end, turn) == []
+    assert calls_in(f"<tool_call>{FIND[:-1]}{end}") == []
