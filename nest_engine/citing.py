@@ -63,11 +63,13 @@ class CitedAnswer:
         text: the text, as it was given.
         citations: what it quotes, in its order; they never overlap.
         passages: what it could quote.
+        numbered: whether who wrote it knew them in this order: ``[2]`` names the second.
     """
 
     text: str
     citations: tuple[Citation, ...]
     passages: tuple[Passage, ...] = ()
+    numbered: bool = True
 
     @cached_property
     def sentences(self) -> tuple[AnswerSentence, ...]:
@@ -77,7 +79,7 @@ class CitedAnswer:
     @cached_property
     def quotations(self) -> tuple[Quotation, ...]:
         """What stands in quotation marks, each with a verdict."""
-        return judge_quotations(self.text, self.passages)
+        return judge_quotations(self.text, self.passages, numbered=self.numbered)
 
     def to_markdown(self) -> str:
         """Return the text with numbered footnotes."""

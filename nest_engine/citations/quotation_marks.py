@@ -80,17 +80,23 @@ class Found(NamedTuple):
 
 
 def quotations_in(
-    quotations: str | Iterable[str | tuple[str, str]], passages: Sequence[Passage]
+    quotations: str | Iterable[str | tuple[str, str]],
+    passages: Sequence[Passage],
+    *,
+    numbered: bool = True,
 ) -> Iterator[Found]:
     """Yield the quotations of a text, or those that are given.
 
     Args:
         quotations: as for :func:`nest_engine.citations.quotations.judge_quotations`.
         passages: the sources that may be named.
+        numbered: likewise.
     """
     if isinstance(quotations, str):
         for match in _in_marks(quotations):
-            yield _in_text(quotations, match, passages)
+            found = _in_text(quotations, match, passages)
+            names = numbered or _names_one(found.reference, passages)
+            yield found if names else found._replace(named=None)
         return
     for given in quotations:
         text, source = (given, None) if isinstance(given, str) else given
@@ -167,11 +173,9 @@ def _named(
     None if it may mean anything.
     """
     is_in_parentheses, is_in_brackets = reference.startswith("("), reference[:1] in "[【"
-    reference = normalize("NFKC", re.sub(r"\]\(.*", "", reference)).strip("[]^【】()")
-    for name in (reference, _PAGE.sub("", reference)):
-        for number, passage in enumerate(passages):
-            if name and name in (passage.id, passage.title):
-                return (number,)
+    reference = _bare_reference(reference)
+    if (number := _by_name(reference, passages)) is not None:
+        return (number,)
     if is_in_parentheses and reference.isdecimal():
         return None  # a year, or anything else
     numbers = [_NUMBER.match(each.strip()) for each in re.split("[,–-]", reference)]
@@ -180,6 +184,25 @@ def _named(
     indices = [int(number[1]) - 1 for number in numbers if number]
     known = tuple(index for index in indices if 0 <= index < len(passages))
     return known if known or (is_near and is_in_brackets) else None
+
+
+def _names_one(references: str, passages: Sequence[Passage]) -> bool:
+    """Return whether a reference, or one of several, is the id or title of a passage."""
+    each_one = [each[0] for each in _ONE_REFERENCE.finditer(references)] or [references]
+    return any(_by_name(_bare_reference(each), passages) is not None for each in each_one)
+
+
+def _bare_reference(reference: str) -> str:
+    return normalize("NFKC", re.sub(r"\]\(.*", "", reference)).strip("[]^【】()")
+
+
+def _by_name(reference: str, passages: Sequence[Passage]) -> int | None:
+    """Return the passage whose id or title a reference is, with or without a page."""
+    for name in (reference, _PAGE.sub("", reference)):
+        for number, passage in enumerate(passages):
+            if name and name in (passage.id, passage.title):
+                return number
+    return None
 
 
 def bare(found: Found) -> str:

@@ -77,7 +77,10 @@ class Quotation(Record):
 
 
 def judge_quotations(
-    quotations: str | Iterable[str | tuple[str, str]], passages: Sequence[Passage]
+    quotations: str | Iterable[str | tuple[str, str]],
+    passages: Sequence[Passage],
+    *,
+    numbered: bool = True,
 ) -> tuple[Quotation, ...]:
     """Judge what is quoted, word by word.
 
@@ -87,13 +90,15 @@ def judge_quotations(
             In a text the source is named in brackets behind a quotation: ``[2]`` is the second
             passage, otherwise an id or a title; several name several.
         passages: the sources, best-ranked first.
+        numbered: whether who wrote the text knew them in this order. If not, as with the files of a
+            folder, ``[2]`` names none.
 
     Returns:
         the verdicts, in order.
     """
     found = [
         each
-        for each in quotations_in(quotations, passages)
+        for each in quotations_in(quotations, passages, numbered=numbered)
         if any(is_word(word.key) for word in words_of(each.text))
     ]
     return tuple(_Judges(found, passages).quotations())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,6 +58,8 @@ def cite(
     citer = Citer(_documents(docs), min_words=min_words)
     with STDERR.status("citing"):
         cited = citer.cite(text, question=question)
+    # Nobody who wrote [2] knew in which order the files of a folder would be read.
+    cited = replace(cited, numbered=all(path.suffix == ".jsonl" for path in docs))
     if as_json or output_format is Format.JSON:
         shown = cited.to_dict()
         del shown["passages"]  # the documents

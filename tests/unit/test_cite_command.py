@@ -57,6 +57,25 @@ def test_a_pipe(docs: Path, name: list[str]) -> None:
     assert [quotation["verdict"] for quotation in shown["quotations"]] == ["altered"]
 
 
+def test_a_number_names_no_file_of_a_folder(tmp_path: Path, docs: Path) -> None:
+    (docs / "a.md").write_text("Another gas altogether.\n", encoding="utf-8")
+    listed = tmp_path / "listed.jsonl"
+    rows = [{"text": "Another gas altogether.", "title": "a"}, {"text": SENTENCE, "title": "b"}]
+    listed.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+
+    def verdict(reference: str, given: Path) -> str:
+        result = nest_cite("--docs", given, "--json", input=f'"{SENTENCE}" {reference}')
+        [quotation] = json.loads(result.stdout)["quotations"]
+        return str(quotation["verdict"])
+
+    assert [verdict(each, docs) for each in ("[1]", "[9]", "[a]")] == [
+        *["verbatim", "verbatim", "elsewhere"]
+    ]
+    assert [verdict(each, listed) for each in ("[1]", "[2]", "[a]")] == [
+        *["elsewhere", "verbatim", "elsewhere"]
+    ]
+
+
 def test_a_pipe_gets_long_lines_as_they_are(docs: Path) -> None:
     answer = f"{SENTENCE} {SENTENCE}"
     result = nest_cite("--docs", docs, input=answer)
