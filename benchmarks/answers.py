@@ -349,13 +349,16 @@ def with_found_passages(
     """Return questions with the passages that a keyword search over articles finds for them.
 
     Args:
-        questions: with the title of the article about each.
+        questions: with the title of the article about each; those whose article is not there are
+            left out.
         articles: files of articles.
         count: articles to search: those of the questions, filled up with others.
     """
     read = read_articles(articles)
     asked = {title_key(title) for question in questions for title in question.titles}
     own = [article for article in read if title_key(article.title) in asked]
+    there = {title_key(article.title) for article in own}
+    questions = [each for each in questions if there & set(map(title_key, each.titles))]
     others = [article for article in read if title_key(article.title) not in asked]
     wanted = min(max(count - len(own), 0), len(others))
     chosen = [*own, *random.Random(0).sample(others, wanted)]
