@@ -19,9 +19,10 @@ def is_inside_word(text: str, index: int) -> bool:
     """Return whether a cut before ``index`` would split a word or a combined character."""
     if not 0 < index < len(text):
         return False
-    if "&" in text[max(0, index - _SEEN) : index + _SEEN]:
-        head, tail = unescaped(text[max(0, index - _SEEN) : index]), text[index : index + _SEEN]
-        text, index = head + unescaped(tail), len(head)
+    first, last = max(0, index - _SEEN), index + _SEEN
+    if text.find("&", first, last) >= 0:
+        head = unescaped(text[first:index])
+        text, index = head + unescaped(text[index:last]), len(head)
     before, after = text[index - 1], text[index]
     if extends(after) or before in JOINERS:
         return True
