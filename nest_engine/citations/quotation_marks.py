@@ -94,9 +94,7 @@ def quotations_in(
     """
     if isinstance(quotations, str):
         for match in _in_marks(quotations):
-            found = _in_text(quotations, match, passages)
-            names = numbered or _names_one(found.reference, passages)
-            yield found if names else found._replace(named=None)
+            yield _in_text(quotations, match, passages, numbered)
         return
     for given in quotations:
         text, source = (given, None) if isinstance(given, str) else given
@@ -122,10 +120,10 @@ def _said(match: re.Match[str]) -> str:
     return str(match[match.lastindex or 0])
 
 
-def _in_text(text: str, match: re.Match[str], passages: Sequence[Passage]) -> Found:
+def _in_text(text: str, match: re.Match[str], passages: Sequence[Passage], numbered: bool) -> Found:
     said, start = _said(match), match.start(match.lastindex or 0)
     ends = [each.start() for each in re.finditer(rf"’(?!{LETTER})", said)]
-    named, reference, is_near = _reference_of(text, match, passages)
+    named, reference, is_near = _reference_of(text, match, passages, numbered)
     return Found(
         said,
         start,
@@ -138,7 +136,7 @@ def _in_text(text: str, match: re.Match[str], passages: Sequence[Passage]) -> Fo
 
 
 def _reference_of(
-    text: str, quotation: re.Match[str], passages: Sequence[Passage]
+    text: str, quotation: re.Match[str], passages: Sequence[Passage], numbered: bool
 ) -> tuple[tuple[int, ...] | None, str, bool]:
     """Return the passages that are named for a quotation, how, and whether certainly for it.
 
@@ -149,33 +147,37 @@ def _reference_of(
     if own and own[-1].end() == len(said):
         tail = said[own[-1].start() - 20 :]  # in the source as well: it is the source's own
         if not any(tail in passage.text for passage in passages):
-            return _named(own[-1][0], passages), own[-1][0], True
+            return _named(own[-1][0], passages, numbered=numbered), own[-1][0], True
     behind = _REFERENCES.match(text, quotation.end())
     if behind is not None:
         is_near = len(words_of(behind[1])) <= _MOST_WORDS_BETWEEN
         named = [
-            _named(each[0], passages, is_near=is_near)
+            _named(each[0], passages, is_near=is_near, numbered=numbered)
             for each in _ONE_REFERENCE.finditer(behind[2])
         ]
         known = [each for each in named if each is not None]
         return (tuple(sum(known, ())) if known else None), behind[2], is_near
     before = _BEFORE.search(text, max(0, quotation.start() - 20), quotation.start())
     if before is not None:
-        return _named(before[1], passages), before[1], False
+        return _named(before[1], passages, numbered=numbered), before[1], False
     return None, "", True
 
 
 def _named(
-    reference: str, passages: Sequence[Passage], *, is_near: bool = True
+    reference: str, passages: Sequence[Passage], *, is_near: bool = True, numbered: bool = True
 ) -> tuple[int, ...] | None:
     """Return the passages that a reference means, none if there are none such.
 
     None if it may mean anything.
     """
     is_in_parentheses, is_in_brackets = reference.startswith("("), reference[:1] in "[【"
-    reference = _bare_reference(reference)
-    if (number := _by_name(reference, passages)) is not None:
-        return (number,)
+    reference = normalize("NFKC", re.sub(r"\]\(.*", "", reference)).strip("[]^【】()")
+    for name in (reference, _PAGE.sub("", reference)):
+        for number, passage in enumerate(passages):
+            if name and name in (passage.id, passage.title):
+                return (number,)
+    if not numbered:
+        return None
     if is_in_parentheses and reference.isdecimal():
         return None  # a year, or anything else
     numbers = [_NUMBER.match(each.strip()) for each in re.split("[,–-]", reference)]
@@ -184,25 +186,6 @@ def _named(
     indices = [int(number[1]) - 1 for number in numbers if number]
     known = tuple(index for index in indices if 0 <= index < len(passages))
     return known if known or (is_near and is_in_brackets) else None
-
-
-def _names_one(references: str, passages: Sequence[Passage]) -> bool:
-    """Return whether a reference, or one of several, is the id or title of a passage."""
-    each_one = [each[0] for each in _ONE_REFERENCE.finditer(references)] or [references]
-    return any(_by_name(_bare_reference(each), passages) is not None for each in each_one)
-
-
-def _bare_reference(reference: str) -> str:
-    return normalize("NFKC", re.sub(r"\]\(.*", "", reference)).strip("[]^【】()")
-
-
-def _by_name(reference: str, passages: Sequence[Passage]) -> int | None:
-    """Return the passage whose id or title a reference is, with or without a page."""
-    for name in (reference, _PAGE.sub("", reference)):
-        for number, passage in enumerate(passages):
-            if name and name in (passage.id, passage.title):
-                return number
-    return None
 
 
 def bare(found: Found) -> str:
