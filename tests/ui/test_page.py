@@ -44,6 +44,16 @@ def address() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture
+def blank(browser: Browser) -> Iterator[Page]:
+    """Return a page that has opened nothing yet."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    yield page
+    context.close()
+
+
 @contextmanager
 def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     """Open the page; nothing may have been fetched from elsewhere, nor gone wrong in a script."""
@@ -559,11 +569,9 @@ def test_the_page_of_a_pdf_is_shown_with_the_quotation_marked(
 
 
 def test_a_question_that_comes_before_the_settings_waits_for_them(
-    browser: Browser, address: str
+    blank: Page, address: str
 ) -> None:
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(SECONDS * 1000)
+    page = blank
     held: list[Route] = []
     page.route("**/api/about", lambda route: held.append(route))
     page.goto(address)
@@ -575,15 +583,10 @@ def test_a_question_that_comes_before_the_settings_waits_for_them(
 
     expect(page.get_by_label("Statistics")).to_be_visible()
     expect(page.get_by_label("Longest answer")).to_be_enabled()
-    context.close()
 
 
-def test_a_server_that_fails_is_named_and_the_question_is_kept(
-    browser: Browser, address: str
-) -> None:
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(SECONDS * 1000)
+def test_a_server_that_fails_is_named_and_the_question_is_kept(blank: Page, address: str) -> None:
+    page = blank
     alert, question = page.get_by_role("alert"), page.get_by_label("Question", exact=True)
     page.route("**/api/about", lambda route: route.fulfill(status=500, body="oh no"))
     page.goto(address)
@@ -613,7 +616,6 @@ def test_a_server_that_fails_is_named_and_the_question_is_kept(
     page.keyboard.press("Enter")
     expect(page.get_by_label("Statistics")).to_be_visible()
     expect(alert).to_be_hidden()
-    context.close()
 
 
 def test_only_stop_stops(browser: Browser, gate: Gate) -> None:
