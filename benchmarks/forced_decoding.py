@@ -113,7 +113,7 @@ def ours(
         decoding.take()
     if list(decoding.output.token_ids) != answer:
         raise AssertionError("the decoded answer is not the reference")
-    decoded = decoding.answer
+    decoded = decoding.sequence
     stats = decoded.stats()
     return Forced(
         len(answer), stats.steps, len(decoded.spans), stats.drafted_tokens - stats.accepted_tokens

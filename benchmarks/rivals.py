@@ -291,6 +291,9 @@ class _TwoForwardsSession:
     def keep(self, rows: Sequence[int]) -> None:
         self._session.keep(rows)
 
+    def join(self, other: _TwoForwardsSession) -> None:
+        self._session.join(other._session)
+
 
 @dataclass
 class _Count:

@@ -22,14 +22,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import multiprocessing
 import random
-import re
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +35,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from benchmarks import quality, report
+from benchmarks.processes import alone, peak_megabytes
 from nest_demo.training_data import read_articles
 from nest_engine import NestError
 from nest_engine.errors import InputError
@@ -71,12 +69,6 @@ Row = dict[str, Any]
 
 
 # In a process of its own
-
-
-def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a process that does nothing else."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def build(corpus: Path, size: int, root: Path, embedder: str, exact: bool) -> Row:
@@ -158,20 +150,6 @@ def time_embedder(name: str, model: str, corpus: Path, titles: Sequence[str]) ->
         "passages/s": round(len(texts) / seconds),
         "query ms": statistics.median(milliseconds),
     }
-
-
-def peak_megabytes() -> int | None:
-    """Return the peak resident memory of this process; None if the system does not report it.
-
-    Not ``ru_maxrss``: a child process inherits that from its parent.
-    """
-    status = Path("/proc/self/status")
-    match = (
-        re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
-        if status.exists()
-        else None
-    )
-    return round(int(match[1]) * 1024 / 1e6) if match else None
 
 
 # Data

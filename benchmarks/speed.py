@@ -10,9 +10,10 @@ installed), and llama.cpp on the same file where llama-cpp-python is installed.
 
 Every row answers the same questions in batches of eight. The rows take turns batch by batch, so
 that a machine that becomes slower or faster treats them alike. A ratio compares with what the row's
-library does by itself on the same prompts in the same pass, ``generate`` or llama.cpp; the table
-gives its median over the passes, its lowest and its highest. No prompt is known beforehand. Passage
-keys are warm, as they are from the second request on, unless a row says cold.
+library does by itself on the same prompts in the same pass, ``generate`` or llama.cpp: tokens a
+second (the median over the passes, the lowest and the highest) and whole answers, which end earlier
+where sentences are quoted. No prompt is known beforehand. Passage keys are warm, as they are from
+the second request on, unless a row says cold.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ SHOWN = (
     "ratio",
     "lowest",
     "highest",
+    "answer ratio",
     "tokens/forward",
     "acceptance",
     "mean span",
@@ -284,6 +286,7 @@ def summary(
 ) -> list[dict[str, Any]]:
     """Return the figures of each row."""
     first_token = seconds_to_first_token(cases, ways)
+    seconds = {name: [_total(run, "seconds") for run in runs] for name, runs in measured.items()}
     speeds = {
         name: [_total(run, "num_tokens") / _total(run, "seconds") for run in runs]
         for name, runs in measured.items()
@@ -302,14 +305,15 @@ def summary(
                 "method": row.method,
                 "batch": row.batch,
                 "against": row.baseline,
-                "s/answer": statistics.median(
-                    _total(run, "seconds") / len(cases) for run in measured[row.name]
-                ),
+                "s/answer": statistics.median(seconds[row.name]) / len(cases),
                 "first token": first_token.get(row.name),
                 "tokens/s": statistics.median(speeds[row.name]),
                 "ratio": statistics.median(ratios),
                 "lowest": min(ratios),
                 "highest": max(ratios),
+                "answer ratio": statistics.median(
+                    its / mine for mine, its in zip(seconds[row.name], seconds[alone], strict=True)
+                ),
                 "tokens/forward": tokens / _total(everything, "num_forwards")
                 if outputs or row.batch == 1
                 else tokens / _total(everything, "num_forwards") / row.batch,
@@ -428,13 +432,13 @@ def main() -> None:
         passages = list(read_passages([arguments.docs]).passages)
         questions = questions_about([passage.title for passage in passages], arguments.prompts)
         answers = [""] * len(questions)
-    model = arguments.model or nest_demo.default_model()
     engine = NestEngine.from_pretrained(
-        model,
+        arguments.model or nest_demo.default_model(),
         backend="transformers",
         prompt_cache=0,
         **({"dtype": arguments.dtype} if arguments.dtype else {}),
     )
+    lm: Any = engine.language_model
     engine.key_cache = KeyCache(2**33)
     engine.config = engine.config.replace(num_passages=arguments.passages)
     cases = make_cases(engine, BM25Retriever(passages), questions, answers)
@@ -475,7 +479,7 @@ def main() -> None:
         "max_new_tokens": arguments.max_new_tokens,
         "repeats": arguments.repeats,
         "model": arguments.model or "offline",
-        "dtype": str(getattr(engine.language_model, "model", engine).dtype),
+        "dtype": str(lm.model.dtype),
         "settings": {
             method: {
                 name: getattr(engine.config.replace(method=method), name)

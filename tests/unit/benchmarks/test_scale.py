@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import report, scale
+from benchmarks.processes import alone, peak_megabytes
 from nest_engine.errors import InputError
 from tests.unit.retrieval.conftest import LetterEmbedder
 
@@ -168,8 +169,8 @@ def test_the_static_model_averages_the_words_of_minilm(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_memory_is_that_of_the_process_itself() -> None:
     held = bytearray(os.urandom(1) * 200_000_000)
-    assert scale.peak_megabytes() > len(held) / 1e6
-    assert scale.alone(scale.peak_megabytes) < scale.peak_megabytes()
+    assert peak_megabytes() > len(held) / 1e6
+    assert alone(peak_megabytes) < peak_megabytes()
 
 
 def test_markdown_of_the_report() -> None:
