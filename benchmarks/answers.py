@@ -193,7 +193,7 @@ class Benchmark:
             for passage in passages
             for sentence in sentences_of(passage.text)
         ]
-        nearness = self.engine.nearness.of(question, [*map(titled_text, said)])
+        nearness = self.engine.nearness.of([question], [*map(titled_text, said)])[0]
         ranked = [said[number].text for number in nearness.argsort()[::-1]]
         text = " ".join(sentence for sentence in ranked if len(sentence.split()) >= 4)
         ends = self.engine.language_model.tokenizer.encode_prompt(text).ends

@@ -4,14 +4,15 @@ A sentence is trusted by how near it is to the question, in comparison with the 
 tells this in any wording; without one, the letters that both share do, in any language. What is
 near to an embedder differs from one to the next, so it counts from chance: from how near the
 sentences come to small talk. Where even the nearest is hardly nearer to the question, or lacks what
-the question tells, nothing answers it.
+the question tells, nothing answers it. All that is said about Sierra Leone is near to "What is the
+capital of Sierra Leone?"; what is asked beside the title tells the sentences of a passage apart.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
@@ -34,6 +35,7 @@ _INTRODUCTION = 0.03  # so much nearer counts a passage's first sentence: it say
 # And it counts nearly as near as the title alone: whoever asks for no more than the title ("Tell me
 # about helium.") wants to know what that is.
 _SUBJECT = 0.1
+_BESIDE_TITLE = 1 / 3  # so much counts, within a passage, what is asked beside its title
 _KEPT = 20_000  # texts whose vectors, or runs of letters, are kept
 # What no passage answers. How near these come to passages is how near chance comes.
 _SMALL_TALK = (
@@ -64,8 +66,8 @@ class Nearness(Protocol):
     sharpness: float
     knows_wording: bool
 
-    def of(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return how near each text is to a question, at most 1: ``[texts]``."""
+    def of(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return how near each text is to each question, at most 1: ``[questions, texts]``."""
         ...
 
     def is_answered(self, question: str, texts: Sequence[str]) -> bool:
@@ -91,16 +93,17 @@ class VectorNearness:
         self._texts: dict[str, NDArray[np.float32]] = {}
         self._questions: dict[str, NDArray[np.float32]] = {}
 
-    def of(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return how near texts are beyond chance, ``[texts]``; negative below it."""
-        asked_QE = _vectors([question, *_SMALL_TALK], self._questions, self._embed_queries)
+    def of(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return how near texts are beyond chance, ``[questions, texts]``; negative below it."""
+        asked_QE = _vectors([*questions, *_SMALL_TALK], self._questions, self._embed_queries)
         cosines_QT = asked_QE @ _vectors(texts, self._texts, self._embed).T
-        chance = float(cosines_QT[1:].max(-1).mean())
-        return np.asarray((cosines_QT[0] - chance) / max(1 - chance, 1e-3), dtype=np.float32)
+        near_QT, chance_QT = np.split(cosines_QT, [len(questions)])
+        chance = float(chance_QT.max(-1).mean())
+        return np.asarray((near_QT - chance) / max(1 - chance, 1e-3), dtype=np.float32)
 
     def is_answered(self, question: str, texts: Sequence[str]) -> bool:
         """Return whether a text is nearer to the question than the texts are to small talk."""
-        return bool(self.of(question, texts).max() >= _BEYOND_CHANCE)
+        return bool(self.of([question], texts).max() >= _BEYOND_CHANCE)
 
 
 class LetterNearness:
@@ -119,8 +122,11 @@ class LetterNearness:
     def __init__(self, information: Callable[[str], float]) -> None:
         self._information = information
 
-    def of(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the shares, ``[texts]``."""
+    def of(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the shares, ``[questions, texts]``."""
+        return np.stack([self._shares(question, texts) for question in questions])
+
+    def _shares(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
         runs_T = [_runs(text) for text in texts]
         frequency = Counter(run for runs in runs_T for run in runs)
         lengths_T = np.array([runs.total() for runs in runs_T])
@@ -195,20 +201,68 @@ def trusted(
     is_first_T = np.array(
         [number == 0 for sentences in sentences_P for number in range(len(sentences))]
     )
-    near_T = nearness.of(question, said) + _INTRODUCTION * is_first_T
-    titles = [
-        passage.title for passage, sentences in zip(passages, sentences_P, strict=True) if sentences
+    title_T = [
+        passage.title
+        for passage, sentences in zip(passages, sentences_P, strict=True)
+        for _ in sentences
     ]
-    if all(titles):
-        near_T[is_first_T] = np.maximum(
-            near_T[is_first_T], nearness.of(question, titles) - _SUBJECT
-        )
+    titles = [title for title, is_first in zip(title_T, is_first_T, strict=True) if is_first]
+    if not all(titles):
+        titles = []
+    near = _near(nearness, question, [*said, *titles], [*title_T, *titles])
+    near_T, near_title_P = np.split(near, [len(said)])
+    near_T += _INTRODUCTION * is_first_T
+    if titles:
+        near_T[is_first_T] = np.maximum(near_T[is_first_T], near_title_P - _SUBJECT)
     trust = np.exp((near_T - near_T.max()) / nearness.sharpness).clip(min=_LEAST).tolist()
     of_sentence = iter(trust)
     return [
         [sentence._replace(trust=next(of_sentence)) for sentence in sentences]
         for sentences in sentences_P
     ]
+
+
+def _near(
+    nearness: Nearness, question: str, texts: Sequence[str], titles: Sequence[str]
+) -> NDArray[np.float32]:
+    """Return how near texts are to a question, ``[texts]``.
+
+    Within a document, what is asked beside its title counts, too; this leaves documents as near as
+    they are.
+
+    Args:
+        nearness: tells how near texts are.
+        question: what was asked.
+        texts: the texts.
+        titles: of the document of each text.
+    """
+    # Where letters are compared, those that all of the texts have tell little already.
+    beside = {title: beside_title(question, title) for title in titles if nearness.knows_wording}
+    questions = list(dict.fromkeys([question, *beside.values()]))
+    near_QT = nearness.of(questions, texts)
+    near_T: NDArray[np.float32] = near_QT[0].copy()
+    for title, asked in beside.items():
+        is_own_T = np.array([each == title for each in titles])
+        nearer_T = near_QT[questions.index(asked), is_own_T] - near_QT[0, is_own_T]
+        near_T[is_own_T] += _BESIDE_TITLE * (nearer_T - nearer_T.mean())
+    return near_T
+
+
+def beside_title(question: str, title: str) -> str:
+    """Return a question without the words of a title, or as it is if it has no others.
+
+    Args:
+        question: the question.
+        title: the title.
+    """
+    told = frozenset(bare_words(title))
+    asked = [word for word in question.split() if not _is_told(bare_words(word), told)]
+    return " ".join(asked) if any(map(bare_words, asked)) else question
+
+
+def _is_told(words: Sequence[str], told: Collection[str]) -> bool:
+    # At least half: "Pasteur's", and "헬륨은" with its ending, but no question without spaces.
+    return bool(words) and 2 * sum(word in told for word in words) >= len(words)
 
 
 def _vectors(

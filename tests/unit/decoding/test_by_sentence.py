@@ -8,7 +8,12 @@ import pytest
 from nest_engine import NestEngine, NestOutput, Passage, RetrievalError
 from nest_engine.citations.sentences import ends_sentence, in_tokens, sentences_of
 from nest_engine.citations.verdicts import judge_sentences
-from nest_engine.generation.sentence_trust import LetterNearness, VectorNearness, trusted
+from nest_engine.generation.sentence_trust import (
+    LetterNearness,
+    VectorNearness,
+    beside_title,
+    trusted,
+)
 from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 from nest_engine.testing import ByteTokenizer, ScriptedLanguageModel
 from tests.letter_vectors import letter_vectors
@@ -103,6 +108,45 @@ def test_whoever_asks_for_a_subject_is_told_what_it_is() -> None:
     near = trusted(VectorNearness(ByTitle()), "What of Helium has Janssen seen?", [HELIUM], TOLD)
     assert near is not None
     assert max(near[0], key=lambda each: each.trust) == near[0][1]
+
+
+def test_what_is_asked_beside_the_title_tells_its_sentences_apart() -> None:
+    """Whatever is said about a country is near to a question that names it."""
+
+    class Subjects:
+        fingerprint = "subjects"
+
+        def embed(self, texts):
+            named = [[3.0 * text.count("Leone")] for text in texts]
+            asked = [[float("capital" in text)] for text in texts]
+            other = [[2.0 * ("largest" in text)] for text in texts]
+            return np.concatenate([named, asked, other], axis=-1)
+
+    leone = Passage(
+        "It is the largest. Sierra Leone is in Africa. Freetown, the largest town, is its capital.",
+        title="Sierra Leone",
+    )
+    told = [sentences_of(leone.text)]
+    [near] = trusted(VectorNearness(Subjects()), "Sierra Leone's capital?", [leone], told) or []
+    assert [each.trust for each in near].index(1.0) == 2
+    untitled = Passage(leone.text)  # which has nothing beside it
+    [near] = trusted(VectorNearness(Subjects()), "Sierra Leone's capital?", [untitled], told) or []
+    assert [each.trust for each in near].index(1.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("question", "title", "beside"),
+    [
+        ("Where did Marie Curie's father work?", "Marie Curie", "Where did father work?"),
+        ("Qui a découvert l'helium ?", "Hélium", "Qui a découvert ?"),
+        ("헬륨은 누가 발견했습니까?", "헬륨", "누가 발견했습니까?"),
+        ("氦是谁发现的？", "氦", "氦是谁发现的？"),
+        ("Helium?", "Helium", "Helium?"),
+        ("What is it?", "", "What is it?"),
+    ],
+)
+def test_what_is_asked_beside_a_title(question: str, title: str, beside: str) -> None:
+    assert beside_title(question, title) == beside
 
 
 def test_what_no_sentence_answers_is_said() -> None:
@@ -283,7 +327,7 @@ def test_what_is_near_counts_from_what_is_near_by_chance(between: float) -> None
     """To some embedders everything is near: their cosines lie between 0.8 and 1."""
     nearness = VectorNearness(_Vectors(between))
     texts = ["It is said of J.", "It is not.", "Nor is this."]
-    near, *others = nearness.of("Which J saw it?", texts)
+    [(near, *others)] = nearness.of(["Which J saw it?"], texts)
     assert near == pytest.approx(0.96, abs=0.02)
     assert np.allclose(others, 0, atol=0.05)
     assert nearness.is_answered("Which J saw it?", texts)
