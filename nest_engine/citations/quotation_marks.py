@@ -7,12 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 from unicodedata import normalize
 
+from nest_engine.citations.comparison import num_words
 from nest_engine.citations.verdicts import REFERENCE
 from nest_engine.citations.words import words_of
 from nest_engine.records import Passage
 
 _PARAGRAPH = re.compile(r"\S(?:[^\n]|\n(?![ \t]*\n))*")
-LETTER = r"[^\W_²³¹⁰-⁹]"
+# A letter that no mark of quotation stands right beside. Scripts that do not separate words do it,
+# and Korean sets its particles behind the mark.
+_BESIDE_MARKS = (
+    r"\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u3005-\u318f\u31a0-\u31ff\u3400-\u9fff"
+    r"\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+LETTER = rf"[^\W_²³¹⁰-⁹{_BESIDE_MARKS}]"
 # Marks that open and close; each paragraph of a long quotation opens it again.
 _PAIRED = re.compile(
     r"“((?:[^“”]|“[^“”]*”){1,5000})”|“([^“”]{1,5000}(?:\n[ \t]*\n[ \t]*“[^“”]{1,5000})+)”"
@@ -28,9 +35,9 @@ _PAIRED = re.compile(
 # Straight marks open and close alike: they open in front of a word, and close behind one. Single
 # ones are mostly apostrophes, and typographic single ones may be, within.
 _STRAIGHT = re.compile(
-    rf'(?<![^\W_²³¹⁰-⁹"])"(?=\S)([^"]+?)(?<=\S)\\?"(?!{LETTER})|(?<!\S)" ([^"\n]+) "(?!{LETTER})'
-    rf"|(?<![^\W_]|[‘'])‘([^‘’]+(?:’[^‘’“”]+)*)’(?!{LETTER})"
-    rf"|(?<![^\W_]|')'(?=\w)((?:[^']|'(?=\w))+)(?<=\S)'(?!{LETTER}|')"
+    rf'(?<!{LETTER})(?<!")"(?=\S)([^"]+?)(?<=\S)\\?"(?!{LETTER})|(?<!\S)" ([^"\n]+) "(?!{LETTER})'
+    rf"|(?<!{LETTER})(?<![²³¹⁰-⁹‘'])‘([^‘’]+(?:’[^‘’“”]+)*)’(?!{LETTER})"
+    rf"|(?<!{LETTER})(?<![²³¹⁰-⁹'])'(?=\w)((?:[^']|'(?={LETTER})){{1,1000}})(?<=\S)'(?!{LETTER}|')"
 )
 _BLOCK = re.compile(r"(?m:^[ \t]*(?:[-*+][ \t]+|\d+[.)][ \t]+)?>[ ]?(.+(?:\n[ \t]*>.*)*))")
 _QUOTE_MARK = re.compile(r"(?m)^[ \t]*(?:>[ \t]?)+|^\[!\w+\]")
@@ -110,7 +117,7 @@ def _in_marks(text: str) -> Iterator[re.Match[str]]:
     end = 0
     for match in sorted(matches, key=lambda match: match.start()):
         is_doubtful = match[0].startswith("'") and match.re is _STRAIGHT
-        if match.start() < end or (is_doubtful and len(_said(match).split()) < LEAST_WORDS):
+        if match.start() < end or (is_doubtful and num_words(_said(match)) < LEAST_WORDS):
             continue
         end = match.end()
         yield match

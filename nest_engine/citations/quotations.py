@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import accumulate, islice, pairwise
 from typing import Literal, NamedTuple
 
-from nest_engine.citations.comparison import Comparison, Passages, Place
+from nest_engine.citations.comparison import Comparison, Passages, Place, num_words
 from nest_engine.citations.quotation_marks import (
     LEAST_WORDS,
     Found,
@@ -150,7 +150,7 @@ class _Judges:
             return longest
         shorter = [self._judge(found._replace(text=found.text[:end]), start) for end in found.ends]
         for judged in (longest, *reversed(shorter)):
-            is_long = len(judged.text.split()) >= LEAST_WORDS
+            is_long = num_words(judged.text) >= LEAST_WORDS
             if judged.verdict in ("verbatim", "elsewhere") and is_long:
                 return judged
         end = found.ends[0]

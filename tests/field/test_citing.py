@@ -180,6 +180,20 @@ def test_all_marks_of_quotation_are_seen(marks: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ('他说"流经十个国家"和"并不流入爱琴海"。', "多瑙河流经十个国家，并不流入爱琴海。"),
+        ("他说'流经十个国家'和'并不流入爱琴海'。", "多瑙河流经十个国家，并不流入爱琴海。"),
+        ('本文は"十か国を流れる"と"海には注がない"だ。', "川は十か国を流れるが、海には注がない。"),
+        ('"열 나라를 흐른다"고 ‘바다에 닿지 않는다’고', "강은 열 나라를 흐른다. 바다에 닿지 않는다."),
+        ('เขาว่า"ไหลผ่านสิบประเทศ"และ"ไม่ลงทะเล"ครับ', "แม่น้ำไหลผ่านสิบประเทศ ไม่ลงทะเล"),
+    ],
+)
+def test_marks_right_beside_letters_where_words_have_no_spaces(text: str, source: str) -> None:
+    assert verdicts(text, source) == ["verbatim", "verbatim"]
+
+
+@pytest.mark.parametrize(
     ("reference", "verdict"),
     [
         ("[2]", "verbatim"),
@@ -238,6 +252,10 @@ def test_a_stream_cites_as_the_whole_does(text: str, size: int) -> None:
     stream = citer.stream()
     found = [each for i in range(0, len(text), size) for each in stream.push(text[i : i + size])]
     assert (*found, *stream.close()) == citer.cite(text).citations
+
+
+def test_marks_that_never_close_take_linear_time() -> None:
+    assert verdicts("'a b " * 20_000, "gas") == []  # a scan to the end from each: minutes
 
 
 def test_many_quotations_are_judged_with_one_comparison() -> None:
