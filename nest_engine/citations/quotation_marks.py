@@ -52,7 +52,7 @@ _IN_BRACKETS = (
 )
 _REFERENCES = re.compile(
     r"([.,;:]?\s?|[^\n\[(.!?“”„«»\"]{1,60}?)"
-    rf"((?:{_IN_BRACKETS})(?:[,;]?\s?(?:{_IN_BRACKETS}))*)"
+    rf"((?:{_IN_BRACKETS})(?:[,;]?\s?(?:{_IN_BRACKETS})){{0,30}})"
 )
 _ONE_REFERENCE = re.compile(_IN_BRACKETS)
 _BEFORE = re.compile(r"(\[\^?\d{1,3}\])[ ]?[,:]?[ ]?\Z")  # a quotation: [1]: "..."
