@@ -258,7 +258,7 @@ class _Judge:
             ends = [end for begin, end in self._stretches if begin <= position < end]
             end = min(max(ends, default=position), last)
             size = self._comparison.size(position, end)
-            after = words[end].key if end < len(words) else "…"
+            after = words[end].key if end < last else "…"
             is_marked = after in _SEAMS and (position == first or words[position - 1].key in _SEAMS)
             if end == position or (size < LEAST_WORDS and not is_marked):
                 return None

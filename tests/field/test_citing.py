@@ -143,6 +143,8 @@ def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
         ("“closed the “bridge” over the river”", "closed the “bridge” over the road", "altered"),
         # An omission that is marked, however short.
         ("“the boats drifted […] for six days”", "the boats drifted on for six days", "spliced"),
+        ("“the boats drifted on for six … back.”", "the boats drifted on for six days", "altered"),
+        ("“the boats drifted on … days.”", "the boats drifted on for six days.", "spliced"),
         # The same in other characters, and another.
         ("「ガラスのドアはパリで作られた」", "ｶﾞﾗｽのﾄﾞｱはﾊﾟﾘで作られた。", "verbatim"),
         ("“นํามาทําที่บ้านใหม่”", "นำมาทำที่บ้านใหม่", "verbatim"),
