@@ -3,8 +3,9 @@
 Two texts read the same if their words have the same keys. Keys see through what type setting,
 extraction and Markdown change: Unicode normalization, ligatures, full width, soft hyphens and
 other invisible characters, words broken at a line end, typographic quotes and dashes, white space,
-emphasis, HTML's character references, Markdown's backslashes. They never see through another
-letter, digit or sign: superscripts, fractions and circled digits stay what they are.
+emphasis, HTML's character references, Markdown's backslashes, the brackets of ``[T]he``. They never
+see through another letter, digit or sign: superscripts, fractions and circled digits stay what they
+are.
 
 Where a word ends is decided on the text's *shape*: a string as long as the text, in which such
 characters have become plain ones. So each word has exact offsets in its text.
@@ -94,6 +95,7 @@ _LINK = re.compile(  # Markdown's: what is shown, and where it leads
     r"(?<![\w!\]])\[((?=[^\[\]]*[^\W\d_])[^\[\]\n]{1,300})\]"
     r"\((?:[^()\s]|\([^()\s]{0,100}\)){0,500}(?:[ \t]\"[^\"\n]{0,200}\")?\)"
 )
+_EDITED_LETTER = re.compile(r"(?<![^\W_])\[([^\W\d_])\](?=[^\W\d_])")  # [T]he
 _LINK_MAY_FOLLOW = re.compile(r"\[[^\[\]\n]{0,300}(?:\](?:\([^()\n]{0,700})?)?\Z")
 _OPENING, _CLOSING = "([{“„«‘「『", ")]}””»’」』"
 _LONGEST_ENCLOSED = 1000  # characters
@@ -234,11 +236,11 @@ _SHAPES = _Shapes()
 
 
 def _readable(text: str, compounds: Container[str]) -> str:
-    """Return a text of the same length without broken words, emphasis, escapes and links."""
+    """Return a text of the same length without broken words, emphasis, escapes and so on."""
     text = joined = _without_escapes(text)
     if has_line_end(text):
         joined = _LINE_END_HYPHEN.sub(lambda broken: _joint(text, broken, compounds), text)
-    return _without_links(_without_emphasis(joined))
+    return _without_links(_without_emphasis(_without_edits(joined)))
 
 
 def _without_escapes(text: str) -> str:
@@ -271,6 +273,19 @@ def _escaped(escape: re.Match[str]) -> str:
     return f"{before}{_SOFT_HYPHEN}_" if sign == "_" else f"{before}{sign}{_SOFT_HYPHEN}"
 
 
+def _without_edits(text: str) -> str:
+    """Take the brackets off first letters: they tell that a source's may be a capital or none."""
+    if "[" not in text:
+        return text
+    return _EDITED_LETTER.sub(
+        # Only letters that there are capitals of: [注] is a note.
+        lambda edit: (
+            edit[1].ljust(3, _SOFT_HYPHEN) if edit[1].lower() != edit[1].upper() else edit[0]
+        ),
+        text,
+    )
+
+
 def has_line_end(text: str) -> bool:
     """Return whether a word may be broken at a line end in a text."""
     return any(end in text for end in _LINE_ENDS)
@@ -301,7 +316,8 @@ def _without_emphasis(text: str) -> str:
         return text
     blanked = list(text)
     for start, end in pairs:
-        blanked[start:end] = " " * (end - start)
+        is_within = _is_in_word(text[start - 1 : start]) and _is_in_word(text[end : end + 1])
+        blanked[start:end] = (_SOFT_HYPHEN if is_within else " ") * (end - start)
     return "".join(blanked)
 
 
@@ -313,17 +329,44 @@ def _emphasis(text: str) -> tuple[list[tuple[int, int]], list[int]]:
     opened: list[re.Match[str]] = []
     for mark in _EMPHASIS.finditer(text):
         before, after = text[mark.start() - 1 : mark.start()], text[mark.end() : mark.end() + 1]
+        is_within = _is_within_word(mark)
         if mark[0][0] == "\n":  # another paragraph
             opened.clear()
-        elif mark[0] in (other[0] for other in opened) and not (
-            before.isspace() or _is_in_word(after)
+        elif any(_are_pair(other, mark) for other in opened) and not (
+            before.isspace() or (_is_in_word(after) and not is_within)
         ):
-            while (other := opened.pop())[0] != mark[0]:
+            while not _are_pair(other := opened.pop(), mark):
                 pass
             pairs += other.span(), mark.span()
-        elif after and not (after.isspace() or _is_in_word(before)):
+        elif after and not (after.isspace() or (_is_in_word(before) and not is_within)):
             opened = [*opened[1 - _MOST_OPEN :], mark]
-    return pairs, [mark.start() for mark in opened]
+    return pairs, [
+        mark.start()
+        for mark in opened
+        if not _is_within_word(mark) or _is_in_one_word(text, mark.end(), len(text))
+    ]
+
+
+def _is_within_word(mark: re.Match[str]) -> bool:
+    """Return whether a mark stands between two letters, as in the **N**ational **A**ssembly."""
+    before, after = (
+        mark.string[mark.start() - 1 : mark.start()],
+        mark.string[mark.end() : mark.end() + 1],
+    )
+    is_doubled = mark[0].startswith("**")  # a*b is a product
+    return is_doubled and all(char.isalpha() and _is_in_word(char) for char in (before, after))
+
+
+def _are_pair(opening: re.Match[str], closing: re.Match[str]) -> bool:
+    """Return whether two marks are alike, and in one word if one of them stands within a word."""
+    if opening[0] != closing[0]:
+        return False
+    is_within = _is_within_word(opening) or _is_within_word(closing)
+    return not is_within or _is_in_one_word(opening.string, opening.end(), closing.start())
+
+
+def _is_in_one_word(text: str, start: int, end: int) -> bool:
+    return end - start <= _LONGEST_PART and not any(map(str.isspace, text[start:end]))
 
 
 def settled_length(text: str) -> int:
