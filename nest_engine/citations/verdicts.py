@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from nest_engine.citations.sentences import sentences_of
 from nest_engine.citations.word_boundaries import changes_meaning
-from nest_engine.citations.words import words_of
+from nest_engine.citations.words import TAG, words_of
 from nest_engine.records import AnswerSentence, Citation, Passage, SentenceKind
 
 # What answers have beside their words: references such as [1], [^2], [1, 3] or 【4†source】.
@@ -85,11 +85,12 @@ def _measures(text: str, start: int, index: int) -> bool:
 def _without_words(
     text: str, citations: Sequence[Citation], passages: Sequence[Passage]
 ) -> Iterator[re.Match[str]]:
-    """Yield the references in a text, its bullets, and the numbers of its lists."""
+    """Yield the references in a text, its bullets, its tags, and the numbers of its lists."""
     for reference in REFERENCE.finditer(text):
         if not any(_replaces(text, reference, citation, passages) for citation in citations):
             yield reference
     yield from _BULLET.finditer(text)
+    yield from TAG.finditer(text)
     number = 1
     for match in _LIST_NUMBER.finditer(text):
         if int(match[1]) in (1, number):

@@ -3,9 +3,9 @@
 Two texts read the same if their words have the same keys. Keys see through what type setting,
 extraction and Markdown change: Unicode normalization, ligatures, full width, soft hyphens and
 other invisible characters, words broken at a line end, typographic quotes and dashes, white space,
-emphasis, HTML's character references, Markdown's backslashes, the brackets of ``[T]he``. They never
-see through another letter, digit or sign: superscripts, fractions and circled digits stay what they
-are.
+emphasis, HTML's tags for it and its character references, Markdown's backslashes, the brackets of
+``[T]he``. They never see through another letter, digit or sign: superscripts, fractions and circled
+digits stay what they are.
 
 Where a word ends is decided on the text's *shape*: a string as long as the text, in which such
 characters have become plain ones. So each word has exact offsets in its text.
@@ -96,6 +96,12 @@ _LINK = re.compile(  # Markdown's: what is shown, and where it leads
     r"\((?:[^()\s]|\([^()\s]{0,100}\)){0,500}(?:[ \t]\"[^\"\n]{0,200}\")?\)"
 )
 _EDITED_LETTER = re.compile(r"(?<![^\W_])\[([^\W\d_])\](?=[^\W\d_])")  # [T]he
+# HTML's, of emphasis, lines and paragraphs; <sub>, <sup> and <del> change what is said. In a<b>c
+# there is none.
+TAG = re.compile(
+    r"</?(?:em|strong|mark|small|span|br)/?>|<br />|</[biup]>|(?<![^\W_])<[biup]>(?=\S)"
+)
+_TAG_MAY_FOLLOW = "<br "
 _LINK_MAY_FOLLOW = re.compile(r"\[[^\[\]\n]{0,300}(?:\](?:\([^()\n]{0,700})?)?\Z")
 _OPENING, _CLOSING = "([{“„«‘「『", ")]}””»’」』"
 _LONGEST_ENCLOSED = 1000  # characters
@@ -240,7 +246,7 @@ def _readable(text: str, compounds: Container[str]) -> str:
     text = joined = _without_escapes(text)
     if has_line_end(text):
         joined = _LINE_END_HYPHEN.sub(lambda broken: _joint(text, broken, compounds), text)
-    return _without_links(_without_emphasis(_without_edits(joined)))
+    return _without_links(_without_emphasis(_without_edits(_without_tags(joined))))
 
 
 def _without_escapes(text: str) -> str:
@@ -271,6 +277,19 @@ def _escaped(escape: re.Match[str]) -> str:
     if not before:
         return f" {sign}"
     return f"{before}{_SOFT_HYPHEN}_" if sign == "_" else f"{before}{sign}{_SOFT_HYPHEN}"
+
+
+def _without_tags(text: str) -> str:
+    """Blank HTML's marks of emphasis, lines and paragraphs."""
+    if "<" not in text:
+        return text
+    return TAG.sub(lambda tag: _blank(text, *tag.span(), is_break="br" in tag[0]), text)
+
+
+def _blank(text: str, start: int, end: int, *, is_break: bool = False) -> str:
+    """Return what a mark becomes: nothing within a word, otherwise white space."""
+    is_within = _is_in_word(text[start - 1 : start]) and _is_in_word(text[end : end + 1])
+    return (_SOFT_HYPHEN if is_within and not is_break else " ") * (end - start)
 
 
 def _without_edits(text: str) -> str:
@@ -316,8 +335,7 @@ def _without_emphasis(text: str) -> str:
         return text
     blanked = list(text)
     for start, end in pairs:
-        is_within = _is_in_word(text[start - 1 : start]) and _is_in_word(text[end : end + 1])
-        blanked[start:end] = (_SOFT_HYPHEN if is_within else " ") * (end - start)
+        blanked[start:end] = _blank(text, start, end)
     return "".join(blanked)
 
 
@@ -378,6 +396,8 @@ def settled_length(text: str) -> int:
     limits = [settled, *_emphasis(text)[1], *_enclosing(text)[:1]]
     if link := _LINK_MAY_FOLLOW.search(text):
         limits.append(link.start())
+    if text.endswith(_TAG_MAY_FOLLOW):
+        limits.append(len(text) - len(_TAG_MAY_FOLLOW))
     return min(limits)
 
 

@@ -105,6 +105,8 @@ def test_another_sentence_is_not_quoted(said: str, written: str) -> None:
             r"All of \*args are given to the list \[1, 2\].",
             "All of *args are given to the list [1, 2].",
         ),
+        ("The <b>old</b> harbour<br>was built.", "The old harbour was built."),
+        ("<p><b>5 old</b> harbours were built.</p>", "5 old harbours were built."),
         ("It fell to -5 degrees in the town.", r"It fell to \-5 degrees in the town."),
     ],
 )

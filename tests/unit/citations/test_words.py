@@ -58,6 +58,8 @@ def keys(text: str, compounds: frozenset[str] = frozenset()) -> list[str]:
         ("(*see* **1868**)", "(see 1868)"),
         ("the **N**ational **A**ssembly's", "the National Assembly's"),  # within a word
         ("un**believ**able **Unfall**versicherung", "unbelievable Unfallversicherung"),
+        ("<b>Helium</b> is <em>light</em>", "Helium is light"),  # of HTML
+        ("long<br>and wide<br />and <u>h</u>igh", "long and wide and high"),
         ("[T]he gas", "The gas"),  # brackets that tell of a letter put in
         ("…[i]t is", "…it is"),
     ],
@@ -105,6 +107,9 @@ def test_the_same_words_in_other_characters(one: str, other: str) -> None:
         ("2**3**4", "234"),
         ("a**b and c**d", "ab and cd"),
         ("[t]he gas", "The gas"),
+        ("10<sup>5</sup>", "105"),
+        ("a<b>c", "a c"),
+        ("a <b> c", "a c"),
         ("a[i]b", "aib"),
         ("[注]因此", "注因此"),
     ],
@@ -144,6 +149,11 @@ TEXTS = st.text() | st.text(
 )
 
 
+TAGS = st.lists(st.sampled_from([*"ab5 <>/*[]", "<b>", "</b>", "<br />", "<em>", "**"])).map(
+    "".join
+)
+
+
 @given(TEXTS)
 def test_words_follow_each_other_and_cover_every_letter(text: str) -> None:
     end = 0
@@ -165,7 +175,7 @@ def test_keys_do_not_depend_on_unicode_normalization(text: str) -> None:
     assert keys(unicodedata.normalize("NFC", text)) == keys(unicodedata.normalize("NFD", text))
 
 
-@given(TEXTS, TEXTS)
+@given(TEXTS | TAGS, TEXTS | TAGS)
 def test_what_is_settled_stays(text: str, more: str) -> None:
     settled = settled_length(text)
     before = [word for word in words_of(text) if word.end <= settled]
@@ -176,7 +186,7 @@ def test_what_is_settled_stays(text: str, more: str) -> None:
     "text",
     [
         *["a" * 300_000, "北" * 300_000, "a-\n" * 100_000, "*a " * 100_000, "a**" * 100_000],
-        *["[a]" * 100_000],
+        *["[a]" * 100_000, "<b>" * 100_000],
     ],
 )
 def test_hostile_texts_take_linear_time(text: str) -> None:
