@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 from unicodedata import normalize
 
 from nest_engine.citations.comparison import num_words
-from nest_engine.citations.verdicts import REFERENCE
+from nest_engine.citations.references import AND, LABEL, REFERENCE, names_of, read_name
 from nest_engine.citations.words import words_of
 from nest_engine.records import Passage
 
@@ -51,13 +52,13 @@ _IN_BRACKETS = (
     r"|【[^】\n]{1,60}】|\([^()\n]{1,200}\)|[¹²³⁰⁴-⁹]{1,3}"
 )
 _REFERENCES = re.compile(
-    r"([.,;:]?\s?|[^\n\[(.!?“”„«»\"]{1,60}?)"
+    r"([.,;:]?\s?\(?|[^\n\[(.!?“”„«»\"]{1,60}?)"
     rf"((?:{_IN_BRACKETS})(?:[,;]?\s?(?:{_IN_BRACKETS})){{0,30}})"
 )
 _ONE_REFERENCE = re.compile(_IN_BRACKETS)
 _BEFORE = re.compile(r"(\[\^?\d{1,3}\])[ ]?[,:]?[ ]?\Z")  # a quotation: [1]: "..."
-_NUMBER = re.compile(r"(?:[^\W\d_]+\.?\s)?(\d{1,3})(?:†.*)?\Z")
-_PAGE = re.compile(r",.*")
+_NUMBER = re.compile(rf"(?:{LABEL}[ .:#_-]{{0,2}}|[^\W\d_]+\.?\s)?(\d{{1,3}})(?:†.*)?\Z")
+_LABEL = re.compile(rf"{LABEL}[ .:]{{1,2}}(?=\D)")
 _SOURCES_OWN = re.compile(rf"(?<=\S)(?:{REFERENCE.pattern})")
 _MARK = re.compile(r"(?<!\d)[\"“”„‟«»״]")
 _MOST_WORDS_BETWEEN = 4  # a quotation and its source; one farther away is perhaps another's
@@ -100,12 +101,59 @@ def quotations_in(
         numbered: likewise.
     """
     if isinstance(quotations, str):
+        sources = _Sources(passages, numbered=numbered)
         for match in _in_marks(quotations):
-            yield _in_text(quotations, match, passages, numbered)
+            yield _in_text(quotations, match, sources)
         return
+    sources = _Sources(passages)
     for given in quotations:
         text, source = (given, None) if isinstance(given, str) else given
-        yield Found(text, named=None if source is None else _named(source, passages))
+        yield Found(text, named=None if source is None else sources.named(source))
+
+
+class _Sources:
+    """The sources that may be named.
+
+    Args:
+        passages: the passages.
+        numbered: whether a number names one.
+    """
+
+    def __init__(self, passages: Sequence[Passage], *, numbered: bool = True) -> None:
+        self.passages = passages
+        self._numbered = numbered
+
+    @cached_property
+    def _names(self) -> dict[str, list[int]]:
+        """What passages are called; those of one document have a name in common."""
+        names: dict[str, list[int]] = {}
+        for number, passage in enumerate(self.passages):
+            for name in names_of(passage):
+                names.setdefault(name, []).append(number)
+        return names
+
+    def named(self, reference: str, *, is_near: bool = True) -> tuple[int, ...] | None:
+        """Return the passages that a reference means, none if there are none such.
+
+        None if it may mean anything.
+        """
+        is_in_parentheses, is_in_brackets = reference.startswith("("), reference[:1] in "[【"
+        name, _, link = reference.partition("](")
+        name = name.strip("[]^【】()")
+        for each in read_name(_LABEL.sub("", name), link):
+            if each in self._names:
+                return tuple(self._names[each])
+        if not self._numbered:
+            return None
+        name = normalize("NFKC", name)
+        if is_in_parentheses and name.isdecimal():
+            return None  # a year, or anything else
+        numbers = [_NUMBER.match(each.strip()) for each in re.split(AND, name)]
+        if not name or not all(numbers):
+            return None
+        indices = [int(number[1]) - 1 for number in numbers if number]
+        known = tuple(index for index in indices if 0 <= index < len(self.passages))
+        return known if known or (is_near and is_in_brackets) else None
 
 
 def _in_marks(text: str) -> Iterator[re.Match[str]]:
@@ -127,10 +175,10 @@ def _said(match: re.Match[str]) -> str:
     return str(match[match.lastindex or 0])
 
 
-def _in_text(text: str, match: re.Match[str], passages: Sequence[Passage], numbered: bool) -> Found:
+def _in_text(text: str, match: re.Match[str], sources: _Sources) -> Found:
     said, start = _said(match), match.start(match.lastindex or 0)
     ends = [each.start() for each in re.finditer(rf"’(?!{LETTER})", said)]
-    named, reference, is_near = _reference_of(text, match, passages, numbered)
+    named, reference, is_near = _reference_of(text, match, sources)
     return Found(
         said,
         start,
@@ -143,7 +191,7 @@ def _in_text(text: str, match: re.Match[str], passages: Sequence[Passage], numbe
 
 
 def _reference_of(
-    text: str, quotation: re.Match[str], passages: Sequence[Passage], numbered: bool
+    text: str, quotation: re.Match[str], sources: _Sources
 ) -> tuple[tuple[int, ...] | None, str, bool]:
     """Return the passages that are named for a quotation, how, and whether certainly for it.
 
@@ -153,46 +201,20 @@ def _reference_of(
     own = [*REFERENCE.finditer(said)]
     if own and own[-1].end() == len(said):
         tail = said[own[-1].start() - 20 :]  # in the source as well: it is the source's own
-        if not any(tail in passage.text for passage in passages):
-            return _named(own[-1][0], passages, numbered=numbered), own[-1][0], True
+        if not any(tail in passage.text for passage in sources.passages):
+            return sources.named(own[-1][0]), own[-1][0], True
     behind = _REFERENCES.match(text, quotation.end())
     if behind is not None:
         is_near = len(words_of(behind[1])) <= _MOST_WORDS_BETWEEN
         named = [
-            _named(each[0], passages, is_near=is_near, numbered=numbered)
-            for each in _ONE_REFERENCE.finditer(behind[2])
+            sources.named(each[0], is_near=is_near) for each in _ONE_REFERENCE.finditer(behind[2])
         ]
         known = [each for each in named if each is not None]
         return (tuple(sum(known, ())) if known else None), behind[2], is_near
     before = _BEFORE.search(text, max(0, quotation.start() - 20), quotation.start())
     if before is not None:
-        return _named(before[1], passages, numbered=numbered), before[1], False
+        return sources.named(before[1]), before[1], False
     return None, "", True
-
-
-def _named(
-    reference: str, passages: Sequence[Passage], *, is_near: bool = True, numbered: bool = True
-) -> tuple[int, ...] | None:
-    """Return the passages that a reference means, none if there are none such.
-
-    None if it may mean anything.
-    """
-    is_in_parentheses, is_in_brackets = reference.startswith("("), reference[:1] in "[【"
-    reference = normalize("NFKC", re.sub(r"\]\(.*", "", reference)).strip("[]^【】()")
-    for name in (reference, _PAGE.sub("", reference)):
-        for number, passage in enumerate(passages):
-            if name and name in (passage.id, passage.title):
-                return (number,)
-    if not numbered:
-        return None
-    if is_in_parentheses and reference.isdecimal():
-        return None  # a year, or anything else
-    numbers = [_NUMBER.match(each.strip()) for each in re.split("[,–-]", reference)]
-    if not reference or not all(numbers):
-        return None
-    indices = [int(number[1]) - 1 for number in numbers if number]
-    known = tuple(index for index in indices if 0 <= index < len(passages))
-    return known if known or (is_near and is_in_brackets) else None
 
 
 def bare(found: Found) -> str:

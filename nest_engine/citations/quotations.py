@@ -19,7 +19,7 @@ from nest_engine.citations.quotation_marks import (
     quotations_in,
     source_text,
 )
-from nest_engine.citations.verdicts import REFERENCE
+from nest_engine.citations.references import REFERENCE
 from nest_engine.citations.word_boundaries import is_inside_word, is_whole
 from nest_engine.citations.words import Word, is_word, words_of
 from nest_engine.records import Passage, Record, SourcePlace

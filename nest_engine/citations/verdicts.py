@@ -5,18 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from nest_engine.citations.references import LONGEST, NAMED, REFERENCE, names_of, read_name
 from nest_engine.citations.sentences import sentences_of
 from nest_engine.citations.word_boundaries import changes_meaning
 from nest_engine.citations.words import TAG, words_of
 from nest_engine.records import AnswerSentence, Citation, Passage, SentenceKind
 
-# What answers have beside their words: references such as [1], [^2], [1, 3] or 【4†source】.
-REFERENCE = re.compile(
-    r"\[\^?\d{1,3}(?:\s?[,–-]\s?\d{1,3})*\]|【\d{1,3}(?::\d{1,3})?(?:†[^】\n]{0,40})?】"
-)
 _REFERENCE_BEHIND = re.compile(rf"\s?(?:{REFERENCE.pattern})")
 _REFERENCE_BEFORE = re.compile(rf"(?:{REFERENCE.pattern})\s?\Z")
-_LONGEST_REFERENCE = 50  # characters
 _ENDS = tuple(".!?…。！？\"'”’»)")
 _BULLET = re.compile(r"(?m:^[ \t]*[^\w\s❌✗✘¬](?=\s))")
 _QUESTION_MARKS = "?？؟⁇⁈⁉"
@@ -89,6 +85,13 @@ def _without_words(
     for reference in REFERENCE.finditer(text):
         if not any(_replaces(text, reference, citation, passages) for citation in citations):
             yield reference
+    for citation in citations:
+        named = NAMED.match(text, citation.answer_end)
+        if named is None:
+            continue
+        names = read_name(named["name"] or named["other"], named["link"] or "")
+        if not _names(citation, passages).isdisjoint(names):
+            yield named
     yield from _BULLET.finditer(text)
     yield from TAG.finditer(text)
     number = 1
@@ -96,6 +99,14 @@ def _without_words(
         if int(match[1]) in (1, number):
             number = int(match[1]) + 1
             yield match
+
+
+def _names(citation: Citation, passages: Sequence[Passage]) -> set[str]:
+    """Return what the passages are called that have what is cited."""
+    ids = {citation.passage_id, *(place.passage_id for place in citation.also_in)}
+    return {citation.passage_id, citation.title}.union(
+        *(names_of(passage) for passage in passages if passage.id in ids)
+    )
 
 
 def _replaces(
@@ -113,7 +124,7 @@ def _replaces(
             found = _REFERENCE_BEHIND.match(passage.text, citation.source_end)
             return found is not None and not citation.cited_text.endswith(_ENDS)
         if end <= citation.answer_start and not text[end : citation.answer_start].strip():
-            first = max(0, citation.source_start - _LONGEST_REFERENCE)
+            first = max(0, citation.source_start - LONGEST)
             before = passage.text[first : citation.source_start]
             return _REFERENCE_BEFORE.search(before) is not None
     return False

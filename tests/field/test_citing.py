@@ -11,7 +11,12 @@ from nest_engine.citing import Citer
 BRIDGE = "She closed the bridge over the river because it was not safe."
 PRICES = "Prices at the harbour of Reykjavik in Iceland rose by"
 WEIGHT = "were paid for the harbour of Reykjavik in 1908."
-RAIN = Passage("Rain fell in Bergen all the day.", id="rain", title="Rain")
+RAIN = Passage(
+    "Rain fell in Bergen all the day.",
+    id="rain",
+    title="Rain",
+    uri="https://example.org/rain.txt",
+)
 ASH = Passage("Volcanic ash closed most airports in Europe.", id="ash", title="Ash")
 
 
@@ -212,6 +217,13 @@ def test_marks_right_beside_letters_where_words_have_no_spaces(text: str, source
         ("¹", "elsewhere"),
         ("(Rain, p. 3)", "elsewhere"),
         (", says the report [1]", "elsewhere"),
+        ("[source: 1]", "elsewhere"),
+        ("(Sources 1 and 2)", "verbatim"),
+        ("<sup>[1]</sup>", "elsewhere"),
+        ("[Source: Rain]", "elsewhere"),
+        ("[rain.txt]", "elsewhere"),  # the file that it comes from
+        ("([here](https://example.org/rain.txt))", "elsewhere"),
+        ("(https://example.org/ash)", "verbatim"),
         ("[7]", "elsewhere"),  # there is no such source
         ("(7)", "verbatim"),  # anything
         (", whereas rain fell in Bergen [1]", "verbatim"),  # named for something else
@@ -220,6 +232,41 @@ def test_marks_right_beside_letters_where_words_have_no_spaces(text: str, source
 def test_references(reference: str, verdict: str) -> None:
     text = f"“ash closed most airports in Europe” {reference}."
     assert verdicts(text.replace("” ,", "”,"), RAIN, ASH) == [verdict]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        *["[1]", "[[1]](https://a.org/x_(y))", "[1](#s1)", "[Source 1]", "(Sources 1 and 2)"],
+        *["[citation:1]", "[Quelle 1]", "（来源1）", "<sup>[1]</sup>", "【1:0†source】"],
+        # The title, the id or the file of the very source that is quoted.
+        *["[Rain]", "(Rain, p. 3)", "[source: rain]", "([Rain](https://a.org/x))", "(rain.txt)"],
+    ],
+)
+def test_a_sentence_with_a_reference_is_quoted(reference: str) -> None:
+    for said in (f"{RAIN.text[:-1]} {reference}.", f"{RAIN.text} {reference}"):
+        assert [each.kind for each in cite(said, [RAIN, ASH]).sentences] == ["quoted"]
+
+
+@pytest.mark.parametrize("said", ["(Apollo 1)", "(1)", "[Ash]", "(Article 1)", "(in 1908)", "²"])
+def test_a_sentence_with_something_else_in_brackets_is_spliced(said: str) -> None:
+    text = f"{RAIN.text[:-1]} {said}."
+    assert [each.kind for each in cite(text, [RAIN, ASH]).sentences] == ["spliced"]
+
+
+def test_raised_numbers_behind_sentences_are_references() -> None:
+    text = f"{RAIN.text}¹ {ASH.text}<sup>2</sup>"
+    assert [each.kind for each in cite(text, [RAIN, ASH]).sentences] == ["quoted", "quoted"]
+
+
+def test_a_document_is_named_whichever_of_its_passages_has_the_words() -> None:
+    chunks = [Passage(RAIN.text, title="Report"), Passage(ASH.text, title="Report")]
+    assert verdicts("“closed most airports in Europe” [Report]", *chunks) == ["verbatim"]
+
+
+def test_a_block_may_end_with_its_source_in_parentheses() -> None:
+    assert verdicts(f"> {RAIN.text}\n> (Source 1)", RAIN, ASH) == ["verbatim"]
+    assert verdicts(f"> {RAIN.text}\n> (Source 2)", RAIN, ASH) == ["elsewhere"]
 
 
 def test_passages_of_one_id_are_told_apart() -> None:
