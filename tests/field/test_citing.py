@@ -254,6 +254,17 @@ def test_a_sentence_with_something_else_in_brackets_is_spliced(said: str) -> Non
     assert [each.kind for each in cite(text, [RAIN, ASH]).sentences] == ["spliced"]
 
 
+def test_headings_and_cells_of_tables_stand_by_themselves() -> None:
+    text = f"## The weather\n{RAIN.text}\n| Cause | It is said |\n|---|---|\n| Ash | {ASH.text} |"
+    judged = [
+        (text[each.start : each.end], each.kind) for each in cite(text, [RAIN, ASH]).sentences
+    ]
+    quoted, words = [RAIN.text, ASH.text], ["## The weather", "Cause", "It is said", "Ash"]
+    assert sorted(judged) == sorted(
+        [*((each, "quoted") for each in quoted), *((each, "own") for each in words)]
+    )
+
+
 def test_raised_numbers_behind_sentences_are_references() -> None:
     text = f"{RAIN.text}¹ {ASH.text}<sup>2</sup>"
     assert [each.kind for each in cite(text, [RAIN, ASH]).sentences] == ["quoted", "quoted"]
@@ -290,6 +301,7 @@ def test_what_is_cut_out_of_a_number_is_not_cited(said: str, cited: str) -> None
 @pytest.mark.parametrize(
     "text",
     [
+        "# The ash\nVolcanic ash closed most airports in Europe.\n**So**\n| a | b |\n| Good.",
         "As he said: **I agree. Volcanic ash** closed most airports in Europe. Good.",
         "Is it so?\n\nI think so. (Dr. Smith of St. Louis said that nobody was hurt.) Good.",
         'He said: "Dr. Smith of St. Louis said that nobody was hurt." Good. Fine.',
