@@ -31,7 +31,8 @@ _PAIRED = re.compile(
     rf"|(?<!{LETTER})״(?=\S)([^״\n]+)(?<=\S)״(?!{LETTER})"
     rf"|(?<!{LETTER})\"(?=\S)([^\"“”\n]+)”"
     r"|``([^`\n]+?)(?:''|``)|,,([^,\n]+?)(?:''|“|”)|(?<!')''([^'\n]+)''(?!')"
-    r"|<<([^<>\n]+)>>|<q(?:\s[^<>\n]*)?>([^<>]{1,5000})</q>|&quot;([^&\n]+)&quot;"
+    r"|<<([^<>\n]+)>>|&quot;([^&\n]+)&quot;|&[lb]dquo;([^&\n]+)&[lr]dquo;"
+    r"|<(?:q|blockquote)(?:\s[^<>\n]*)?>([^<>]{1,5000})</(?:q|blockquote)>"
 )
 # Straight marks open and close alike: they open in front of a word, and close behind one. Single
 # ones are mostly apostrophes, and typographic single ones may be, within.
@@ -44,7 +45,9 @@ _BLOCK = re.compile(r"(?m:^[ \t]*(?:[-*+][ \t]+|\d+[.)][ \t]+)?>[ ]?(.+(?:\n[ \t
 _QUOTE_MARK = re.compile(r"(?m)^[ \t]*(?:>[ \t]?)+|^\[!\w+\]")
 _REOPENED = re.compile(r"\n[ \t]*\n[ \t]*“")
 # Who is quoted, below a block quotation: a name, no sentence.
-_ATTRIBUTION = re.compile(r"[\s>]*(?:[—–]|--|-[ ])[ \t]*([^\W\d_][^\n]{0,99})(?<![.!?])\s*\Z")
+_ATTRIBUTION = re.compile(
+    r"[\s>]*(?:[—–]|--|-[ ])[ \t]*[*_\[(]*([^\W\d_][^\n]{0,99})(?<![.!?])\s*\Z"
+)
 # The source of a quotation, in brackets behind it, in the same sentence: [2], [1][3], [Helium],
 # (Helium), 【2†source】, [[2]](#2), ².
 _IN_BRACKETS = (
@@ -55,6 +58,8 @@ _REFERENCES = re.compile(
     r"([.,;:]?\s?\(?|[^\n\[(.!?“”„«»\"]{1,60}?)"
     rf"((?:{_IN_BRACKETS})(?:[,;]?\s?(?:{_IN_BRACKETS})){{0,30}})"
 )
+# The source at the end of a quotation, within: (Helium), — *Helium*.
+_SIGNED = re.compile(rf"[ \t]*(?:(?:{_IN_BRACKETS})|(?:[—–]|--)[ \t]*([^\n—–]{{1,200}}))[*_\s]*\Z")
 _ONE_REFERENCE = re.compile(_IN_BRACKETS)
 _BEFORE = re.compile(r"(\[\^?\d{1,3}\])[ ]?[,:]?[ ]?\Z")  # a quotation: [1]: "..."
 _NUMBER = re.compile(rf"(?:{LABEL}[ .:#_-]{{0,2}}|[^\W\d_]+\.?\s)?(\d{{1,3}})(?:†.*)?\Z")
@@ -75,6 +80,7 @@ class Found(NamedTuple):
         reference: how they are named.
         is_near: whether they are certainly named for this quotation.
         is_block: whether it is a block quotation of Markdown.
+        length: how much of the text is quoted: the name of its source may stand at its end.
         ends: where it may end, too, in characters: at a mark that may be an apostrophe.
     """
 
@@ -85,6 +91,7 @@ class Found(NamedTuple):
     is_near: bool = True
     is_block: bool = False
     ends: tuple[int, ...] = ()
+    length: int | None = None
 
 
 def quotations_in(
@@ -132,20 +139,22 @@ class _Sources:
                 names.setdefault(name, []).append(number)
         return names
 
+    def by_name(self, reference: str) -> tuple[int, ...]:
+        """Return the passages that have a name."""
+        name, _, link = reference.partition("](")
+        name = _LABEL.sub("", name.strip("[]^【】()"))
+        found = [self._names[each] for each in read_name(name, link) if each in self._names]
+        return tuple(found[0]) if found else ()
+
     def named(self, reference: str, *, is_near: bool = True) -> tuple[int, ...] | None:
         """Return the passages that a reference means, none if there are none such.
 
         None if it may mean anything.
         """
         is_in_parentheses, is_in_brackets = reference.startswith("("), reference[:1] in "[【"
-        name, _, link = reference.partition("](")
-        name = name.strip("[]^【】()")
-        for each in read_name(_LABEL.sub("", name), link):
-            if each in self._names:
-                return tuple(self._names[each])
-        if not self._numbered:
-            return None
-        name = normalize("NFKC", name)
+        if passages := self.by_name(reference):
+            return passages
+        name = normalize("NFKC", reference.partition("](")[0]).strip("[]^【】()")
         if is_in_parentheses and name.isdecimal():
             return None  # a year, or anything else
         numbers = [_NUMBER.match(each.strip()) for each in re.split(AND, name)]
@@ -178,7 +187,11 @@ def _said(match: re.Match[str]) -> str:
 def _in_text(text: str, match: re.Match[str], sources: _Sources) -> Found:
     said, start = _said(match), match.start(match.lastindex or 0)
     ends = [each.start() for each in re.finditer(rf"’(?!{LETTER})", said)]
-    named, reference, is_near = _reference_of(text, match, sources)
+    signed = _signature(said, sources) if match.re is _BLOCK else None
+    if signed is None:
+        named, reference, is_near = _reference_of(text, match, sources)
+    else:
+        named, reference, is_near = sources.named(signed[0]), signed[0], True
     return Found(
         said,
         start,
@@ -187,7 +200,23 @@ def _in_text(text: str, match: re.Match[str], sources: _Sources) -> Found:
         is_near,
         is_block=match.re is _BLOCK,
         ends=tuple(ends) if match[0].startswith("‘") else (),
+        length=len(said) if signed is None else signed[1],
     )
+
+
+def _signature(said: str, sources: _Sources) -> tuple[str, int] | None:
+    """Return what names the source at the end of a block quotation, and where that begins.
+
+    Only what certainly does: the source may have the same.
+    """
+    signed = _SIGNED.search(said)
+    if signed is None:
+        return None
+    begin, reference = signed.start(), (signed[1] or signed[0]).strip(" *_")
+    is_known = sources.by_name(reference) or REFERENCE.fullmatch(f"[{reference}]")
+    if is_known and not any(said[begin:].strip() in each.text for each in sources.passages):
+        return reference, begin
+    return None
 
 
 def _reference_of(
@@ -222,14 +251,14 @@ def bare(found: Found) -> str:
 
     That are the marks of block quotations, who is quoted, and references.
     """
-    text = _REOPENED.sub(_blank, found.text)
+    text = _REOPENED.sub(_blank, found.text[: found.length])
     if found.is_block:
         text = _QUOTE_MARK.sub(_blank, text)
         last = found.text.rfind("\n")
         attribution = _ATTRIBUTION.match(found.text, last + 1) if last >= 0 else None
         if attribution and not attribution[1][0].islower():
-            text = text[:last] + " " * (len(text) - last)
-    return _comparable(REFERENCE.sub(_blank, text))
+            text = text[:last]
+    return _comparable(REFERENCE.sub(_blank, text)).ljust(len(found.text))
 
 
 def source_text(text: str) -> str:

@@ -176,7 +176,19 @@ def test_quotations(text: str, source: str, verdict: str) -> None:
     [
         *["“”", '“"', '"”', '„"', "„“", "”“", "””", "«»", "»«", "‹›", "›‹", "‚‘", "‚’", "‘’"],
         *["「」", "『』", "＂＂", "〝〞", "❝❞", "﹁﹂", "״״", '""', "''"],
-        *["`` ''", "'' ''", ",, ''", "<< >>", "<q> </q>", "&quot; &quot;", '_" "_', '" " ¹'],
+        *[
+            "<blockquote> </blockquote>",
+            "`` ''",
+            "'' ''",
+            ",, ''",
+            "<< >>",
+            "<q> </q>",
+            "&quot; &quot;",
+            "&ldquo; &rdquo;",
+            '_" "_',
+            '" " ¹',
+        ],
+        *["&ldquo; &rdquo;", "<blockquote> </blockquote>"],
     ],
 )
 def test_all_marks_of_quotation_are_seen(marks: str) -> None:
@@ -275,9 +287,17 @@ def test_a_document_is_named_whichever_of_its_passages_has_the_words() -> None:
     assert verdicts("“closed most airports in Europe” [Report]", *chunks) == ["verbatim"]
 
 
-def test_a_block_may_end_with_its_source_in_parentheses() -> None:
-    assert verdicts(f"> {RAIN.text}\n> (Source 1)", RAIN, ASH) == ["verbatim"]
-    assert verdicts(f"> {RAIN.text}\n> (Source 2)", RAIN, ASH) == ["elsewhere"]
+@pytest.mark.parametrize(
+    "source",
+    [
+        *["\n> ({})", " ({})", "\n> — *{}*", " — {}", "\n> -- **{}**", "\n> — [{}](http://a.org)"],
+        *[" [{}]", "\n>\n> — {}"],
+    ],
+)
+def test_a_block_may_end_with_its_source(source: str) -> None:
+    for name, verdict in (("Source 1", "verbatim"), ("Rain", "verbatim"), ("Ash", "elsewhere")):
+        assert verdicts(f"> {RAIN.text}{source.format(name)}", RAIN, ASH) == [verdict]
+    assert verdicts(f"> {RAIN.text} — Nobody cared", RAIN, ASH) == ["altered"]
 
 
 def test_passages_of_one_id_are_told_apart() -> None:

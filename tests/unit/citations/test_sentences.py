@@ -83,7 +83,7 @@ def test_languages(text: str, language: str) -> None:
                 "--:",
                 "He",
                 "light.",
-                "Not heavy \\| dense",
+                "Or \\| dense",
                 "Good.",
             ],
         ),
