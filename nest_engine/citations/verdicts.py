@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from nest_engine.citations.references import LONGEST, NAMED, REFERENCE, names_of, read_name
+from nest_engine.citations.references import LONGEST, NAMED, REFERENCE, names_of
 from nest_engine.citations.sentences import sentences_of
 from nest_engine.citations.word_boundaries import changes_meaning
-from nest_engine.citations.words import TAG, words_of
+from nest_engine.citations.words import tags_in, words_of
 from nest_engine.records import AnswerSentence, Citation, Passage, SentenceKind
 
 _REFERENCE_BEHIND = re.compile(rf"\s?(?:{REFERENCE.pattern})")
 _REFERENCE_BEFORE = re.compile(rf"(?:{REFERENCE.pattern})\s?\Z")
+_PAGE = re.compile(r",\s?(?:[^\W\d_]{1,7}\.?\s?)?\d[\d\s,–-]*\Z")  # , p. 3: not more words
 _ENDS = tuple(".!?…。！？\"'”’»)")
 _BULLET = re.compile(r"(?m:^[ \t]*[^\w\s❌✗✘¬](?=\s))")
 _QUESTION_MARKS = "?？؟⁇⁈⁉"
@@ -47,8 +48,9 @@ def judge_sentences(
         char.isalnum() or char in _QUESTION_MARKS or changes_meaning(text, index)
         for index, char in enumerate(text)
     ]
-    for match in _without_words(text, citations, passages):
-        counts[match.start() : match.end()] = [False] * len(match[0])
+    without_words = [match.span() for match in _without_words(text, citations, passages)]
+    for start, end in (*without_words, *tags_in(text)):
+        counts[start:end] = [False] * (end - start)
     # The number of the stretch that each character was quoted from.
     stretches: list[int | None] = [None] * len(text)
     before = None
@@ -81,7 +83,7 @@ def _measures(text: str, start: int, index: int) -> bool:
 def _without_words(
     text: str, citations: Sequence[Citation], passages: Sequence[Passage]
 ) -> Iterator[re.Match[str]]:
-    """Yield the references in a text, its bullets, its tags, and the numbers of its lists."""
+    """Yield the references in a text, its bullets, and the numbers of its lists."""
     for reference in REFERENCE.finditer(text):
         if not any(_replaces(text, reference, citation, passages) for citation in citations):
             yield reference
@@ -89,11 +91,11 @@ def _without_words(
         named = NAMED.match(text, citation.answer_end)
         if named is None:
             continue
-        names = read_name(named["name"] or named["other"], named["link"] or "")
+        name = _PAGE.sub("", named["name"] or named["other"])
+        names = {name.strip(), (named["link"] or "").strip("()")}
         if not _names(citation, passages).isdisjoint(names):
             yield named
     yield from _BULLET.finditer(text)
-    yield from TAG.finditer(text)
     number = 1
     for match in _LIST_NUMBER.finditer(text):
         if int(match[1]) in (1, number):

@@ -90,17 +90,17 @@ _CHARACTER_REFERENCE = re.compile(  # &amp; &#8217; &#x2019;
     r"&(?:#\d{1,7}|#[xX][\da-fA-F]{1,6}|[A-Za-z][A-Za-z\d]{1,30});"
 )
 _ESCAPE = re.compile(r"([^\W_])?\\([!\"#$%&'*+\-.<=>@\[\]^_`{|}~])")
-_EMPHASIS = re.compile(r"\*+|_+|`+|\n[ \t]*\n")
+
 _LINK = re.compile(  # Markdown's: what is shown, and where it leads
     r"(?<![\w!\]])\[((?=[^\[\]]*[^\W\d_])[^\[\]\n]{1,300})\]"
     r"\((?:[^()\s]|\([^()\s]{0,100}\)){0,500}(?:[ \t]\"[^\"\n]{0,200}\")?\)"
 )
 _EDITED_LETTER = re.compile(r"(?<![^\W_])\[([^\W\d_])\](?=[^\W\d_])")  # [T]he
-# HTML's, of emphasis, lines and paragraphs; <sub>, <sup> and <del> change what is said. In a<b>c
-# there is none.
-TAG = re.compile(
-    r"</?(?:em|strong|mark|small|span|br)/?>|<br />|</[biup]>|(?<![^\W_])<[biup]>(?=\S)"
-)
+# HTML's, of emphasis and paragraphs; <sub>, <sup> and <del> change what is said.
+_TAG = "</?(?:em|strong|mark|small|span|[biup])>"
+_BREAK = re.compile("<br ?/?>")
+_EMPHASIS = re.compile(rf"\*+|_+|`+|\n[ \t]*\n|{_TAG}")
+TAG = re.compile(f"{_TAG}|{_BREAK.pattern}")
 _TAG_MAY_FOLLOW = "<br "
 _LINK_MAY_FOLLOW = re.compile(r"\[[^\[\]\n]{0,300}(?:\](?:\([^()\n]{0,700})?)?\Z")
 _OPENING, _CLOSING = "([{“„«‘「『", ")]}””»’」』"
@@ -246,7 +246,7 @@ def _readable(text: str, compounds: Container[str]) -> str:
     text = joined = _without_escapes(text)
     if has_line_end(text):
         joined = _LINE_END_HYPHEN.sub(lambda broken: _joint(text, broken, compounds), text)
-    return _without_links(_without_emphasis(_without_edits(_without_tags(joined))))
+    return _without_links(_without_emphasis(_without_edits(joined)))
 
 
 def _without_escapes(text: str) -> str:
@@ -279,17 +279,10 @@ def _escaped(escape: re.Match[str]) -> str:
     return f"{before}{_SOFT_HYPHEN}_" if sign == "_" else f"{before}{sign}{_SOFT_HYPHEN}"
 
 
-def _without_tags(text: str) -> str:
-    """Blank HTML's marks of emphasis, lines and paragraphs."""
-    if "<" not in text:
-        return text
-    return TAG.sub(lambda tag: _blank(text, *tag.span(), is_break="br" in tag[0]), text)
-
-
-def _blank(text: str, start: int, end: int, *, is_break: bool = False) -> str:
+def _blank(text: str, start: int, end: int) -> str:
     """Return what a mark becomes: nothing within a word, otherwise white space."""
     is_within = _is_in_word(text[start - 1 : start]) and _is_in_word(text[end : end + 1])
-    return (_SOFT_HYPHEN if is_within and not is_break else " ") * (end - start)
+    return (_SOFT_HYPHEN if is_within else " ") * (end - start)
 
 
 def _without_edits(text: str) -> str:
@@ -329,8 +322,10 @@ def _joint(text: str, broken: re.Match[str], compounds: Container[str]) -> str:
 
 
 def _without_emphasis(text: str) -> str:
-    """Blank the marks of Markdown's emphasis and code, which come in pairs around words."""
+    """Blank the marks of emphasis and code, which come in pairs around words, and line breaks."""
     pairs, _ = _emphasis(text)
+    if "<br" in text:
+        text = _BREAK.sub(lambda tag: " " * len(tag[0]), text)
     if not pairs:
         return text
     blanked = list(text)
@@ -341,22 +336,20 @@ def _without_emphasis(text: str) -> str:
 
 def _emphasis(text: str) -> tuple[list[tuple[int, int]], list[int]]:
     """Return the marks that come in pairs, and where those begin that wait for their other half."""
-    if not any(mark in text for mark in "*_`~"):
+    if not any(mark in text for mark in "*_`~<"):
         return [], []
     pairs: list[tuple[int, int]] = []
     opened: list[re.Match[str]] = []
     for mark in _EMPHASIS.finditer(text):
-        before, after = text[mark.start() - 1 : mark.start()], text[mark.end() : mark.end() + 1]
-        is_within = _is_within_word(mark)
         if mark[0][0] == "\n":  # another paragraph
             opened.clear()
-        elif any(_are_pair(other, mark) for other in opened) and not (
-            before.isspace() or (_is_in_word(after) and not is_within)
-        ):
+            continue
+        opens, closes = _may_open_and_close(mark)
+        if closes and any(_are_pair(other, mark) for other in opened):
             while not _are_pair(other := opened.pop(), mark):
                 pass
             pairs += other.span(), mark.span()
-        elif after and not (after.isspace() or (_is_in_word(before) and not is_within)):
+        elif opens:
             opened = [*opened[1 - _MOST_OPEN :], mark]
     return pairs, [
         mark.start()
@@ -365,19 +358,31 @@ def _emphasis(text: str) -> tuple[list[tuple[int, int]], list[int]]:
     ]
 
 
+def _may_open_and_close(mark: re.Match[str]) -> tuple[bool, bool]:
+    """Return whether something emphasized may begin, and end, with a mark."""
+    before, after = _beside(mark)
+    if mark[0][0] == "<":
+        is_closing = mark[0][1] == "/"
+        return bool(after) and not is_closing, is_closing
+    is_within = _is_within_word(mark)
+    opens = bool(after) and not (after.isspace() or (_is_in_word(before) and not is_within))
+    return opens, not (before.isspace() or (_is_in_word(after) and not is_within))
+
+
 def _is_within_word(mark: re.Match[str]) -> bool:
     """Return whether a mark stands between two letters, as in the **N**ational **A**ssembly."""
-    before, after = (
-        mark.string[mark.start() - 1 : mark.start()],
-        mark.string[mark.end() : mark.end() + 1],
-    )
     is_doubled = mark[0].startswith("**")  # a*b is a product
-    return is_doubled and all(char.isalpha() and _is_in_word(char) for char in (before, after))
+    return is_doubled and all(char.isalpha() and _is_in_word(char) for char in _beside(mark))
+
+
+def _beside(mark: re.Match[str]) -> tuple[str, str]:
+    start, end = mark.span()
+    return mark.string[start - 1 : start], mark.string[end : end + 1]
 
 
 def _are_pair(opening: re.Match[str], closing: re.Match[str]) -> bool:
     """Return whether two marks are alike, and in one word if one of them stands within a word."""
-    if opening[0] != closing[0]:
+    if opening[0].replace("<", "</") != closing[0]:
         return False
     is_within = _is_within_word(opening) or _is_within_word(closing)
     return not is_within or _is_in_one_word(opening.string, opening.end(), closing.start())
@@ -399,6 +404,13 @@ def settled_length(text: str) -> int:
     if text.endswith(_TAG_MAY_FOLLOW):
         limits.append(len(text) - len(_TAG_MAY_FOLLOW))
     return min(limits)
+
+
+def tags_in(text: str) -> list[tuple[int, int]]:
+    """Return where HTML's tags stand in a text that are no words of it."""
+    pairs, _ = _emphasis(text) if "<" in text else ([], [])
+    tags = [(start, end) for start, end in pairs if text[start] == "<"]
+    return tags + [tag.span() for tag in _BREAK.finditer(text)]
 
 
 def emphasized(text: str) -> list[tuple[int, int]]:

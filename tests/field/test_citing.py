@@ -260,7 +260,9 @@ def test_a_sentence_with_a_reference_is_quoted(reference: str) -> None:
         assert [each.kind for each in cite(said, [RAIN, ASH]).sentences] == ["quoted"]
 
 
-@pytest.mark.parametrize("said", ["(Apollo 1)", "(1)", "[Ash]", "(Article 1)", "(in 1908)", "²"])
+@pytest.mark.parametrize(
+    "said", ["(Apollo 1)", "(1)", "[Ash]", "(Article 1)", "(Rain, not snow)", "<b>", "²"]
+)
 def test_a_sentence_with_something_else_in_brackets_is_spliced(said: str) -> None:
     text = f"{RAIN.text[:-1]} {said}."
     assert [each.kind for each in cite(text, [RAIN, ASH]).sentences] == ["spliced"]

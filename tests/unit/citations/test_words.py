@@ -110,6 +110,7 @@ def test_the_same_words_in_other_characters(one: str, other: str) -> None:
         ("10<sup>5</sup>", "105"),
         ("a<b>c", "a c"),
         ("a <b> c", "a c"),
+        ("use <em> and <strong>", "use <strong> and <em>"),
         ("a[i]b", "aib"),
         ("[注]因此", "注因此"),
     ],
