@@ -63,6 +63,7 @@ _SIGNED = re.compile(rf"[ \t]*(?:(?:{_IN_BRACKETS})|(?:[—–]|--)[ \t]*([^\n�
 _ONE_REFERENCE = re.compile(_IN_BRACKETS)
 _BEFORE = re.compile(r"(\[\^?\d{1,3}\])[ ]?[,:]?[ ]?\Z")  # a quotation: [1]: "..."
 _NUMBER = re.compile(rf"(?:{LABEL}[ .:#_-]{{0,2}}|[^\W\d_]+\.?\s)?(\d{{1,3}})(?:†.*)?\Z")
+_RANGE = re.compile(r"(?<!\d)(\d{1,3})\s?[–-]\s?(\d{1,3})(?!\d)")
 _LABEL = re.compile(rf"{LABEL}[ .:]{{1,2}}(?=\D)")
 _SOURCES_OWN = re.compile(rf"(?<=\S)(?:{REFERENCE.pattern})")
 _MARK = re.compile(r"(?<!\d)[\"“”„‟«»״]")
@@ -157,7 +158,9 @@ class _Sources:
         name = normalize("NFKC", reference.partition("](")[0]).strip("[]^【】()")
         if is_in_parentheses and name.isdecimal():
             return None  # a year, or anything else
-        numbers = [_NUMBER.match(each.strip()) for each in re.split(AND, name)]
+        name = _RANGE.sub(_written_out, name)
+        parts = [name] if _NUMBER.match(name) else re.split(AND, name)
+        numbers = [_NUMBER.match(each.strip()) for each in parts]
         if not name or not all(numbers):
             return None
         indices = [int(number[1]) - 1 for number in numbers if number]
@@ -244,6 +247,11 @@ def _reference_of(
     if before is not None:
         return sources.named(before[1]), before[1], False
     return None, "", True
+
+
+def _written_out(range_: re.Match[str]) -> str:
+    """Return 1,2,3 for 1-3."""
+    return ",".join(map(str, range(int(range_[1]), int(range_[2]) + 1)))
 
 
 def bare(found: Found) -> str:

@@ -230,6 +230,7 @@ def test_marks_right_beside_letters_where_words_have_no_spaces(text: str, source
         ("(Rain, p. 3)", "elsewhere"),
         (", says the report [1]", "elsewhere"),
         ("[source: 1]", "elsewhere"),
+        ("[doc-1]", "elsewhere"),
         ("(Sources 1 and 2)", "verbatim"),
         ("<sup>[1]</sup>", "elsewhere"),
         ("[Source: Rain]", "elsewhere"),
@@ -244,6 +245,14 @@ def test_marks_right_beside_letters_where_words_have_no_spaces(text: str, source
 def test_references(reference: str, verdict: str) -> None:
     text = f"“ash closed most airports in Europe” {reference}."
     assert verdicts(text.replace("” ,", "”,"), RAIN, ASH) == [verdict]
+
+
+@pytest.mark.parametrize("reference", ["[1-3]", "[1–3]", "[Sources 1-3]", "[1-3, 9]"])
+def test_a_range_names_what_is_within(reference: str) -> None:
+    other = Passage("Snow fell in Oslo.")
+    text = f"“ash closed most airports in Europe” {reference}"
+    assert verdicts(text, RAIN, ASH, other) == ["verbatim"]
+    assert verdicts(text, RAIN, other, other, ASH) == ["elsewhere"]
 
 
 @pytest.mark.parametrize(
