@@ -379,7 +379,7 @@ class _Search:
     @cached_property
     def sentences(self) -> list[Sentence]:
         """The sentences of the text."""
-        return sentences_of(self._text, self._language)
+        return sentences_of(self._text, self._language, is_answer=True)
 
     @property
     def settled(self) -> int:

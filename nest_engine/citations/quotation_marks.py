@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 from unicodedata import normalize
 
-from nest_engine.citations.verdicts import REFERENCE
+from nest_engine.citations.comparison import num_words
+from nest_engine.citations.references import AND, LABEL, REFERENCE, names_of, read_name
 from nest_engine.citations.words import words_of
 from nest_engine.records import Passage
 
 _PARAGRAPH = re.compile(r"\S(?:[^\n]|\n(?![ \t]*\n))*")
-LETTER = r"[^\W_²³¹⁰-⁹]"
+# A letter that no mark of quotation stands right beside. Scripts that do not separate words do it,
+# and Korean sets its particles behind the mark.
+_BESIDE_MARKS = (
+    r"\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u3005-\u318f\u31a0-\u31ff\u3400-\u9fff"
+    r"\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+LETTER = rf"[^\W_²³¹⁰-⁹{_BESIDE_MARKS}]"
 # Marks that open and close; each paragraph of a long quotation opens it again.
 _PAIRED = re.compile(
     r"“((?:[^“”]|“[^“”]*”){1,5000})”|“([^“”]{1,5000}(?:\n[ \t]*\n[ \t]*“[^“”]{1,5000})+)”"
@@ -23,20 +31,23 @@ _PAIRED = re.compile(
     rf"|(?<!{LETTER})״(?=\S)([^״\n]+)(?<=\S)״(?!{LETTER})"
     rf"|(?<!{LETTER})\"(?=\S)([^\"“”\n]+)”"
     r"|``([^`\n]+?)(?:''|``)|,,([^,\n]+?)(?:''|“|”)|(?<!')''([^'\n]+)''(?!')"
-    r"|<<([^<>\n]+)>>|<q(?:\s[^<>\n]*)?>([^<>]{1,5000})</q>|&quot;([^&\n]+)&quot;"
+    r"|<<([^<>\n]+)>>|&quot;([^&\n]+)&quot;|&[lb]dquo;([^&\n]+)&[lr]dquo;"
+    r"|<(?:q|blockquote)(?:\s[^<>\n]*)?>([^<>]{1,5000})</(?:q|blockquote)>"
 )
 # Straight marks open and close alike: they open in front of a word, and close behind one. Single
 # ones are mostly apostrophes, and typographic single ones may be, within.
 _STRAIGHT = re.compile(
-    rf'(?<![^\W_²³¹⁰-⁹"])"(?=\S)([^"]+?)(?<=\S)\\?"(?!{LETTER})|(?<!\S)" ([^"\n]+) "(?!{LETTER})'
-    rf"|(?<![^\W_]|[‘'])‘([^‘’]+(?:’[^‘’“”]+)*)’(?!{LETTER})"
-    rf"|(?<![^\W_]|')'(?=\w)((?:[^']|'(?=\w))+)(?<=\S)'(?!{LETTER}|')"
+    rf'(?<!{LETTER})(?<!")"(?=\S)([^"]+?)(?<=\S)\\?"(?!{LETTER})|(?<!\S)" ([^"\n]+) "(?!{LETTER})'
+    rf"|(?<!{LETTER})(?<![²³¹⁰-⁹‘'])‘([^‘’]+(?:’[^‘’“”]+)*)’(?!{LETTER})"
+    rf"|(?<!{LETTER})(?<![²³¹⁰-⁹'])'(?=\w)((?:[^']|'(?={LETTER})){{1,1000}})(?<=\S)'(?!{LETTER}|')"
 )
 _BLOCK = re.compile(r"(?m:^[ \t]*(?:[-*+][ \t]+|\d+[.)][ \t]+)?>[ ]?(.+(?:\n[ \t]*>.*)*))")
 _QUOTE_MARK = re.compile(r"(?m)^[ \t]*(?:>[ \t]?)+|^\[!\w+\]")
 _REOPENED = re.compile(r"\n[ \t]*\n[ \t]*“")
 # Who is quoted, below a block quotation: a name, no sentence.
-_ATTRIBUTION = re.compile(r"[\s>]*(?:[—–]|--|-[ ])[ \t]*([^\W\d_][^\n]{0,99})(?<![.!?])\s*\Z")
+_ATTRIBUTION = re.compile(
+    r"[\s>]*(?:[—–]|--|-[ ])[ \t]*[*_\[(]*([^\W\d_][^\n]{0,99})(?<![.!?])\s*\Z"
+)
 # The source of a quotation, in brackets behind it, in the same sentence: [2], [1][3], [Helium],
 # (Helium), 【2†source】, [[2]](#2), ².
 _IN_BRACKETS = (
@@ -44,13 +55,16 @@ _IN_BRACKETS = (
     r"|【[^】\n]{1,60}】|\([^()\n]{1,200}\)|[¹²³⁰⁴-⁹]{1,3}"
 )
 _REFERENCES = re.compile(
-    r"([.,;:]?\s?|[^\n\[(.!?“”„«»\"]{1,60}?)"
-    rf"((?:{_IN_BRACKETS})(?:[,;]?\s?(?:{_IN_BRACKETS}))*)"
+    r"([.,;:]?\s?\(?|[^\n\[(.!?“”„«»\"]{1,60}?)"
+    rf"((?:{_IN_BRACKETS})(?:[,;]?\s?(?:{_IN_BRACKETS})){{0,30}})"
 )
+# The source at the end of a quotation, within: (Helium), — *Helium*.
+_SIGNED = re.compile(rf"[ \t]*(?:(?:{_IN_BRACKETS})|(?:[—–]|--)[ \t]*([^\n—–]{{1,200}}))[*_\s]*\Z")
 _ONE_REFERENCE = re.compile(_IN_BRACKETS)
 _BEFORE = re.compile(r"(\[\^?\d{1,3}\])[ ]?[,:]?[ ]?\Z")  # a quotation: [1]: "..."
-_NUMBER = re.compile(r"(?:[^\W\d_]+\.?\s)?(\d{1,3})(?:†.*)?\Z")
-_PAGE = re.compile(r",.*")
+_NUMBER = re.compile(rf"(?:{LABEL}[ .:#_-]{{0,2}}|[^\W\d_]+\.?\s)?(\d{{1,3}})(?:†.*)?\Z")
+_RANGE = re.compile(r"(?<!\d)(\d{1,3})\s?[–-]\s?(\d{1,3})(?!\d)")
+_LABEL = re.compile(rf"{LABEL}[ .:]{{1,2}}(?=\D)")
 _SOURCES_OWN = re.compile(rf"(?<=\S)(?:{REFERENCE.pattern})")
 _MARK = re.compile(r"(?<!\d)[\"“”„‟«»״]")
 _MOST_WORDS_BETWEEN = 4  # a quotation and its source; one farther away is perhaps another's
@@ -67,6 +81,7 @@ class Found(NamedTuple):
         reference: how they are named.
         is_near: whether they are certainly named for this quotation.
         is_block: whether it is a block quotation of Markdown.
+        length: how much of the text is quoted: the name of its source may stand at its end.
         ends: where it may end, too, in characters: at a mark that may be an apostrophe.
     """
 
@@ -77,6 +92,7 @@ class Found(NamedTuple):
     is_near: bool = True
     is_block: bool = False
     ends: tuple[int, ...] = ()
+    length: int | None = None
 
 
 def quotations_in(
@@ -93,12 +109,63 @@ def quotations_in(
         numbered: likewise.
     """
     if isinstance(quotations, str):
+        sources = _Sources(passages, numbered=numbered)
         for match in _in_marks(quotations):
-            yield _in_text(quotations, match, passages, numbered)
+            yield _in_text(quotations, match, sources)
         return
+    sources = _Sources(passages)
     for given in quotations:
         text, source = (given, None) if isinstance(given, str) else given
-        yield Found(text, named=None if source is None else _named(source, passages))
+        yield Found(text, named=None if source is None else sources.named(source))
+
+
+class _Sources:
+    """The sources that may be named.
+
+    Args:
+        passages: the passages.
+        numbered: whether a number names one.
+    """
+
+    def __init__(self, passages: Sequence[Passage], *, numbered: bool = True) -> None:
+        self.passages = passages
+        self._numbered = numbered
+
+    @cached_property
+    def _names(self) -> dict[str, list[int]]:
+        """What passages are called; those of one document have a name in common."""
+        names: dict[str, list[int]] = {}
+        for number, passage in enumerate(self.passages):
+            for name in names_of(passage):
+                names.setdefault(name, []).append(number)
+        return names
+
+    def by_name(self, reference: str) -> tuple[int, ...]:
+        """Return the passages that have a name."""
+        name, _, link = reference.partition("](")
+        name = _LABEL.sub("", name.strip("[]^【】()"))
+        found = [self._names[each] for each in read_name(name, link) if each in self._names]
+        return tuple(found[0]) if found else ()
+
+    def named(self, reference: str, *, is_near: bool = True) -> tuple[int, ...] | None:
+        """Return the passages that a reference means, none if there are none such.
+
+        None if it may mean anything.
+        """
+        is_in_parentheses, is_in_brackets = reference.startswith("("), reference[:1] in "[【"
+        if passages := self.by_name(reference):
+            return passages
+        name = normalize("NFKC", reference.partition("](")[0]).strip("[]^【】()")
+        if is_in_parentheses and name.isdecimal():
+            return None  # a year, or anything else
+        name = _RANGE.sub(_written_out, name)
+        parts = [name] if _NUMBER.match(name) else re.split(AND, name)
+        numbers = [_NUMBER.match(each.strip()) for each in parts]
+        if not name or not all(numbers):
+            return None
+        indices = [int(number[1]) - 1 for number in numbers if number]
+        known = tuple(index for index in indices if 0 <= index < len(self.passages))
+        return known if known or (is_near and is_in_brackets) else None
 
 
 def _in_marks(text: str) -> Iterator[re.Match[str]]:
@@ -110,7 +177,7 @@ def _in_marks(text: str) -> Iterator[re.Match[str]]:
     end = 0
     for match in sorted(matches, key=lambda match: match.start()):
         is_doubtful = match[0].startswith("'") and match.re is _STRAIGHT
-        if match.start() < end or (is_doubtful and len(_said(match).split()) < LEAST_WORDS):
+        if match.start() < end or (is_doubtful and num_words(_said(match)) < LEAST_WORDS):
             continue
         end = match.end()
         yield match
@@ -120,10 +187,14 @@ def _said(match: re.Match[str]) -> str:
     return str(match[match.lastindex or 0])
 
 
-def _in_text(text: str, match: re.Match[str], passages: Sequence[Passage], numbered: bool) -> Found:
+def _in_text(text: str, match: re.Match[str], sources: _Sources) -> Found:
     said, start = _said(match), match.start(match.lastindex or 0)
     ends = [each.start() for each in re.finditer(rf"’(?!{LETTER})", said)]
-    named, reference, is_near = _reference_of(text, match, passages, numbered)
+    signed = _signature(said, sources) if match.re is _BLOCK else None
+    if signed is None:
+        named, reference, is_near = _reference_of(text, match, sources)
+    else:
+        named, reference, is_near = sources.named(signed[0]), signed[0], True
     return Found(
         said,
         start,
@@ -132,11 +203,27 @@ def _in_text(text: str, match: re.Match[str], passages: Sequence[Passage], numbe
         is_near,
         is_block=match.re is _BLOCK,
         ends=tuple(ends) if match[0].startswith("‘") else (),
+        length=len(said) if signed is None else signed[1],
     )
 
 
+def _signature(said: str, sources: _Sources) -> tuple[str, int] | None:
+    """Return what names the source at the end of a block quotation, and where that begins.
+
+    Only what certainly does: the source may have the same.
+    """
+    signed = _SIGNED.search(said)
+    if signed is None:
+        return None
+    begin, reference = signed.start(), (signed[1] or signed[0]).strip(" *_")
+    is_known = sources.by_name(reference) or REFERENCE.fullmatch(f"[{reference}]")
+    if is_known and not any(said[begin:].strip() in each.text for each in sources.passages):
+        return reference, begin
+    return None
+
+
 def _reference_of(
-    text: str, quotation: re.Match[str], passages: Sequence[Passage], numbered: bool
+    text: str, quotation: re.Match[str], sources: _Sources
 ) -> tuple[tuple[int, ...] | None, str, bool]:
     """Return the passages that are named for a quotation, how, and whether certainly for it.
 
@@ -146,46 +233,25 @@ def _reference_of(
     own = [*REFERENCE.finditer(said)]
     if own and own[-1].end() == len(said):
         tail = said[own[-1].start() - 20 :]  # in the source as well: it is the source's own
-        if not any(tail in passage.text for passage in passages):
-            return _named(own[-1][0], passages, numbered=numbered), own[-1][0], True
+        if not any(tail in passage.text for passage in sources.passages):
+            return sources.named(own[-1][0]), own[-1][0], True
     behind = _REFERENCES.match(text, quotation.end())
     if behind is not None:
         is_near = len(words_of(behind[1])) <= _MOST_WORDS_BETWEEN
         named = [
-            _named(each[0], passages, is_near=is_near, numbered=numbered)
-            for each in _ONE_REFERENCE.finditer(behind[2])
+            sources.named(each[0], is_near=is_near) for each in _ONE_REFERENCE.finditer(behind[2])
         ]
         known = [each for each in named if each is not None]
         return (tuple(sum(known, ())) if known else None), behind[2], is_near
     before = _BEFORE.search(text, max(0, quotation.start() - 20), quotation.start())
     if before is not None:
-        return _named(before[1], passages, numbered=numbered), before[1], False
+        return sources.named(before[1]), before[1], False
     return None, "", True
 
 
-def _named(
-    reference: str, passages: Sequence[Passage], *, is_near: bool = True, numbered: bool = True
-) -> tuple[int, ...] | None:
-    """Return the passages that a reference means, none if there are none such.
-
-    None if it may mean anything.
-    """
-    is_in_parentheses, is_in_brackets = reference.startswith("("), reference[:1] in "[【"
-    reference = normalize("NFKC", re.sub(r"\]\(.*", "", reference)).strip("[]^【】()")
-    for name in (reference, _PAGE.sub("", reference)):
-        for number, passage in enumerate(passages):
-            if name and name in (passage.id, passage.title):
-                return (number,)
-    if not numbered:
-        return None
-    if is_in_parentheses and reference.isdecimal():
-        return None  # a year, or anything else
-    numbers = [_NUMBER.match(each.strip()) for each in re.split("[,–-]", reference)]
-    if not reference or not all(numbers):
-        return None
-    indices = [int(number[1]) - 1 for number in numbers if number]
-    known = tuple(index for index in indices if 0 <= index < len(passages))
-    return known if known or (is_near and is_in_brackets) else None
+def _written_out(range_: re.Match[str]) -> str:
+    """Return 1,2,3 for 1-3."""
+    return ",".join(map(str, range(int(range_[1]), int(range_[2]) + 1)))
 
 
 def bare(found: Found) -> str:
@@ -193,14 +259,14 @@ def bare(found: Found) -> str:
 
     That are the marks of block quotations, who is quoted, and references.
     """
-    text = _REOPENED.sub(_blank, found.text)
+    text = _REOPENED.sub(_blank, found.text[: found.length])
     if found.is_block:
         text = _QUOTE_MARK.sub(_blank, text)
         last = found.text.rfind("\n")
         attribution = _ATTRIBUTION.match(found.text, last + 1) if last >= 0 else None
         if attribution and not attribution[1][0].islower():
-            text = text[:last] + " " * (len(text) - last)
-    return _comparable(REFERENCE.sub(_blank, text))
+            text = text[:last]
+    return _comparable(REFERENCE.sub(_blank, text)).ljust(len(found.text))
 
 
 def source_text(text: str) -> str:

@@ -6,12 +6,12 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from functools import cached_property
 from itertools import accumulate, islice, pairwise
 from typing import Literal, NamedTuple
 
-from nest_engine.citations.comparison import Comparison, Passages, Place
+from nest_engine.citations.alignment import Step, steps
+from nest_engine.citations.comparison import Comparison, Passages, Place, num_words
 from nest_engine.citations.quotation_marks import (
     LEAST_WORDS,
     Found,
@@ -19,7 +19,7 @@ from nest_engine.citations.quotation_marks import (
     quotations_in,
     source_text,
 )
-from nest_engine.citations.verdicts import REFERENCE
+from nest_engine.citations.references import REFERENCE
 from nest_engine.citations.word_boundaries import is_inside_word, is_whole
 from nest_engine.citations.words import Word, is_word, words_of
 from nest_engine.records import Passage, Record, SourcePlace
@@ -150,7 +150,7 @@ class _Judges:
             return longest
         shorter = [self._judge(found._replace(text=found.text[:end]), start) for end in found.ends]
         for judged in (longest, *reversed(shorter)):
-            is_long = len(judged.text.split()) >= LEAST_WORDS
+            is_long = num_words(judged.text) >= LEAST_WORDS
             if judged.verdict in ("verbatim", "elsewhere") and is_long:
                 return judged
         end = found.ends[0]
@@ -258,7 +258,7 @@ class _Judge:
             ends = [end for begin, end in self._stretches if begin <= position < end]
             end = min(max(ends, default=position), last)
             size = self._comparison.size(position, end)
-            after = words[end].key if end < len(words) else "…"
+            after = words[end].key if end < last else "…"
             is_marked = after in _SEAMS and (position == first or words[position - 1].key in _SEAMS)
             if end == position or (size < LEAST_WORDS and not is_marked):
                 return None
@@ -328,10 +328,7 @@ class _Judge:
         self, theirs: Sequence[Word], ours: Sequence[Word], text: str
     ) -> tuple[list[Difference], tuple[int, int]]:
         """Return what differs, and the stretch of the source that the quotation was made of."""
-        matcher = SequenceMatcher(
-            None, [word.key for word in theirs], [word.key for word in ours], autojunk=False
-        )
-        codes = matcher.get_opcodes()
+        codes = [*steps([word.key for word in theirs], [word.key for word in ours])]
         # What the source has around the quotation is no difference; the rest of its last word is.
         behind = codes.pop() if codes[-1][0] == "delete" and len(codes) > 1 else None
         codes = codes[codes[0][0] == "delete" :]
@@ -340,11 +337,11 @@ class _Judge:
             rest = a
             while rest < b and is_inside_word(text, theirs[rest].start):
                 rest += 1
-            codes += [(tag, a, rest, c, d)] if rest > a else []
+            codes += [Step(tag, a, rest, c, d)] if rest > a else []
         tag, a, b, c, d = codes[0]
-        codes[0] = (tag, max(a, b - (d - c)), b, c, d) if tag == "replace" else codes[0]
+        codes[0] = Step(tag, max(a, b - (d - c)), b, c, d) if tag == "replace" else codes[0]
         tag, a, b, c, d = codes[-1]
-        codes[-1] = (tag, a, min(b, a + (d - c)), c, d) if tag == "replace" else codes[-1]
+        codes[-1] = Step(tag, a, min(b, a + (d - c)), c, d) if tag == "replace" else codes[-1]
         said = self._found.text
         differences = [
             Difference(_slice(text, theirs[a:b]), _slice(said, ours[c:d], self._start))
@@ -376,11 +373,11 @@ _SEAMS = frozenset(("…", "[", "]", "(", ")"))
 
 def _matched(theirs: Sequence[str], ours: Sequence[str]) -> float:
     """Return the share of our words that stand in theirs, in order."""
-    matcher = SequenceMatcher(None, theirs, ours, autojunk=False)
     shared = sum(
         is_word(theirs[i])
-        for block in matcher.get_matching_blocks()
-        for i in range(block.a, block.a + block.size)
+        for step in steps(theirs, ours)
+        if step.tag == "equal"
+        for i in range(step.start, step.end)
     )
     return shared / max(1, sum(map(is_word, ours)))
 

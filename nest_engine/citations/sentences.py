@@ -7,8 +7,10 @@ language, the abbreviations that end no sentence; and some that it takes for end
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import sentencex
@@ -52,6 +54,9 @@ _ABBREVIATIONS = frozenset(
         *("vol", "vols", "г", "т"),
     ]
 )
+# Lines of Markdown that are no part of a sentence with others: a heading, a row of a table.
+_HEADING_OR_ROW = re.compile(r"(?m)^[ \t]*(?:(?:#{1,6}[ \t]|\*\*[^*\n]+\*\*:?[ \t]*(?=\n)|(\|)).*)")
+_BAR = re.compile(r"(?<!\\)\|")
 _NAMED = frozenset(["fa", "ul", "np", "gen", "bp", "św"])  # in front of a name
 
 
@@ -70,12 +75,16 @@ class Sentence(NamedTuple):
     trust: float = 0.0
 
 
-def sentences_of(text: str, language: str | None = None) -> list[Sentence]:
+def sentences_of(
+    text: str, language: str | None = None, *, is_answer: bool = False
+) -> list[Sentence]:
     """Return the sentences of a text, without the space around them.
 
     Args:
         text: the text.
         language: its language, as :func:`language_of` tells it, if it is known.
+        is_answer: whether a model wrote it, in Markdown: then headings and the cells of tables
+            stand by themselves.
     """
     sentences: list[Sentence] = []
     language = language or language_of(text)
@@ -84,7 +93,25 @@ def sentences_of(text: str, language: str | None = None) -> list[Sentence]:
             sentences[-1] = sentences[-1]._replace(end=end)
         else:
             sentences.append(Sentence(start, end))
-    return sentences
+    return [*_apart(text, sentences)] if is_answer else sentences
+
+
+def _apart(text: str, sentences: Sequence[Sentence]) -> Iterator[Sentence]:
+    """Yield sentences that are cut where headings and the cells of tables begin and end."""
+    cuts: list[int] = []
+    for line in _HEADING_OR_ROW.finditer(text):
+        bars = [bar.end() for bar in _BAR.finditer(text, *line.span())] if line[1] else []
+        cuts += line.start(), *bars, line.end()
+    for sentence in sentences:
+        inner = cuts[bisect_right(cuts, sentence.start) : bisect_left(cuts, sentence.end)]
+        if not inner:
+            yield sentence
+            continue
+        for start, end in pairwise([sentence.start, *inner, sentence.end]):
+            piece = text[start:end].rstrip(" \t\r\n|")
+            if piece.strip(" \t|"):
+                begin = start + len(piece) - len(piece.lstrip(" \t\r\n|"))
+                yield Sentence(begin, start + len(piece))
 
 
 def _pieces(text: str, language: str) -> Iterator[tuple[int, int]]:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from nest_engine.citations.references import LONGEST, NAMED, REFERENCE, names_of
 from nest_engine.citations.sentences import sentences_of
 from nest_engine.citations.word_boundaries import changes_meaning
-from nest_engine.citations.words import words_of
+from nest_engine.citations.words import tags_in, words_of
 from nest_engine.records import AnswerSentence, Citation, Passage, SentenceKind
 
-# What answers have beside their words: references such as [1], [^2], [1, 3] or 【4†source】.
-REFERENCE = re.compile(
-    r"\[\^?\d{1,3}(?:\s?[,–-]\s?\d{1,3})*\]|【\d{1,3}(?::\d{1,3})?(?:†[^】\n]{0,40})?】"
-)
 _REFERENCE_BEHIND = re.compile(rf"\s?(?:{REFERENCE.pattern})")
 _REFERENCE_BEFORE = re.compile(rf"(?:{REFERENCE.pattern})\s?\Z")
-_LONGEST_REFERENCE = 50  # characters
+_PAGE = re.compile(r",\s?(?:[^\W\d_]{1,7}\.?\s?)?\d[\d\s,–-]*\Z")  # , p. 3: not more words
 _ENDS = tuple(".!?…。！？\"'”’»)")
 _BULLET = re.compile(r"(?m:^[ \t]*[^\w\s❌✗✘¬](?=\s))")
 _QUESTION_MARKS = "?？؟⁇⁈⁉"
@@ -51,8 +48,9 @@ def judge_sentences(
         char.isalnum() or char in _QUESTION_MARKS or changes_meaning(text, index)
         for index, char in enumerate(text)
     ]
-    for match in _without_words(text, citations, passages):
-        counts[match.start() : match.end()] = [False] * len(match[0])
+    without_words = [match.span() for match in _without_words(text, citations, passages)]
+    for start, end in (*without_words, *tags_in(text)):
+        counts[start:end] = [False] * (end - start)
     # The number of the stretch that each character was quoted from.
     stretches: list[int | None] = [None] * len(text)
     before = None
@@ -66,7 +64,7 @@ def judge_sentences(
         rest = len(text) - before.answer_end
         stretches[before.answer_end :] = [stretches[before.answer_start]] * rest
     judged = []
-    for start, end, _ in sentences_of(text):
+    for start, end, _ in sentences_of(text, is_answer=True):
         found = {stretches[i] for i in range(start, end) if counts[i] or _measures(text, start, i)}
         if any(map(str.isalnum, text[start:end])) and found:
             kind: SentenceKind = (
@@ -89,12 +87,28 @@ def _without_words(
     for reference in REFERENCE.finditer(text):
         if not any(_replaces(text, reference, citation, passages) for citation in citations):
             yield reference
+    for citation in citations:
+        named = NAMED.match(text, citation.answer_end)
+        if named is None:
+            continue
+        name = _PAGE.sub("", named["name"] or named["other"])
+        names = {name.strip(), (named["link"] or "").strip("()")}
+        if not _names(citation, passages).isdisjoint(names):
+            yield named
     yield from _BULLET.finditer(text)
     number = 1
     for match in _LIST_NUMBER.finditer(text):
         if int(match[1]) in (1, number):
             number = int(match[1]) + 1
             yield match
+
+
+def _names(citation: Citation, passages: Sequence[Passage]) -> set[str]:
+    """Return what the passages are called that have what is cited."""
+    ids = {citation.passage_id, *(place.passage_id for place in citation.also_in)}
+    return {citation.passage_id, citation.title}.union(
+        *(names_of(passage) for passage in passages if passage.id in ids)
+    )
 
 
 def _replaces(
@@ -112,7 +126,7 @@ def _replaces(
             found = _REFERENCE_BEHIND.match(passage.text, citation.source_end)
             return found is not None and not citation.cited_text.endswith(_ENDS)
         if end <= citation.answer_start and not text[end : citation.answer_start].strip():
-            first = max(0, citation.source_start - _LONGEST_REFERENCE)
+            first = max(0, citation.source_start - LONGEST)
             before = passage.text[first : citation.source_start]
             return _REFERENCE_BEFORE.search(before) is not None
     return False

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from nest_engine.citations.words import APOSTROPHES, JOINERS, extends, is_unspaced, unescaped
+from nest_engine.citations.words import APOSTROPHES, JOINERS, TAG, extends, is_unspaced, unescaped
 
 # Whether these belong to the word before them, the character behind tells.
 UNDECIDED = f"{APOSTROPHES}/&#<>@~=\N{EN DASH}"
 _GROUPED = re.compile(r"\d[\u00a0\u2009\u202f]\d{3}(?!\d)")  # digits: 5 000
+_LONGEST_TAG = len("</strong>")
 _DEEPEST_BULLET = 20  # characters of a line before it
 _SEEN = 40  # characters on either side of a cut
 _PUNCTUATION = frozenset(".,;:!?…()[]{}*_`|\\'\"“”„‟«»‹›‘’‚‛—―")
@@ -63,9 +64,17 @@ def changes_meaning(text: str, index: int) -> bool:
     if char in "/&":
         return before.isalnum() and after.isalnum()
     if char in "#<>@~=":
+        if char == ">" and _ends_tag(text, index):
+            return False
         is_struck_out = char == "~" and char in (before, after)
         return after.isdigit() or is_struck_out or (char == "#" and before.isalnum())
     return char in "%‰‱§′″^" or unicodedata.category(char) in ("Sm", "Sc") or char in "°℃℉№♯❌✗✘"
+
+
+def _ends_tag(text: str, index: int) -> bool:
+    start = text.rfind("<", max(0, index - _LONGEST_TAG), index)
+    tag = TAG.match(text, start) if start >= 0 else None
+    return tag is not None and tag.end() == index + 1
 
 
 def _belongs_to_word(text: str, index: int) -> bool:

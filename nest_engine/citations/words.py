@@ -3,8 +3,9 @@
 Two texts read the same if their words have the same keys. Keys see through what type setting,
 extraction and Markdown change: Unicode normalization, ligatures, full width, soft hyphens and
 other invisible characters, words broken at a line end, typographic quotes and dashes, white space,
-emphasis, HTML's character references, Markdown's backslashes. They never see through another
-letter, digit or sign: superscripts, fractions and circled digits stay what they are.
+emphasis, HTML's tags for it and its character references, Markdown's backslashes, the brackets of
+``[T]he``. They never see through another letter, digit or sign: superscripts, fractions and circled
+digits stay what they are.
 
 Where a word ends is decided on the text's *shape*: a string as long as the text, in which such
 characters have become plain ones. So each word has exact offsets in its text.
@@ -89,11 +90,18 @@ _CHARACTER_REFERENCE = re.compile(  # &amp; &#8217; &#x2019;
     r"&(?:#\d{1,7}|#[xX][\da-fA-F]{1,6}|[A-Za-z][A-Za-z\d]{1,30});"
 )
 _ESCAPE = re.compile(r"([^\W_])?\\([!\"#$%&'*+\-.<=>@\[\]^_`{|}~])")
-_EMPHASIS = re.compile(r"\*+|_+|`+|\n[ \t]*\n")
+
 _LINK = re.compile(  # Markdown's: what is shown, and where it leads
     r"(?<![\w!\]])\[((?=[^\[\]]*[^\W\d_])[^\[\]\n]{1,300})\]"
     r"\((?:[^()\s]|\([^()\s]{0,100}\)){0,500}(?:[ \t]\"[^\"\n]{0,200}\")?\)"
 )
+_EDITED_LETTER = re.compile(r"(?<![^\W_])\[([^\W\d_])\](?=[^\W\d_])")  # [T]he
+# HTML's, of emphasis and paragraphs; <sub>, <sup> and <del> change what is said.
+_TAG = "</?(?:em|strong|mark|small|span|[biup])>"
+_BREAK = re.compile("<br ?/?>")
+_EMPHASIS = re.compile(rf"\*+|_+|`+|\n[ \t]*\n|{_TAG}")
+TAG = re.compile(f"{_TAG}|{_BREAK.pattern}")
+_TAG_MAY_FOLLOW = "<br "
 _LINK_MAY_FOLLOW = re.compile(r"\[[^\[\]\n]{0,300}(?:\](?:\([^()\n]{0,700})?)?\Z")
 _OPENING, _CLOSING = "([{“„«‘「『", ")]}””»’」』"
 _LONGEST_ENCLOSED = 1000  # characters
@@ -234,11 +242,11 @@ _SHAPES = _Shapes()
 
 
 def _readable(text: str, compounds: Container[str]) -> str:
-    """Return a text of the same length without broken words, emphasis, escapes and links."""
+    """Return a text of the same length without broken words, emphasis, escapes and so on."""
     text = joined = _without_escapes(text)
     if has_line_end(text):
         joined = _LINE_END_HYPHEN.sub(lambda broken: _joint(text, broken, compounds), text)
-    return _without_links(_without_emphasis(joined))
+    return _without_links(_without_emphasis(_without_edits(joined)))
 
 
 def _without_escapes(text: str) -> str:
@@ -271,6 +279,25 @@ def _escaped(escape: re.Match[str]) -> str:
     return f"{before}{_SOFT_HYPHEN}_" if sign == "_" else f"{before}{sign}{_SOFT_HYPHEN}"
 
 
+def _blank(text: str, start: int, end: int) -> str:
+    """Return what a mark becomes: nothing within a word, otherwise white space."""
+    is_within = _is_in_word(text[start - 1 : start]) and _is_in_word(text[end : end + 1])
+    return (_SOFT_HYPHEN if is_within else " ") * (end - start)
+
+
+def _without_edits(text: str) -> str:
+    """Take the brackets off first letters: they tell that a source's may be a capital or none."""
+    if "[" not in text:
+        return text
+    return _EDITED_LETTER.sub(
+        # Only letters that there are capitals of: [注] is a note.
+        lambda edit: (
+            edit[1].ljust(3, _SOFT_HYPHEN) if edit[1].lower() != edit[1].upper() else edit[0]
+        ),
+        text,
+    )
+
+
 def has_line_end(text: str) -> bool:
     """Return whether a word may be broken at a line end in a text."""
     return any(end in text for end in _LINE_ENDS)
@@ -295,35 +322,74 @@ def _joint(text: str, broken: re.Match[str], compounds: Container[str]) -> str:
 
 
 def _without_emphasis(text: str) -> str:
-    """Blank the marks of Markdown's emphasis and code, which come in pairs around words."""
+    """Blank the marks of emphasis and code, which come in pairs around words, and line breaks."""
     pairs, _ = _emphasis(text)
+    if "<br" in text:
+        text = _BREAK.sub(lambda tag: " " * len(tag[0]), text)
     if not pairs:
         return text
     blanked = list(text)
     for start, end in pairs:
-        blanked[start:end] = " " * (end - start)
+        blanked[start:end] = _blank(text, start, end)
     return "".join(blanked)
 
 
 def _emphasis(text: str) -> tuple[list[tuple[int, int]], list[int]]:
     """Return the marks that come in pairs, and where those begin that wait for their other half."""
-    if not any(mark in text for mark in "*_`~"):
+    if not any(mark in text for mark in "*_`~<"):
         return [], []
     pairs: list[tuple[int, int]] = []
     opened: list[re.Match[str]] = []
     for mark in _EMPHASIS.finditer(text):
-        before, after = text[mark.start() - 1 : mark.start()], text[mark.end() : mark.end() + 1]
         if mark[0][0] == "\n":  # another paragraph
             opened.clear()
-        elif mark[0] in (other[0] for other in opened) and not (
-            before.isspace() or _is_in_word(after)
-        ):
-            while (other := opened.pop())[0] != mark[0]:
+            continue
+        opens, closes = _may_open_and_close(mark)
+        if closes and any(_are_pair(other, mark) for other in opened):
+            while not _are_pair(other := opened.pop(), mark):
                 pass
             pairs += other.span(), mark.span()
-        elif after and not (after.isspace() or _is_in_word(before)):
+        elif opens:
             opened = [*opened[1 - _MOST_OPEN :], mark]
-    return pairs, [mark.start() for mark in opened]
+    return pairs, [
+        mark.start()
+        for mark in opened
+        if not _is_within_word(mark) or _is_in_one_word(text, mark.end(), len(text))
+    ]
+
+
+def _may_open_and_close(mark: re.Match[str]) -> tuple[bool, bool]:
+    """Return whether something emphasized may begin, and end, with a mark."""
+    before, after = _beside(mark)
+    if mark[0][0] == "<":
+        is_closing = mark[0][1] == "/"
+        return bool(after) and not is_closing, is_closing
+    is_within = _is_within_word(mark)
+    opens = bool(after) and not (after.isspace() or (_is_in_word(before) and not is_within))
+    return opens, not (before.isspace() or (_is_in_word(after) and not is_within))
+
+
+def _is_within_word(mark: re.Match[str]) -> bool:
+    """Return whether a mark stands between two letters, as in the **N**ational **A**ssembly."""
+    is_doubled = mark[0].startswith("**")  # a*b is a product
+    return is_doubled and all(char.isalpha() and _is_in_word(char) for char in _beside(mark))
+
+
+def _beside(mark: re.Match[str]) -> tuple[str, str]:
+    start, end = mark.span()
+    return mark.string[start - 1 : start], mark.string[end : end + 1]
+
+
+def _are_pair(opening: re.Match[str], closing: re.Match[str]) -> bool:
+    """Return whether two marks are alike, and in one word if one of them stands within a word."""
+    if opening[0].replace("<", "</") != closing[0]:
+        return False
+    is_within = _is_within_word(opening) or _is_within_word(closing)
+    return not is_within or _is_in_one_word(opening.string, opening.end(), closing.start())
+
+
+def _is_in_one_word(text: str, start: int, end: int) -> bool:
+    return end - start <= _LONGEST_PART and not any(map(str.isspace, text[start:end]))
 
 
 def settled_length(text: str) -> int:
@@ -335,7 +401,16 @@ def settled_length(text: str) -> int:
     limits = [settled, *_emphasis(text)[1], *_enclosing(text)[:1]]
     if link := _LINK_MAY_FOLLOW.search(text):
         limits.append(link.start())
+    if text.endswith(_TAG_MAY_FOLLOW):
+        limits.append(len(text) - len(_TAG_MAY_FOLLOW))
     return min(limits)
+
+
+def tags_in(text: str) -> list[tuple[int, int]]:
+    """Return where HTML's tags stand in a text that are no words of it."""
+    pairs, _ = _emphasis(text) if "<" in text else ([], [])
+    tags = [(start, end) for start, end in pairs if text[start] == "<"]
+    return tags + [tag.span() for tag in _BREAK.finditer(text)]
 
 
 def emphasized(text: str) -> list[tuple[int, int]]:

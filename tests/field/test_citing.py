@@ -11,7 +11,12 @@ from nest_engine.citing import Citer
 BRIDGE = "She closed the bridge over the river because it was not safe."
 PRICES = "Prices at the harbour of Reykjavik in Iceland rose by"
 WEIGHT = "were paid for the harbour of Reykjavik in 1908."
-RAIN = Passage("Rain fell in Bergen all the day.", id="rain", title="Rain")
+RAIN = Passage(
+    "Rain fell in Bergen all the day.",
+    id="rain",
+    title="Rain",
+    uri="https://example.org/rain.txt",
+)
 ASH = Passage("Volcanic ash closed most airports in Europe.", id="ash", title="Ash")
 
 
@@ -105,6 +110,8 @@ def test_another_sentence_is_not_quoted(said: str, written: str) -> None:
             r"All of \*args are given to the list \[1, 2\].",
             "All of *args are given to the list [1, 2].",
         ),
+        ("The <b>old</b> harbour<br>was built.", "The old harbour was built."),
+        ("<p><b>5 old</b> harbours were built.</p>", "5 old harbours were built."),
         ("It fell to -5 degrees in the town.", r"It fell to \-5 degrees in the town."),
     ],
 )
@@ -143,6 +150,8 @@ def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
         ("“closed the “bridge” over the river”", "closed the “bridge” over the road", "altered"),
         # An omission that is marked, however short.
         ("“the boats drifted […] for six days”", "the boats drifted on for six days", "spliced"),
+        ("“the boats drifted on for six … back.”", "the boats drifted on for six days", "altered"),
+        ("“the boats drifted on … days.”", "the boats drifted on for six days.", "spliced"),
         # The same in other characters, and another.
         ("「ガラスのドアはパリで作られた」", "ｶﾞﾗｽのﾄﾞｱはﾊﾟﾘで作られた。", "verbatim"),
         ("“นํามาทําที่บ้านใหม่”", "นำมาทำที่บ้านใหม่", "verbatim"),
@@ -167,7 +176,19 @@ def test_quotations(text: str, source: str, verdict: str) -> None:
     [
         *["“”", '“"', '"”', '„"', "„“", "”“", "””", "«»", "»«", "‹›", "›‹", "‚‘", "‚’", "‘’"],
         *["「」", "『』", "＂＂", "〝〞", "❝❞", "﹁﹂", "״״", '""', "''"],
-        *["`` ''", "'' ''", ",, ''", "<< >>", "<q> </q>", "&quot; &quot;", '_" "_', '" " ¹'],
+        *[
+            "<blockquote> </blockquote>",
+            "`` ''",
+            "'' ''",
+            ",, ''",
+            "<< >>",
+            "<q> </q>",
+            "&quot; &quot;",
+            "&ldquo; &rdquo;",
+            '_" "_',
+            '" " ¹',
+        ],
+        *["&ldquo; &rdquo;", "<blockquote> </blockquote>"],
     ],
 )
 def test_all_marks_of_quotation_are_seen(marks: str) -> None:
@@ -177,6 +198,20 @@ def test_all_marks_of_quotation_are_seen(marks: str) -> None:
     assert verdicts(f"He said {opening}{quoted}{closing}.", BRIDGE) == ["verbatim"]
     changed = quoted.replace(" not", "")
     assert verdicts(f"He said {opening}{changed}{closing}.", BRIDGE) == ["altered"]
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ('他说"流经十个国家"和"并不流入爱琴海"。', "多瑙河流经十个国家，并不流入爱琴海。"),
+        ("他说'流经十个国家'和'并不流入爱琴海'。", "多瑙河流经十个国家，并不流入爱琴海。"),
+        ('本文は"十か国を流れる"と"海には注がない"だ。', "川は十か国を流れるが、海には注がない。"),
+        ('"열 나라를 흐른다"고 ‘바다에 닿지 않는다’고', "열 나라를 흐른다. 바다에 닿지 않는다"),
+        ('เขาว่า"ไหลผ่านสิบประเทศ"และ"ไม่ลงทะเล"ครับ', "แม่น้ำไหลผ่านสิบประเทศ ไม่ลงทะเล"),
+    ],
+)
+def test_marks_right_beside_letters_where_words_have_no_spaces(text: str, source: str) -> None:
+    assert verdicts(text, source) == ["verbatim", "verbatim"]
 
 
 @pytest.mark.parametrize(
@@ -194,6 +229,14 @@ def test_all_marks_of_quotation_are_seen(marks: str) -> None:
         ("¹", "elsewhere"),
         ("(Rain, p. 3)", "elsewhere"),
         (", says the report [1]", "elsewhere"),
+        ("[source: 1]", "elsewhere"),
+        ("[doc-1]", "elsewhere"),
+        ("(Sources 1 and 2)", "verbatim"),
+        ("<sup>[1]</sup>", "elsewhere"),
+        ("[Source: Rain]", "elsewhere"),
+        ("[rain.txt]", "elsewhere"),  # the file that it comes from
+        ("([here](https://example.org/rain.txt))", "elsewhere"),
+        ("(https://example.org/ash)", "verbatim"),
         ("[7]", "elsewhere"),  # there is no such source
         ("(7)", "verbatim"),  # anything
         (", whereas rain fell in Bergen [1]", "verbatim"),  # named for something else
@@ -202,6 +245,70 @@ def test_all_marks_of_quotation_are_seen(marks: str) -> None:
 def test_references(reference: str, verdict: str) -> None:
     text = f"“ash closed most airports in Europe” {reference}."
     assert verdicts(text.replace("” ,", "”,"), RAIN, ASH) == [verdict]
+
+
+@pytest.mark.parametrize("reference", ["[1-3]", "[1–3]", "[Sources 1-3]", "[1-3, 9]"])
+def test_a_range_names_what_is_within(reference: str) -> None:
+    other = Passage("Snow fell in Oslo.")
+    text = f"“ash closed most airports in Europe” {reference}"
+    assert verdicts(text, RAIN, ASH, other) == ["verbatim"]
+    assert verdicts(text, RAIN, other, other, ASH) == ["elsewhere"]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        *["[1]", "[[1]](https://a.org/x_(y))", "[1](#s1)", "[Source 1]", "(Sources 1 and 2)"],
+        *["[citation:1]", "[Quelle 1]", "（来源1）", "<sup>[1]</sup>", "【1:0†source】"],
+        # The title, the id or the file of the very source that is quoted.
+        *["[Rain]", "(Rain, p. 3)", "[source: rain]", "([Rain](https://a.org/x))", "(rain.txt)"],
+    ],
+)
+def test_a_sentence_with_a_reference_is_quoted(reference: str) -> None:
+    for said in (f"{RAIN.text[:-1]} {reference}.", f"{RAIN.text} {reference}"):
+        assert [each.kind for each in cite(said, [RAIN, ASH]).sentences] == ["quoted"]
+
+
+@pytest.mark.parametrize(
+    "said", ["(Apollo 1)", "(1)", "[Ash]", "(Article 1)", "(Rain, not snow)", "<b>", "²"]
+)
+def test_a_sentence_with_something_else_in_brackets_is_spliced(said: str) -> None:
+    text = f"{RAIN.text[:-1]} {said}."
+    assert [each.kind for each in cite(text, [RAIN, ASH]).sentences] == ["spliced"]
+
+
+def test_headings_and_cells_of_tables_stand_by_themselves() -> None:
+    text = f"## The weather\n{RAIN.text}\n| Cause | It is said |\n|---|---|\n| Ash | {ASH.text} |"
+    judged = [
+        (text[each.start : each.end], each.kind) for each in cite(text, [RAIN, ASH]).sentences
+    ]
+    quoted, words = [RAIN.text, ASH.text], ["## The weather", "Cause", "It is said", "Ash"]
+    assert sorted(judged) == sorted(
+        [*((each, "quoted") for each in quoted), *((each, "own") for each in words)]
+    )
+
+
+def test_raised_numbers_behind_sentences_are_references() -> None:
+    text = f"{RAIN.text}¹ {ASH.text}<sup>2</sup>"
+    assert [each.kind for each in cite(text, [RAIN, ASH]).sentences] == ["quoted", "quoted"]
+
+
+def test_a_document_is_named_whichever_of_its_passages_has_the_words() -> None:
+    chunks = [Passage(RAIN.text, title="Report"), Passage(ASH.text, title="Report")]
+    assert verdicts("“closed most airports in Europe” [Report]", *chunks) == ["verbatim"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *["\n> ({})", " ({})", "\n> — *{}*", " — {}", "\n> -- **{}**", "\n> — [{}](http://a.org)"],
+        *[" [{}]", "\n>\n> — {}"],
+    ],
+)
+def test_a_block_may_end_with_its_source(source: str) -> None:
+    for name, verdict in (("Source 1", "verbatim"), ("Rain", "verbatim"), ("Ash", "elsewhere")):
+        assert verdicts(f"> {RAIN.text}{source.format(name)}", RAIN, ASH) == [verdict]
+    assert verdicts(f"> {RAIN.text} — Nobody cared", RAIN, ASH) == ["altered"]
 
 
 def test_passages_of_one_id_are_told_apart() -> None:
@@ -225,6 +332,7 @@ def test_what_is_cut_out_of_a_number_is_not_cited(said: str, cited: str) -> None
 @pytest.mark.parametrize(
     "text",
     [
+        "# The ash\nVolcanic ash closed most airports in Europe.\n**So**\n| a | b |\n| Good.",
         "As he said: **I agree. Volcanic ash** closed most airports in Europe. Good.",
         "Is it so?\n\nI think so. (Dr. Smith of St. Louis said that nobody was hurt.) Good.",
         'He said: "Dr. Smith of St. Louis said that nobody was hurt." Good. Fine.',
@@ -238,6 +346,10 @@ def test_a_stream_cites_as_the_whole_does(text: str, size: int) -> None:
     stream = citer.stream()
     found = [each for i in range(0, len(text), size) for each in stream.push(text[i : i + size])]
     assert (*found, *stream.close()) == citer.cite(text).citations
+
+
+def test_marks_that_never_close_take_linear_time() -> None:
+    assert verdicts("'a b " * 20_000, "gas") == []  # a scan to the end from each: minutes
 
 
 def test_many_quotations_are_judged_with_one_comparison() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nest_engine import Passage
+from nest_engine.citations.alignment import steps
 from nest_engine.citations.quotations import Difference, judge_quotations
 
 HELIUM = Passage(
@@ -20,6 +23,7 @@ ARGON = Passage(
     title="Argon",
 )
 PASSAGES = [HELIUM, ARGON]
+ROWS = st.lists(st.sampled_from("abcdefghijklmnop"), max_size=300)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +140,37 @@ def test_a_long_document_takes_linear_time() -> None:
     text = "> The river Danube flows through ten countries of central Europe toward the sea."
     (quotation,) = judge_quotations(text, [Passage(document)])  # a quadratic scan: an hour
     assert quotation.verdict == "absent"
+
+
+@pytest.mark.parametrize("sentence", ["The gas is light. ", "one two one three ", "ก ข ค ก ง "])
+@pytest.mark.parametrize(("times", "verdicts"), [(40, ["altered"]), (4000, ["altered", "absent"])])
+def test_a_long_quotation_takes_linear_time(sentence: str, times: int, verdicts: list[str]) -> None:
+    quotation = f"unknown {sentence * (times // 2)} unknown {sentence * (times // 2)}"
+    (judged,) = judge_quotations([quotation], [Passage(sentence * times)])
+    assert judged.verdict in verdicts  # every word beside every other: minutes
+
+
+def test_each_difference_of_a_long_quotation_is_shown() -> None:
+    source = [f"word{i % 300}" for i in range(3000)]
+    quotation = [f"other{i}" if i % 100 == 50 else word for i, word in enumerate(source)][100:2900]
+    (judged,) = judge_quotations([" ".join(quotation)], [Passage(" ".join(source))])
+    assert judged.differences == tuple(
+        Difference(source[i], f"other{i}") for i in range(150, 2900, 100)
+    )
+
+
+def test_many_references_behind_many_quotations_take_linear_time() -> None:
+    assert judge_quotations("][”'" * 20_000, PASSAGES) == ()
+
+
+@given(ROWS, ROWS)
+def test_steps_make_one_row_of_another(theirs: list[str], ours: list[str]) -> None:
+    made, end, our_end = [], 0, 0
+    for step in steps(theirs, ours):
+        assert (step.start, step.our_start) == (end, our_end)
+        end, our_end = step.end, step.our_end
+        made += theirs[step.start : end] if step.tag == "equal" else ours[step.our_start : our_end]
+    assert (made, end, our_end) == (ours, len(theirs), len(ours))
 
 
 def test_no_sources() -> None:

@@ -65,3 +65,31 @@ def test_the_end_of_a_sentence(text: str, ends: bool) -> None:
 )
 def test_languages(text: str, language: str) -> None:
     assert language_of(text) == language
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("## The gas\nIt is light. It glows.", ["## The gas", "It is light.", "It glows."]),
+        ("So\n**The gas**\nIt is light.", ["So", "**The gas**", "It is light."]),
+        ("**The gas** is\nlight. It glows.", ["**The gas** is\nlight.", "It glows."]),
+        (
+            "It is so:\n| Gas | It is |\n|:--|--:|\n| He | light. Or \\| dense |\nGood.",
+            [
+                "It is so:",
+                "Gas",
+                "It is",
+                ":--",
+                "--:",
+                "He",
+                "light.",
+                "Or \\| dense",
+                "Good.",
+            ],
+        ),
+        ("a || b", ["a || b"]),
+    ],
+)
+def test_headings_and_cells_of_an_answer(text: str, sentences: list[str]) -> None:
+    found = sentences_of(text, is_answer=True)
+    assert [text[sentence.start : sentence.end] for sentence in found] == sentences

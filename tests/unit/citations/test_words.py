@@ -56,6 +56,12 @@ def keys(text: str, compounds: frozenset[str] = frozenset()) -> list[str]:
         ("__bold__ and _it_ and ***both***", "bold and it and both"),
         ("run `make` never", "run make never"),
         ("(*see* **1868**)", "(see 1868)"),
+        ("the **N**ational **A**ssembly's", "the National Assembly's"),  # within a word
+        ("un**believ**able **Unfall**versicherung", "unbelievable Unfallversicherung"),
+        ("<b>Helium</b> is <em>light</em>", "Helium is light"),  # of HTML
+        ("long<br>and wide<br />and <u>h</u>igh", "long and wide and high"),
+        ("[T]he gas", "The gas"),  # brackets that tell of a letter put in
+        ("…[i]t is", "…it is"),
     ],
 )
 def test_the_same_words_in_other_characters(one: str, other: str) -> None:
@@ -97,6 +103,16 @@ def test_the_same_words_in_other_characters(one: str, other: str) -> None:
         ("👍🏽", "👍🏿"),
         ("👨\u200d👩\u200d👧", "👨👩👧"),
         ("GDP* grew", "GDP grew"),
+        ("a**b", "ab"),
+        ("2**3**4", "234"),
+        ("a**b and c**d", "ab and cd"),
+        ("[t]he gas", "The gas"),
+        ("10<sup>5</sup>", "105"),
+        ("a<b>c", "a c"),
+        ("a <b> c", "a c"),
+        ("use <em> and <strong>", "use <strong> and <em>"),
+        ("a[i]b", "aib"),
+        ("[注]因此", "注因此"),
     ],
 )
 def test_another_letter_digit_or_sign_is_another_word(one: str, other: str) -> None:
@@ -130,7 +146,12 @@ def test_compounds_are_words_with_a_hyphen() -> None:
 
 
 TEXTS = st.text() | st.text(
-    st.sampled_from("ab1.,-+'\"’“*_`~ \n\t\u00ad\u200d\u0301ﬁ北ไ้👍🏽🇩🇪²％—…")
+    st.sampled_from("ab1.,-+[]'\"’“*_`~ \n\t\u00ad\u200d\u0301ﬁ北ไ้👍🏽🇩🇪²％—…")
+)
+
+
+TAGS = st.lists(st.sampled_from([*"ab5 <>/*[]", "<b>", "</b>", "<br />", "<em>", "**"])).map(
+    "".join
 )
 
 
@@ -155,13 +176,19 @@ def test_keys_do_not_depend_on_unicode_normalization(text: str) -> None:
     assert keys(unicodedata.normalize("NFC", text)) == keys(unicodedata.normalize("NFD", text))
 
 
-@given(TEXTS, TEXTS)
+@given(TEXTS | TAGS, TEXTS | TAGS)
 def test_what_is_settled_stays(text: str, more: str) -> None:
     settled = settled_length(text)
     before = [word for word in words_of(text) if word.end <= settled]
     assert [word for word in words_of(text + more) if word.end <= settled] == before
 
 
-@pytest.mark.parametrize("text", ["a" * 300_000, "北" * 300_000, "a-\n" * 100_000, "*a " * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["a" * 300_000, "北" * 300_000, "a-\n" * 100_000, "*a " * 100_000, "a**" * 100_000],
+        *["[a]" * 100_000, "<b>" * 100_000],
+    ],
+)
 def test_hostile_texts_take_linear_time(text: str) -> None:
     assert words_of(text)  # a quadratic scan would take minutes
