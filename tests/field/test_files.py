@@ -287,6 +287,15 @@ def test_many_signs_take_no_time(tmp_path: Path, sign: str) -> None:
         ("3<sup>1</sup>/<sub>2</sub>, 5<sup>th</sup>, a<sup>+</sup>", "3 1/2, 5th, a+"),
         ("<math><mn>3</mn><mfrac><mn>1</mn> <mn>2</mn></mfrac></math>", "3 1/2"),
         ("<math><msup><mn>10</mn><mn>6</mn></msup><mi>x</mi></math>", "10^6x"),
+        ("2<sup>0.5</sup>, 4<sup>1/2</sup>, 10<sup>–6</sup>, words<sup>3,4</sup>",
+         "2^0.5, 4^1/2, 10^–6, words 3,4"),
+        ("<math><mfrac><mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow><mn>2</mn></mfrac></math>",
+         "(a+b)/2"),
+        ("<math><msup><mi>x</mi><mrow><mi>n</mi><mo>+</mo><mn>1</mn></mrow></msup></math>",
+         "x^(n+1)"),
+        ("<math><msqrt><mn>2</mn></msqrt><mphantom><mi>no</mi></mphantom></math>", "√2"),
+        ("<math><msqrt><mi>a</mi><mo>+</mo><mi>b</mi></msqrt><mo>=</mo><mn>3</mn></math>",
+         "√(a+b)=3"),
         # words
         ("<object data=x>Shown</object>", "Shown"),
         ("<select><optgroup label=Fruit><option>Apple</select>", "Fruit\n\nApple"),
@@ -639,6 +648,32 @@ def test_raised_figures_of_word_keep_their_meaning(tmp_path: Path) -> None:
     )
     text = read(tmp_path, "a.docx", word_document_with(body=body)).text
     assert text == "10^12 and the 5th"
+
+
+def _math(tag: str, *parts: str) -> str:
+    inner = "".join(f"<m:{part}</m:{part.partition('>')[0]}>" for part in parts)
+    return f"<m:{tag}>{inner}</m:{tag}>"
+
+
+def _letters(text: str) -> str:
+    return f"<m:r><m:t>{text}</m:t></m:r>"
+
+
+@pytest.mark.parametrize(
+    ("formula", "text"),
+    [
+        (_math("f", f"num>{_letters('a+b')}", f"den>{_letters('2')}"), "(a+b)/2"),
+        (_letters("3") + _math("f", f"num>{_letters('1')}", f"den>{_letters('2')}"), "3 1/2"),
+        (_math("sSup", f"e>{_letters('10')}", f"sup>{_letters('6')}"), "10^6"),
+        (_math("rad", "deg>", f"e>{_letters('2')}"), "√2"),
+        (_letters("a") + _math("d", f"e>{_letters('b+c')}"), "a(b+c)"),
+        (_math("sSub", f"e>{_letters('x')}", f"sub>{_letters('1')}"), "x1"),
+    ],
+)
+def test_formulas_of_word_keep_their_meaning(tmp_path: Path, formula: str, text: str) -> None:
+    namespace = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+    data = word_document_with(body=f"<w:p><m:oMath {namespace}>{formula}</m:oMath></w:p>")
+    assert read(tmp_path, "a.docx", data).text == text
 
 
 def test_raised_figures_of_slides_keep_their_meaning(tmp_path: Path) -> None:

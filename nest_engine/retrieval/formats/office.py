@@ -9,14 +9,21 @@ from nest_engine._optional import require
 from nest_engine.retrieval.formats.archive import open_archive
 from nest_engine.retrieval.formats.own_title import own_title
 from nest_engine.retrieval.formats.rows import row_text
-from nest_engine.retrieval.formats.superscript import RAISED, in_line
+from nest_engine.retrieval.formats.superscript import RAISED, in_line, needs_brackets
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 # What was deleted or moved away, and what another program shows in place of something it knows.
 # Pronunciation stands above the text.
 _NOT_SHOWN = frozenset([f"{_WORD}del", f"{_WORD}moveFrom", f"{_WORD}rt", _FALLBACK])
-_MATH_TEXT = "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"
+_MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+# Formulas that lose their meaning in a line; their parts are read in this order.
+_FORMULAS = {
+    f"{_MATH}f": ("", "num", "/", "den"),
+    f"{_MATH}rad": ("\N{SQUARE ROOT}", "e"),
+    f"{_MATH}sSup": ("", "e", "^", "sup"),
+    f"{_MATH}sSubSup": ("", "e", "", "sub", "^", "sup"),
+}
 _OFF = frozenset(["0", "false", "off"])
 _VANISH = f"{_WORD}rPr/{_WORD}vanish"
 _REFERENCES = {f"{_WORD}{kind}Reference": kind for kind in ("footnote", "endnote")}
@@ -138,8 +145,17 @@ class _WordReader:
             tag = child.tag
             if tag == f"{_WORD}txbxContent":
                 boxes.append(child)
-            elif tag in (f"{_WORD}t", _MATH_TEXT):
+            elif tag in (f"{_WORD}t", f"{_MATH}t"):
                 yield child.text or ""
+            elif tag in _FORMULAS:
+                yield self._formula(child, boxes, is_hidden)
+            elif tag == f"{_MATH}d":
+                yield _sign(child, "begChr", "(")
+                yield _sign(child, "sepChr", "|").join(
+                    "".join(self._shown(part, boxes, is_hidden))
+                    for part in child.iterchildren(f"{_MATH}e")
+                )
+                yield _sign(child, "endChr", ")")
             elif tag == f"{_WORD}tab":
                 yield "\t" if element.tag == f"{_WORD}r" else ""
             elif tag in (f"{_WORD}br", f"{_WORD}cr"):
@@ -156,11 +172,29 @@ class _WordReader:
                 yield from self._shown(child, boxes, is_hidden)
                 yield mark
 
+    def _formula(self, element: Any, boxes: list[Any], is_hidden: bool) -> str:
+        """Return a formula in a line: (a+b)/2, √2, x^(n+1)."""
+        signs = _FORMULAS[element.tag]
+        text = ""
+        for sign, name in zip(signs[::2], signs[1::2], strict=True):
+            for part in element.iterchildren(f"{_MATH}{name}"):
+                said = "".join(self._shown(part, boxes, is_hidden))
+                text += sign + (f"({said})" if needs_brackets(said) else said)
+        before = element.getprevious()
+        follows_a_number = before is not None and "".join(before.itertext())[-1:].isdigit()
+        return f" {text}" if follows_a_number and text[:1].isdigit() else text
+
     def _is_hidden(self, run: Any, is_hidden: bool) -> bool:
         own = _is_set(run, _VANISH)
         style = run.find(f"{_WORD}rPr/{_WORD}rStyle")
         by_style = style is not None and style.get(f"{_WORD}val") in self._hidden
         return is_hidden or by_style if own is None else own
+
+
+def _sign(brackets: Any, name: str, default: str) -> str:
+    """Return a sign of brackets in a formula."""
+    mark = brackets.find(f"{_MATH}dPr/{_MATH}{name}")
+    return default if mark is None else str(mark.get(f"{_MATH}val", ""))
 
 
 def _nearest(element: Any, tag: str) -> Iterator[Any]:

@@ -4,7 +4,7 @@ Blocks become paragraphs, rows of tables too, and cells stand under their headin
 tabs, with an empty one where one spans several columns or rows; a dash stands for an empty cell in
 front of a row. What is hidden is left out: by the element, by ``hidden``, by its style or by the
 page's style sheets: not displayed, transparent, clipped, off the page, in the ink of its paper.
-Raised figures and fractions keep their meaning: 10^6, 1/2.
+Raised figures, fractions and roots keep their meaning: 10^6, (a+b)/2, √2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nest_engine.retrieval.formats.media_query import applies_on_screens
 from nest_engine.retrieval.formats.open_elements import HEADINGS, VOID, Element, OpenElements
 from nest_engine.retrieval.formats.rows import EMPTY_CELL
 from nest_engine.retrieval.formats.style_sheet import Inside, StyleSheets
-from nest_engine.retrieval.formats.superscript import before_superscript
+from nest_engine.retrieval.formats.superscript import before_superscript, needs_brackets
 from nest_engine.retrieval.formats.visibility import (
     APART_DISPLAYS,
     BLOCK_DISPLAYS,
@@ -37,7 +37,7 @@ _LONGEST_TITLE = 1000
 INVISIBLE = frozenset(
     [
         *("annotation", "annotation-xml", "applet", "area", "audio", "canvas", "datalist"),
-        *("dialog", "head", "iframe", "noembed", "noframes", "noscript", "rp", "rt"),
+        *("dialog", "head", "iframe", "mphantom", "noembed", "noframes", "noscript", "rp", "rt"),
         *("script", "style", "svg", "template", "title", "video"),
     ]
 )
@@ -60,6 +60,7 @@ _APART = frozenset(["button", "input", "meter", "progress", "textarea"])
 _INERT = frozenset(["noscript", "template"])
 _UNTITLED = _INERT | {"iframe", "noembed", "noframes", "object"}
 _BETWEEN = {"mfrac": "/", "msup": "^"}  # two parts of a formula
+_ROOT = "msqrt"
 # White space of any kind, as programs write it into empty cells.
 _BLANK = re.compile(r"[\s\u00ad\u200b-\u200d\u2060\ufeff]*")
 _FRACTION = re.compile(r"<sup[^>]*>\s*\d+\s*</sup>\s*(?:/|\u2044|&frasl;)", re.IGNORECASE)
@@ -75,6 +76,7 @@ _CDATA, _CDATA_MARK = "<![CDATA[", re.compile(r"<!\[CDATA\[|\]\]>")
 _LINE_END = re.compile(r"\r\n?")
 _COMMENT_END = re.compile(r"--!?>")
 _PARAGRAPH = "\n\n"
+_BEFORE_TEXT = 4  # pieces that are added in front of each text
 _STYLE = re.compile("<style", re.IGNORECASE)
 
 
@@ -180,8 +182,9 @@ class _Reader(Parser):
         self._is_apart = self._is_raised = False  # the next text
         self._indent = ""  # of a cell that is empty so far
         self._between = ""  # the last text and the next, in a formula
+        self._part_starts: list[int] = []  # of the parts that are open: the number of pieces
         self._is_titled = self._is_row_empty = self._is_cell_empty = False
-        self._said: list[str] | None = None  # of the heading that is being read
+        self._heading_start: int | None = None  # the number of pieces before the one being read
         self._is_at_start_of_code = False
 
         source = parsable(markup)
@@ -217,6 +220,7 @@ class _Reader(Parser):
             is_block=tag in _BLOCKS or display in BLOCK_DISPLAYS,
             is_apart=outer.lays_out or tag == "mfrac" or display in APART_DISPLAYS,
             lays_out=display in LAYOUTS,
+            is_part=outer.name in _BETWEEN or tag == _ROOT,
             inside=Inside(met),
         )
         self._open.start(element)
@@ -307,7 +311,7 @@ class _Reader(Parser):
         elif tag in _CELLS and self._tables:
             self._begin_cell(given)
         elif tag in HEADINGS:
-            self._said = []
+            self._heading_start = len(self._pieces)
         elif tag == "sup":
             self._is_raised = True
             self._is_apart |= bool(_FRACTION.match(self.rawdata, self._offset()))
@@ -315,6 +319,10 @@ class _Reader(Parser):
             self._put("\N{LEFT DOUBLE QUOTATION MARK}")
         elif tag == "optgroup" and not element.unseen:
             self._put(given.get("label", ""))
+        elif tag == _ROOT and not element.unseen:
+            self._put("\N{SQUARE ROOT}")
+        if element.is_part:
+            self._part_starts.append(len(self._pieces))
 
     def _leave(self, element: Element) -> None:
         tag = element.name
@@ -327,6 +335,8 @@ class _Reader(Parser):
         self._num_untitled -= tag in _UNTITLED
         self._is_titled |= tag == "title" and bool(self.title.strip())
         self._is_raised &= tag != "sup"
+        if element.is_part:
+            self._end_part(self._part_starts.pop())
         self._between = _BETWEEN.get(self._open.innermost.name, "")
         if tag == "table":
             self._tables.pop()
@@ -337,13 +347,20 @@ class _Reader(Parser):
             self._tables[-1].end_row()
         elif tag in _SECTIONS and self._tables:
             self._tables[-1] = _Table()
-        elif tag in HEADINGS and self._said is not None:
-            heading = " ".join("".join(self._said).split())
+        elif tag in HEADINGS and self._heading_start is not None:
+            heading = " ".join("".join(self._pieces[self._heading_start :]).split())
             self.heading = self.heading or heading
             self.h1 = self.h1 or heading * (tag == "h1")
-            self._said = None
+            self._heading_start = None
         self._is_cell_empty = self._is_cell_empty and tag not in _CELLS
         self._separate(element)
+
+    def _end_part(self, start: int) -> None:
+        """Put a part of a formula in brackets, if it needs them in a line."""
+        first = start + _BEFORE_TEXT
+        if needs_brackets("".join(self._pieces[first:])):
+            self._pieces.insert(first, "(")
+            self._pieces.append(")")
 
     def _begin_cell(self, given: dict[str, str]) -> None:
         self._tabs += self._tables[-1].begin_cell(
@@ -385,9 +402,7 @@ class _Reader(Parser):
             return
         mark = EMPTY_CELL if self._tabs and self._is_row_empty else ""
         apart = "" if self._break or self._tabs or not self._pieces else self._before(text)
-        self._pieces += self._break, mark, "\t" * self._tabs, apart + text
-        if self._said is not None:
-            self._said.append(self._break + apart + text)
+        self._pieces += self._break, mark, "\t" * self._tabs, apart, text
         self._break, self._tabs = "", 0
         self._is_apart, self._between = False, ""
         if not is_blank:
@@ -397,7 +412,7 @@ class _Reader(Parser):
         """Return what keeps a text apart from what is before it in its line."""
         if not (self._between or self._is_apart or self._is_raised):
             return ""
-        before = "".join(self._pieces[-4:])
+        before = "".join(self._pieces[-1 - _BEFORE_TEXT :])
         if self._between and text[0].isalnum():
             return self._between
         if self._is_apart and before[-1] not in _NO_WORD_END and text[0] not in _NO_WORD_START:
