@@ -844,6 +844,35 @@ def test_quotation_marks_behind_the_first_rows(tmp_path: Path) -> None:
     assert found[-2:] == ['id: 5000\ntext: say "hi", now', "id: 5001\ntext: z"]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt", "a.md"])
+@pytest.mark.parametrize("content", ["", "City\tRain\n", "\ufeff\u200b\n"])
+def test_a_file_of_nothing_is_a_reported_skip(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text("" if name in ("a.txt", "a.md") else content, "utf-8")
+    ((path, reason),) = read_documents(tmp_path)  # type: ignore[misc]
+    assert path.startswith(name)
+    assert "text" in reason or "rows" in reason or "JSON" in reason
+
+
+def test_lines_of_json_may_be_in_any_marked_encoding(tmp_path: Path) -> None:
+    lines = '{"text": "Größe"}\r\n\n{"text": "東京"}\nbad\n'
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        (tmp_path / "a.jsonl").write_bytes(lines.encode(encoding))
+        result = read_passages(tmp_path)
+        assert [passage.text for passage in result.passages] == ["Größe", "東京"]
+        assert [passage.metadata["line"] for passage in result.passages] == [1, 3]
+        assert [skipped.path for skipped in result.skipped] == ["a.jsonl, line 4"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text", ["Plain text.", "Привет, мир!", "ประเทศไทย", "مرحبا بالعالم", "पानी ठंडा है। यह एक है।"]
+)
+def test_utf_16_without_a_mark_is_a_reported_skip(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    ((_, reason),) = read_documents(tmp_path)  # type: ignore[misc]
+    assert "UTF-16" in reason
+
+
 def test_tabs_are_between_the_values_of_tsv(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("Text, long\nhello, world\n")
     assert read_passages(tmp_path / "a.tsv").passages[0].text == "Text, long: hello, world"
