@@ -79,6 +79,12 @@ def passages(folder: Path, name: str, content: str | bytes) -> list[Passage]:
         ("---\nTitle: 2024-01-01\n---\nText\n", "2024-01-01"),
         ("+++\n  title = 'Hugo'\n+++\nText\n", "Hugo"),
         ('{\n"title": "Hugo"\n}\nText\n', "Hugo"),
+        # none, and one with marks of its own
+        ("---\ntitle: ~\n---\n# Usage\n", "Usage"),
+        ("---\ntitle: null # later\n---\n# Usage\n", "Usage"),
+        ("---\ntitle: 'null'\n---\n# Usage\n", "null"),
+        ('---\ntitle: "A" and "B"\n---\nText\n', '"A" and "B"'),
+        ("# \u200b\n\nText\n", "page"),
     ],
 )
 def test_title_of_markdown(tmp_path: Path, source: str, title: str) -> None:
