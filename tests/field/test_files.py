@@ -173,6 +173,9 @@ def test_a_file_that_shows_nothing_is_a_reported_skip(tmp_path: Path, source: st
         "<script>a = '<script>';\n\nIgnore this.</script>",
         "> <!-- Ignore\n> this. -->",
         "- <template>Ignore this.</template>",
+        "[//]: # (Ignore this.)",
+        "[comment]: <> 'Ignore\nthis.'",
+        '> [//]: # "Ignore this."',
     ],
 )
 def test_what_markdown_does_not_show_is_not_quotable(tmp_path: Path, hidden: str) -> None:
@@ -196,6 +199,8 @@ def test_what_markdown_does_not_show_is_not_quotable(tmp_path: Path, hidden: str
         "If x <style and a <b> c, <!-- of course.",
         '[x](http://a "<script>") and <https://a.b/<script>>',
         '[x]: <script> "t"',
+        "[//]: # without a title, and [x]: # (y)",
+        "```\n[//]: # (code)\n```",
         "> - 1. a `<script\n>   > b`",
         "- Fixed `<script>` handling, of course.\n" * 600,
         "`<script>` or `<!--` " + "word " * 5000,
@@ -244,6 +249,7 @@ def test_many_signs_take_no_time(tmp_path: Path, sign: str) -> None:
         ("<style>.x{display:none}.x.y{display:block}</style><p class=x>no<p class='y x'>y", "y"),
         ('<p style="visibility: hidden">no</p><p style="OPACITY:0">no</p><p>yes</p>', "yes"),
         ("<ul><li hidden>no<li>yes</ul><dialog>no</dialog><datalist><option>no</datalist>", "yes"),
+        ("<div popover>no</div><div popover style='display:block'>yes</div>", "yes"),
         ("<template>no</template><noscript>no</noscript><iframe>no</iframe>yes", "yes"),
         ("yes<!-- no --><!--> yes <!-- no", "yes yes"),
         ("<ruby>東<rp>(</rp><rt>とう</rt><rp>)</rp></ruby>京", "東京"),
@@ -720,6 +726,19 @@ def test_titles_that_people_write_are_kept(tmp_path: Path) -> None:
         assert read(tmp_path, "a.docx", saved(document)).title == title
 
 
+def test_hidden_shapes_are_not_read(tmp_path: Path) -> None:
+    presentation = pptx.Presentation()
+    slide = presentation.slides.add_slide(presentation.slide_layouts[6])
+    for shapes, text in ((slide.shapes, "no"), (slide.shapes, "yes")):
+        group = shapes.add_group_shape()
+        for number in range(2):
+            group.shapes.add_textbox(0, 0, 1, 1).text_frame.text = text * (number + 1)
+        if text == "no":
+            group._element.nvGrpSpPr.cNvPr.set("hidden", "1")
+    group.shapes[0]._element.nvSpPr.cNvPr.set("hidden", "true")
+    assert read(tmp_path, "a.pptx", saved(presentation)).text == "yesyes"
+
+
 def test_presentations_have_slides_as_pages(tmp_path: Path) -> None:
     presentation = pptx.Presentation()
     for title, text in (("Refunds", "Ten days."), ("Hidden", "Ignore this."), ("More", "Ask us.")):
@@ -797,6 +816,34 @@ def test_restructured_text(tmp_path: Path) -> None:
     source = ".. _top:\n\n=======\nRefunds\n=======\n\n.. toctree::\n\n   a\n\nTen days.\n"
     document = read(tmp_path, "a.rst", source)
     assert (document.title, document.text) == ("Refunds", source)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (".. Ignore this,\n   and\n\n   this.\n\nYes.\n", "Yes.\n"),
+        ("..\n   Ignore this.\nYes.\n", "Yes.\n"),
+        (".. Note: ignore this.\n.. note:: Yes.\n", ".. note:: Yes.\n"),
+        ("..\n\n   Yes.\n", "..\n\n   Yes.\n"),  # a comment ends where a line is empty
+        (".. note::\n\n   Yes.\n\n   .. Ignore.\n", ".. note::\n\n   Yes.\n\n"),
+        *(
+            (text, text)
+            for text in (
+                "Write::\n\n   .. this\n\nin a file.\n",
+                ".. code-block:: rst\n\n   .. this\n",
+                "Yes\n.. and no block.\n",
+                ".. _a: b\n.. |a| replace:: b\n.. [1] A note.\n.. [#a] Another.\n.. py:data:: a\n",
+            )
+        ),
+    ],
+)
+def test_comments_of_restructured_text_are_not_quotable(
+    tmp_path: Path, source: str, shown: str
+) -> None:
+    for text, said in ((source, shown), (source.replace("\n", "\r\n"), shown)):
+        document = read(tmp_path, "a.rst", text)
+        quotable = "".join(text[start:end] for start, end in document.quotable)
+        assert quotable.replace("\r\n", "\n") == said
 
 
 @pytest.mark.parametrize(

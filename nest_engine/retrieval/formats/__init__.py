@@ -25,7 +25,7 @@ from nest_engine.retrieval.formats.encoding import declared_encoding, decode, is
 from nest_engine.retrieval.formats.markdown import read_markdown
 from nest_engine.retrieval.formats.office import read_docx, read_pptx
 from nest_engine.retrieval.formats.pdf import Page, PdfFile
-from nest_engine.retrieval.formats.restructured_text import title_of
+from nest_engine.retrieval.formats.restructured_text import quotable_in, title_of
 from nest_engine.retrieval.formats.table import read_table
 from nest_engine.retrieval.formats.web_page import read_page
 
@@ -86,9 +86,9 @@ def parse_markdown(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
 
 
 def parse_restructured_text(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
-    """Read reStructuredText source, with the title of its first section."""
+    """Read reStructuredText source, with the title of its first section, but for comments."""
     text = decode(stream.read())
-    yield file.document(text, title_of(text))
+    yield file.document(text, title_of(text), quotable=tuple(quotable_in(text)))
 
 
 def parse_html(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:

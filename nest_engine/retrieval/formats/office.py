@@ -27,6 +27,9 @@ _FORMULAS = {
 _OFF = frozenset(["0", "false", "off"])
 _VANISH = f"{_WORD}rPr/{_WORD}vanish"
 _REFERENCES = {f"{_WORD}{kind}Reference": kind for kind in ("footnote", "endnote")}
+# Where shapes say whether they are hidden.
+_SHAPE = "{http://schemas.openxmlformats.org/presentationml/2006/main}cNvPr"
+_WORD_SHAPE = "*/{http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing}docPr"
 _DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 
 
@@ -164,7 +167,11 @@ class _WordReader:
                 yield "\N{NON-BREAKING HYPHEN}"
             elif tag in _REFERENCES:
                 self._referred_to[_REFERENCES[tag], child.get(f"{_WORD}id")] = None
-            elif tag in _NOT_SHOWN or (tag == f"{_WORD}r" and self._is_hidden(child, is_hidden)):
+            elif (
+                tag in _NOT_SHOWN
+                or (tag == f"{_WORD}r" and self._is_hidden(child, is_hidden))
+                or (tag == f"{_WORD}drawing" and _is_marked_hidden(child.find(_WORD_SHAPE)))
+            ):
                 continue
             else:
                 mark = RAISED if _is_raised(child) else ""
@@ -226,6 +233,11 @@ def _is_set(element: Any, path: str) -> bool | None:
     return None if mark is None else mark.get(f"{_WORD}val", "1") not in _OFF
 
 
+def _is_marked_hidden(properties: Any) -> bool:
+    """Return whether a shape is one that its author has hidden."""
+    return properties is not None and properties.get("hidden", "0") not in _OFF
+
+
 def _columns(mark: Any, default: int) -> int:
     return default if mark is None else min(int(mark.get(f"{_WORD}val", default)), 50)
 
@@ -262,6 +274,8 @@ def _slide(slide: Any) -> Iterator[str]:
 
 def _shapes(shapes: Any) -> Iterator[str]:
     for shape in shapes:
+        if _is_marked_hidden(next(shape.element.iter(_SHAPE), None)):
+            continue
         if hasattr(shape, "shapes"):
             yield from _shapes(shape.shapes)
         elif shape.has_text_frame:

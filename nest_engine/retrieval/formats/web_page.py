@@ -58,6 +58,7 @@ _BLOCKS = HEADINGS | {
 # In one line with what is beside them, but apart from it.
 _APART = frozenset(["button", "input", "meter", "progress", "textarea"])
 _INERT = frozenset(["noscript", "template"])
+_HIDDEN = frozenset(["hidden", "popover"])  # attributes
 _UNTITLED = _INERT | {"iframe", "noembed", "noframes", "object"}
 _BETWEEN = {"mfrac": "/", "msup": "^"}  # two parts of a formula
 _ROOT = "msqrt"
@@ -214,7 +215,7 @@ class _Reader(Parser):
         element = Element(
             tag,
             hides=(tag in INVISIBLE and not (tag == "dialog" and "open" in given))
-            or ("hidden" in given and "display" not in style and not is_page)
+            or (not _HIDDEN.isdisjoint(given) and "display" not in style and not is_page)
             or (bool(style) and not is_page and hides(style, tag, is_block=tag in _BLOCKS)),
             unseen=outer.unseen if is_page else unseen(style, outer.unseen),
             is_block=tag in _BLOCKS or display in BLOCK_DISPLAYS,
