@@ -662,6 +662,27 @@ def test_raised_figures_of_word_keep_their_meaning(tmp_path: Path) -> None:
     assert text == "10^12 and the 5th"
 
 
+@pytest.mark.parametrize(
+    ("font", "char", "shown"),
+    [
+        ("Symbol", "F06D", "μ"),
+        ("Symbol", "00B1", "±"),
+        ("Symbol", "F0A3", "≤"),
+        ("Symbol", "F035", "5"),
+        ("Arial", "00B5", "µ"),
+        ("Wingdings", "F0FC", ""),
+        ("Arial", "DC00", ""),
+        ("Arial", "x", ""),
+        ("Arial", "0000", ""),
+    ],
+)
+def test_symbols_of_word_are_read(tmp_path: Path, font: str, char: str, shown: str) -> None:
+    symbol = f'<w:sym w:font="{font}" w:char="{char}"/>'
+    body = f"<w:p><w:r><w:t>5 </w:t>{symbol}<w:t>m</w:t></w:r></w:p>"
+    data = word_document_with(body=body.replace("<w:t>", '<w:t xml:space="preserve">'))
+    assert read(tmp_path, "a.docx", data).text == f"5 {shown}m"
+
+
 def _math(tag: str, *parts: str) -> str:
     inner = "".join(f"<m:{part}</m:{part.partition('>')[0]}>" for part in parts)
     return f"<m:{tag}>{inner}</m:{tag}>"

@@ -24,6 +24,16 @@ _FORMULAS = {
     f"{_MATH}sSup": ("", "e", "^", "sup"),
     f"{_MATH}sSubSup": ("", "e", "", "sub", "^", "sup"),
 }
+# The characters of the font Symbol, by which Word writes Greek letters and signs.
+_SYMBOLS = {
+    code: char
+    for first, chars in (
+        (0x41, "ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ"),
+        (0x61, "αβχδεφγηιϕκλμνοπθρστυϖωξψζ"),
+        (0xAB, "↔←↑→↓°±″≥×∝∂•÷≠≡≈"),
+    )
+    for code, char in enumerate(chars, first)
+} | {0x2D: "−", 0xA2: "′", 0xA3: "≤", 0xA5: "∞", 0xCE: "∈", 0xD6: "√", 0xD7: "⋅", 0xE5: "∑"}
 _OFF = frozenset(["0", "false", "off"])
 _VANISH = f"{_WORD}rPr/{_WORD}vanish"
 _REFERENCES = {f"{_WORD}{kind}Reference": kind for kind in ("footnote", "endnote")}
@@ -163,6 +173,8 @@ class _WordReader:
                 yield "\t" if element.tag == f"{_WORD}r" else ""
             elif tag in (f"{_WORD}br", f"{_WORD}cr"):
                 yield "\n"
+            elif tag == f"{_WORD}sym":
+                yield _symbol(child)
             elif tag == f"{_WORD}noBreakHyphen":
                 yield "\N{NON-BREAKING HYPHEN}"
             elif tag in _REFERENCES:
@@ -231,6 +243,18 @@ def _is_set(element: Any, path: str) -> bool | None:
     """Return whether a mark says yes; None if it is not there."""
     mark = element.find(path)
     return None if mark is None else mark.get(f"{_WORD}val", "1") not in _OFF
+
+
+def _symbol(mark: Any) -> str:
+    """Return a character that is written by its place in a font; nothing if nobody knows it."""
+    try:
+        code = int(mark.get(f"{_WORD}char", ""), 16)
+    except ValueError:
+        return ""
+    if mark.get(f"{_WORD}font") == "Symbol":
+        code &= 0xFF
+        return _SYMBOLS.get(code, chr(code) if 0x20 <= code < 0x7F else "")
+    return chr(code) if 0x20 <= code < 0xD800 or 0xF900 <= code <= 0xFFFF else ""
 
 
 def _is_marked_hidden(properties: Any) -> bool:
