@@ -786,14 +786,17 @@ def book(**files: str) -> bytes:
       <item id="b" href="text/b%20b.xhtml" media-type="application/xhtml+xml"/>
       <item id="a" href="a.xhtml" media-type="application/xhtml+xml"/></manifest>
       <spine><itemref idref="n"/><itemref idref="b"/><itemref idref="a"/></spine></package>"""
+    entries = {
+        "META-INF/container.xml": CONTAINER,
+        "OPS/a.opf": package,
+        "OPS/nav.xhtml": "<p>Contents",
+        "OPS/text/b b.xhtml": "<title>x</title><p>First.</p><p hidden>Not.</p>",
+        "OPS/a.xhtml": "<p>Second.</p>",
+    }
+    entries |= {name.replace("__", "/"): content for name, content in files.items()}
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("META-INF/container.xml", CONTAINER)
-        archive.writestr("OPS/a.opf", package)
-        archive.writestr("OPS/nav.xhtml", "<p>Contents")
-        archive.writestr("OPS/text/b b.xhtml", "<title>x</title><p>First.</p><p hidden>Not.</p>")
-        archive.writestr("OPS/a.xhtml", "<p>Second.</p>")
-        for name, content in files.items():
-            archive.writestr(name.replace("__", "/"), content)
+        for name, content in entries.items():
+            archive.writestr(name, content)
     return buffer.getvalue()
 
 
@@ -824,6 +827,16 @@ def test_a_page_of_a_book_that_fails_is_reported_and_the_others_kept(tmp_path: P
         ("a.epub, OPS/b.xhtml", "There is "),
         ("a.epub, d", "There is "),
     ]
+
+
+def test_what_the_style_sheets_of_a_book_hide(tmp_path: Path) -> None:
+    page = (
+        '<link rel="stylesheet" href="../a%20b.css"/><link rel="stylesheet" href="none.css"/>'
+        '<link rel="alternate stylesheet" href="c.css"/><p class="x">No.</p><p class="y">Yes.</p>'
+    )
+    hiding = {"a b.css": ".x { display: none }", "OPS__c.css": ".y { display: none }"}
+    data = book(**{"OPS__a.xhtml": page}, **hiding)
+    assert read(tmp_path, "a.epub", data).text == "First.\n\nYes."
 
 
 def test_an_encrypted_book_is_reported(tmp_path: Path) -> None:

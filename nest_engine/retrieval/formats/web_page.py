@@ -10,7 +10,7 @@ Raised figures, fractions and roots keep their meaning: 10^6, (a+b)/2, √2.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nest_engine.errors import InputError
@@ -93,18 +93,21 @@ class WebPage(NamedTuple):
     title: str
 
 
-def read_page(markup: str, *, is_xml: bool = False) -> WebPage:
+def read_page(
+    markup: str, *, is_xml: bool = False, linked: Callable[[str], str] | None = None
+) -> WebPage:
     """Return the text and title of a page, in time linear in its size.
 
     Args:
         markup: the page.
         is_xml: whether ``/>`` ends an element, as in XHTML; a page that begins with an XML
             declaration says so itself.
+        linked: returns the style sheet at an address that the page links to.
 
     Raises:
         InputError: if its elements are nested too deeply.
     """
-    reader = _Reader(markup, is_xml=is_xml)
+    reader = _Reader(markup, is_xml=is_xml, linked=linked)
     return WebPage(reader.text(), reader.title.strip() or reader.h1 or reader.heading)
 
 
@@ -164,7 +167,9 @@ class _Reader(Parser):
         hidden: where hidden elements and comments stand in the markup.
     """
 
-    def __init__(self, markup: str, *, is_xml: bool = False) -> None:
+    def __init__(
+        self, markup: str, *, is_xml: bool = False, linked: Callable[[str], str] | None = None
+    ) -> None:
         super().__init__(convert_charrefs=True)
         self.title = self.h1 = self.heading = ""
         self.hidden: list[tuple[int, int]] = []
@@ -189,7 +194,8 @@ class _Reader(Parser):
         self._is_at_start_of_code = False
 
         source = parsable(markup)
-        self._styles = StyleSheets(_style_sheets(source) if _STYLE.search(markup) else ())
+        has_styles = _STYLE.search(markup) is not None or linked is not None
+        self._styles = StyleSheets(_style_sheets(source, linked) if has_styles else ())
         self.feed(source)
         self.close()
         if markup.startswith("<!--", len(source)) and self._hidden_from is None:
@@ -427,10 +433,15 @@ class _Reader(Parser):
 
 
 class _StyleFinder(Parser):
-    """Collects the style sheets of a page that count on screens."""
+    """Collects the style sheets of a page that count on screens.
 
-    def __init__(self) -> None:
+    Args:
+        linked: as for :func:`read_page`.
+    """
+
+    def __init__(self, linked: Callable[[str], str] | None) -> None:
         super().__init__(convert_charrefs=False)
+        self._linked = linked
         self.sources: list[str] = []
         self._num_inert = 0  # open elements whose styles are for other cases
         self._is_read = False
@@ -438,12 +449,16 @@ class _StyleFinder(Parser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._num_inert += tag in _INERT
         given = {name: value or "" for name, value in reversed(attrs)}
-        self._is_read = (
-            tag == "style"
-            and not self._num_inert
+        counts = (
+            not self._num_inert
             and given.get("type", "").lower() in ("", "text/css")
             and applies_on_screens(given.get("media", ""))
         )
+        self._is_read = counts and tag == "style"
+        relations = given.get("rel", "").lower().split()
+        is_sheet = "stylesheet" in relations and "alternate" not in relations
+        if counts and tag == "link" and is_sheet and self._linked is not None:
+            self.sources.append(self._linked(given.get("href", "")))
 
     def handle_endtag(self, tag: str) -> None:
         self._num_inert = max(0, self._num_inert - (tag in _INERT))
@@ -454,8 +469,8 @@ class _StyleFinder(Parser):
             self.sources.append(_CDATA_MARK.sub("", data.replace("\0", "<")))
 
 
-def _style_sheets(source: str) -> list[str]:
-    finder = _StyleFinder()
+def _style_sheets(source: str, linked: Callable[[str], str] | None) -> list[str]:
+    finder = _StyleFinder(linked)
     finder.feed(source)
     finder.close()
     return finder.sources
