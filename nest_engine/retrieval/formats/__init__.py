@@ -238,7 +238,7 @@ def _lines(stream: BinaryIO, file: SourceFile) -> Iterator[bytes]:
     if is_whole:
         if file.size > file.max_bytes:
             raise InputError(_too_large(file.max_bytes))
-        yield from decode(stream.read()).encode().splitlines(keepends=True)
+        yield from decode(stream.read()).encode().split(b"\n")
     while line := stream.readline(file.max_bytes + 1):
         yield line
 
