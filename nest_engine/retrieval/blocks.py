@@ -93,7 +93,11 @@ class SourceBlocks:
             blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
             self._blocks(blocks, "content_block", title, location, f"{place}.source.content")
         elif kind == "base64" and source.get("media_type") == "application/pdf":
-            self._pdf(_decoded(source, f"{place}.source"), title, location)
+            data = _decoded(source, f"{place}.source")
+            try:
+                self._pdf(data, title, location)
+            except InputError as error:
+                raise InputError(f"{place}.source: {error}") from error
         elif kind == "base64" and source.get("media_type") in ("text/plain", "text/markdown"):
             text = _decoded(source, f"{place}.source").decode("utf-8-sig", "replace")
             self._split(Document(text, title, f"document-{index}", "", ""), "char", location)

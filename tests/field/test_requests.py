@@ -115,6 +115,34 @@ def test_what_is_refused_is_refused_in_plain_words(
     assert named in reply["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("more", "said", "param"),
+    [
+        (
+            {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]},
+            "input: item 0 of type 'function_call' is not supported here: send messages",
+            "input",
+        ),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+            "input.0.content: a part of type 'input_image' is not supported here: send text",
+            "input.0.content",
+        ),
+        (
+            {"previous_response_id": "resp_1"},
+            "previous_response_id is not supported here; leave it out",
+            "previous_response_id",
+        ),
+    ],
+)
+def test_what_responses_refuse_is_named(
+    address: str, more: dict[str, Any], said: str, param: str
+) -> None:
+    status, reply = ask(address, "/v1/responses", {"model": MODEL, "input": "Hi"} | more)
+    error = reply["error"]
+    assert (status, error["message"], error["param"]) == (400, said, param)
+
+
 def test_an_answer_without_a_limit_goes_on_to_its_end() -> None:  # 29
     said = "word " * 60  # 300 tokens of a byte
     engine = NestEngine(ScriptedLanguageModel(said), config=NestConfig(method="lm"))

@@ -119,6 +119,10 @@ def test_a_stream_is_the_whole_one_in_blocks(client: anthropic.Anthropic) -> Non
             "type": "document",
             "source": {"type": "base64", "media_type": "application/pdf", "data": "é"},
         },
+        {
+            "type": "document",
+            "source": {"type": "base64", "media_type": "application/pdf", "data": "AAAA"},
+        },
         {"type": "tool_result", "tool_use_id": "1", "content": ["a"]},
         {"type": "tool_result", "tool_use_id": "1", "content": 5},
         {"type": "search_result", "content": {"a": 1}},
