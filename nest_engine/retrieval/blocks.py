@@ -40,6 +40,11 @@ class SourceBlocks:
     num_results: int = 0
     are_cited: bool = False
 
+    @property
+    def is_given(self) -> bool:
+        """Whether there are documents or search results, though they may hold no text."""
+        return self.num_documents + self.num_results > 0
+
     def ranked(self, query: str | None) -> tuple[Passage, ...]:
         """Return the passages, those that share words with the question first.
 

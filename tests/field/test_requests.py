@@ -105,6 +105,20 @@ def test_what_clients_send_is_taken(address: str, more: dict[str, Any]) -> None:
         ({"documents": [{"id": "1", "data": None}]}, "data must be an object"),
         ({"documents": [{"id": "1", "data": ["x"]}]}, "data must be an object"),
         ({"chat_template_kwargs": {"messages": 1}}, "cannot be set"),
+        ({"functions": [{"name": "f"}]}, "functions is not supported here; send tools"),
+        ({"function_call": {"name": "f"}}, "function_call is not supported here; send tools"),
+        ({"tool_choice": "required"}, "'required' asks for a tool, and there are none"),
+        ({"tools": [], "tool_choice": SEARCH}, "asks for a tool, and there are none"),
+        ({"documents": [], "nest": {"passages": []}}, "two names of the same; give one"),
+        (
+            {"messages": [{"role": "user", "content": 5}]},
+            "messages.0.content: Input should be a valid string; "
+            "messages.0.content: Input should be a valid array",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"text": "x"}]}]},
+            "messages.0.content.0.type: Field required",
+        ),
     ],
 )
 def test_what_is_refused_is_refused_in_plain_words(

@@ -410,7 +410,8 @@ class ChatRequest(Asked):
         given = dict(given)
         if given.pop("functions", None):
             raise ValueError("functions is not supported here; send tools")
-        given.pop("function_call", None)
+        if isinstance(given.pop("function_call", None), dict):
+            raise ValueError("function_call is not supported here; send tools and tool_choice")
         return given
 
     @model_validator(mode="after")
@@ -426,6 +427,12 @@ class ChatRequest(Asked):
             )
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is only for streams; add stream=true or leave it out")
+        if not self.tools and self.tool_choice not in (None, "none", "auto"):
+            raise ValueError(
+                f"tool_choice={self.tool_choice!r} asks for a tool, and there are none"
+            )
+        if self.documents is not None and self.options.passages is not None:
+            raise ValueError("documents and nest.passages are two names of the same; give one")
         return self
 
     def tool_definitions(self) -> list[dict[str, Any]]:
