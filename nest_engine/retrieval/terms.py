@@ -51,7 +51,9 @@ _SIGNED = regex.compile(
     r"|(?<![\d.,])\d{1,2}(?:,\d{2})+,\d{3}(?!\d)"
 )
 # Persian sets endings apart without a space; as people type it, with one or in one piece.
-_HALF_SPACED = regex.compile(r"[\p{Arabic}\p{M}]+(?:\u200c[\p{Arabic}\p{M}]+)+")
+_HALF_SPACED = regex.compile(
+    r"(?<![\p{Arabic}\p{M}])[\p{Arabic}\p{M}]++(?:\u200c[\p{Arabic}\p{M}]++)+"
+)
 _WITHIN_WORDS = regex.compile(r"[^\p{L}\p{M}\p{Nd}]+|[ʻʼʾʿ]")
 
 # Marks that are read as part of their letter, but often left out: capitals and keyboards lack them.

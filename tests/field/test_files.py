@@ -434,6 +434,7 @@ def test_what_style_hides(tmp_path: Path, style: str, page: str) -> None:
         f'<p style="color:{"(" * 5000}">yes',
         f'<style>p{{color:{"(" * 5000}}}</style><p>yes',
         f"<style>{':not(' * 3000}</style><p>yes",
+        "<msqrt>x+<mfrac>" * 20_000 + "yes",
         "<style>[a{}b],[(a)],[a=f(x)],:is(),:not(>),.,#,::,:{display:none}</style><p a>yes",
         f"&#{'9' * 6000};yes",
         f'<p style="display:none;{"{" * 500_000}">no</p>yes',

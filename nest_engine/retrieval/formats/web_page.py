@@ -78,6 +78,7 @@ _LINE_END = re.compile(r"\r\n?")
 _COMMENT_END = re.compile(r"--!?>")
 _PARAGRAPH = "\n\n"
 _BEFORE_TEXT = 4  # pieces that are added in front of each text
+_MOST_PIECES = 500  # of a part of a formula
 _STYLE = re.compile("<style", re.IGNORECASE)
 
 
@@ -365,7 +366,8 @@ class _Reader(Parser):
     def _end_part(self, start: int) -> None:
         """Put a part of a formula in brackets, if it needs them in a line."""
         first = start + _BEFORE_TEXT
-        if needs_brackets("".join(self._pieces[first:])):
+        is_short = len(self._pieces) - first < _MOST_PIECES
+        if is_short and needs_brackets("".join(self._pieces[first:])):
             self._pieces.insert(first, "(")
             self._pieces.append(")")
 
