@@ -648,6 +648,7 @@ def passage_of_document(document: str | dict[str, Any]) -> Passage:
     )
 
 
+_MOST_PROBLEMS = 20  # that are looked at
 # What pydantic puts among the names of fields: which of several types it has tried.
 _TRIED = re.compile(r"(?:list|dict|tuple|union|function-\w+)\[.*\]|Sent\w+|str", re.DOTALL)
 
@@ -656,7 +657,7 @@ def problems(errors: list[Mapping[str, Any]]) -> tuple[str, str | None]:
     """Return a message for pydantic's errors, and the first field concerned."""
     # What is no message of a response is reasoning, of which nothing is asked.
     told = [error for error in errors if SentReasoning.__name__ not in error["loc"]]
-    found = [(_place(error), error) for error in told or errors]
+    found = [(_place(error), error) for error in (told or errors)[:_MOST_PROBLEMS]]
     # Where a value may be of several types, what is wrong inside of one says more.
     found = [
         (place, error)
