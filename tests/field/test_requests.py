@@ -144,7 +144,7 @@ def test_what_is_refused_is_refused_in_plain_words(
         ),
         (
             {"previous_response_id": "resp_1"},
-            "previous_response_id is not supported here; leave it out",
+            "previous_response_id: only null is supported here",
             "previous_response_id",
         ),
     ],

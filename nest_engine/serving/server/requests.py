@@ -667,10 +667,12 @@ def problems(errors: list[Mapping[str, Any]]) -> tuple[str, str | None]:
     messages = []
     for names, error in found[:3]:
         place = ".".join(names)
-        if error["type"] in ("extra_forbidden", "none_required") or (
+        if error["type"] == "extra_forbidden" or (
             error["type"] == "too_long" and error["ctx"].get("max_length") == 0
         ):
             messages.append(f"{place} is not supported here; leave it out")
+        elif error["type"] == "none_required":
+            messages.append(f"{place}: only null is supported here")
         elif error["type"] == "literal_error":
             messages.append(f"{place}: only {error['ctx']['expected']} is supported here")
         elif error["type"] == "value_error":
