@@ -37,13 +37,23 @@ _COMMON_WORDS = {
         "sv": "och är en ett av till det den på i som var född",
         "no": "og er en et av til det den på i som ble var født",
         "fi": "ja on oli se että hän ei kun joka",
-        "hu": "a az és egy nem hogy volt van is",
+        "hu": "a az és egy nem hogy volt van ez",
+        "tr": "ve bir bu için ile olarak olan oldu doğdu çok daha",
+        "hr": "i u je na se su od za kao koji bio nije godine",
+        "sk": "v sa je na že bol sú od ako ktorý roku dňa",
+        "sl": "je v na se za ki bil ni tudi leta",
+        "et": "ja ei oli et kui aastal ka mis ta",
+        "lv": "un ir bija ar kas gadā arī kā viņš",
+        "is": "og er að í var sem til það á við fæddist ekki",
+        "vi": "và của là các có được trong cho một người không đã ở",
     }.items()
 }
 _SCRIPTS = {"ru": re.compile("[а-яё]"), "el": re.compile("[α-ω]")}
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"(?<![\w.])[^\W\d_]+(?!\.\w)")  # no e.g.
 # Where a full stop makes an ordinal of a number: am 5. Januar, der 2. Weltkrieg.
-_WITH_ORDINALS = frozenset(["de", "da", "no", "sv", "cs", "pl", "fi", "hu"])
+_WITH_ORDINALS = frozenset(
+    ["de", "da", "no", "sv", "cs", "pl", "fi", "hu", "tr", "hr", "sk", "sl", "et", "lv", "is"]
+)
 _LAST_WORD = re.compile(r"(?<!\w)(\w+)\.\Z")
 _ORDINAL, _ROMAN = re.compile(r"\d{1,2}"), re.compile("[IVX]{1,6}")
 # In front of a figure or a small letter.
@@ -58,6 +68,12 @@ _ABBREVIATIONS = frozenset(
 _HEADING_OR_ROW = re.compile(r"(?m)^[ \t]*(?:(?:#{1,6}[ \t]|\*\*[^*\n]+\*\*:?[ \t]*(?=\n)|(\|)).*)")
 _BAR = re.compile(r"(?<!\\)\|")
 _NAMED = frozenset(["fa", "ul", "np", "gen", "bp", "św"])  # in front of a name
+_NAMED_IN = {
+    "fr": frozenset(["M"]),
+    "vi": frozenset(["BS", "GS", "KS", "PGS", "ThS", "TP", "TS"]),
+}
+# Full stops that the library does not know: of Khmer, but for "and so on", Tibetan and Mongolian.
+_MORE_ENDS = re.compile(r"(?:(?<!។ល)[។៕](?!ល។)|[།༎](?:\s*[།༎])*|[᠃᠉])[\"'”’»)\]]*\s*(?=\S)")
 
 
 class Sentence(NamedTuple):
@@ -116,10 +132,13 @@ def _apart(text: str, sentences: Sequence[Sentence]) -> Iterator[Sentence]:
 
 def _pieces(text: str, language: str) -> Iterator[tuple[int, int]]:
     for boundary in sentencex.get_sentence_boundaries(language, text):
-        piece = boundary["text"]
-        if piece.strip():
-            start = boundary["start_index"] + len(piece) - len(piece.lstrip())
-            yield start, start + len(piece.strip())
+        piece, first = boundary["text"], boundary["start_index"]
+        ends = [end.end() for end in _MORE_ENDS.finditer(piece)]
+        for start, end in pairwise([0, *ends, len(piece)]):
+            part = piece[start:end]
+            if part.strip():
+                start += first + len(part) - len(part.lstrip())
+                yield start, start + len(part.strip())
 
 
 def _goes_on(text: str, sentence: Sentence, following: int, language: str) -> bool:
@@ -131,9 +150,9 @@ def _goes_on(text: str, sentence: Sentence, following: int, language: str) -> bo
     if _ORDINAL.fullmatch(word) and language in _WITH_ORDINALS:
         return begins.isalpha()
     if begins.isupper():
-        return word.lower() in _NAMED or (word == "M" and language == "fr")  # Monsieur
+        return word.lower() in _NAMED or word in _NAMED_IN.get(language, ())
     return word.lower() in _ABBREVIATIONS or (
-        begins.islower() and _ROMAN.fullmatch(word) is not None
+        begins.islower() and (len(word) == 1 or _ROMAN.fullmatch(word) is not None)
     )
 
 
@@ -146,11 +165,13 @@ def language_of(text: str) -> str:
             return language
     words = _WORD.findall(sample)
     found = {
-        language: sum(word in common for word in words)
+        language: [word for word in words if word in common]
         for language, common in _COMMON_WORDS.items()
     }
-    likeliest = max(found, key=lambda language: found[language])
-    return likeliest if found[likeliest] > found["en"] * 1.5 else "en"
+    likeliest = max(found, key=lambda language: len(found[language]))
+    # A letter alone tells nothing: "a cat", "vitamin E".
+    is_told = any(len(word) > 1 for word in found[likeliest])
+    return likeliest if is_told and len(found[likeliest]) > len(found["en"]) * 1.5 else "en"
 
 
 def ends_sentence(text: str) -> bool:

@@ -40,6 +40,11 @@ class SourceBlocks:
     num_results: int = 0
     are_cited: bool = False
 
+    @property
+    def is_given(self) -> bool:
+        """Whether there are documents or search results, though they may hold no text."""
+        return self.num_documents + self.num_results > 0
+
     def ranked(self, query: str | None) -> tuple[Passage, ...]:
         """Return the passages, those that share words with the question first.
 
@@ -93,7 +98,11 @@ class SourceBlocks:
             blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
             self._blocks(blocks, "content_block", title, location, f"{place}.source.content")
         elif kind == "base64" and source.get("media_type") == "application/pdf":
-            self._pdf(_decoded(source, f"{place}.source"), title, location)
+            data = _decoded(source, f"{place}.source")
+            try:
+                self._pdf(data, title, location)
+            except InputError as error:
+                raise InputError(f"{place}.source: {error}") from error
         elif kind == "base64" and source.get("media_type") in ("text/plain", "text/markdown"):
             text = _decoded(source, f"{place}.source").decode("utf-8-sig", "replace")
             self._split(Document(text, title, f"document-{index}", "", ""), "char", location)

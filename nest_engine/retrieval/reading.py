@@ -141,10 +141,14 @@ def _identified(document: Document, ids: dict[str, set[bytes]]) -> Document | Sk
 
 def _read(file: SourceFile) -> Iterator[tuple[int, Document | Skipped]]:
     """Yield the documents of a file, each with the position up to which the file has been read."""
+    is_empty = True
     try:
         with file.path.open("rb") as stream:
             for item in parse(stream, file):
+                is_empty = False
                 yield stream.tell(), item
+        if is_empty:
+            raise InputError("holds no text")
     except MissingDependencyError:
         raise
     except NestError as error:

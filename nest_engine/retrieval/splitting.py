@@ -15,14 +15,19 @@ from nest_engine.retrieval.document import Document
 
 CountTokens = Callable[[str], int]
 
+# What belongs to the sentence behind its end; French has a space in front.
+_CLOSERS = "(?:[\"'”’“‘»›«‹)\\]]|[ \u00a0\u202f]»(?=\\s))*"
+_FULL_STOPS = "。！？｡．।॥။។៕།༎։።"  # that need no space behind them
+_CLOSERS_AT_ONCE = "(?:[”’)\\]」』】》〉）］｣]|[\"'](?=\\s))*"  # behind these: marks may open, too
 # Where a passage may end, best first. Every match ends where the next passage would start.
 _BOUNDARIES = tuple(
     re.compile(pattern)
     for pattern in (
         r"\n\s*\n",  # between paragraphs
-        r"[.!?…。！？।॥؟۔።][\"'”’)\]]*[^\S\n]*\n",  # the end of a sentence that ends a line
+        rf"[.!?…؟۔{_FULL_STOPS}](?:{_CLOSERS}|{_CLOSERS_AT_ONCE})[^\S\n]*\n",  # at a line's end
         # between sentences, not after an initial
-        r"(?<!\b[A-Z])[.!?…؟۔።][\"'”’)\]]*\s+(?![a-z\s])|[。！？।॥]\s*",
+        rf"(?<!\b[A-Z])[.!?…؟۔]{_CLOSERS}\s+(?![a-z\s]|»\s)"
+        rf"|[{_FULL_STOPS}](?![{_FULL_STOPS}]){_CLOSERS_AT_ONCE}\s*",
         r"\n",  # between lines
     )
 )
@@ -155,9 +160,9 @@ def _best_boundary(text: str, start: int, longest: int, end: int) -> int:
     following = _TEXT.search(text, longest, end)
     next_start = following.start() if following else end
     for boundary in _BOUNDARIES:
-        # The next character is searched too, because some boundaries depend on it. It is not part
-        # of the passage.
-        matches = boundary.finditer(text, (start + longest) // 2, min(next_start + 1, end))
+        # The next two characters are searched too, because some boundaries depend on them. They are
+        # not part of the passage.
+        matches = boundary.finditer(text, (start + longest) // 2, min(next_start + 2, end))
         cuts = [match.end() for match in matches if match.end() <= next_start]
         if cuts:
             return cuts[-1]

@@ -43,10 +43,16 @@ _BROKEN_UNSPACED = regex.compile(
 _HYPHENED = regex.compile(
     rf"[\p{{L}}\p{{M}}\p{{Nd}}]+(?:[-‐‑](?:[ \t]*{_LINE_END}[ \t]*)?[\p{{L}}\p{{M}}\p{{Nd}}]+)+"
 )
-# What is one word without its signs, for many people: Halley's, U.S., Node.js, 5,500, 12 000.
+# What is one word without its signs, for many people: Halley's, U.S., Node.js, 5,500, 12 000,
+# 12,34,567.
 _SIGNED = regex.compile(
     r"[\p{L}\p{M}]+(?:['’‘ʻʼʾʿ.][\p{L}\p{M}]+)+"
-    r"|(?<![\d.,])\d{1,3}(?:[,.'’ \u00a0\u2009\u202f]\d{3})+(?![\d])"
+    r"|(?<![\d.,])\d{1,3}(?:[,.'’ \u00a0\u2009\u202f\u066c\uff0c]\d{3})+(?!\d)"
+    r"|(?<![\d.,])\d{1,2}(?:,\d{2})+,\d{3}(?!\d)"
+)
+# Persian sets endings apart without a space; as people type it, with one or in one piece.
+_HALF_SPACED = regex.compile(
+    r"(?<![\p{Arabic}\p{M}])[\p{Arabic}\p{M}]++(?:\u200c[\p{Arabic}\p{M}]++)+"
 )
 _WITHIN_WORDS = regex.compile(r"[^\p{L}\p{M}\p{Nd}]+|[ʻʼʾʿ]")
 
@@ -59,8 +65,13 @@ _POINTED = regex.compile(r"[\p{Arabic}\p{Hebrew}]")
 _POINT = regex.compile(r"[\p{Mn}&&[\u0590-\u06ff]]", regex.V1)
 # The dotless i, whose capital is that of the other; letters that Arabic, Persian and Urdu set
 # differently, or whose dots are left out.
-_ALIKE = str.maketrans("ıىیېکةۃ", "iيييكهه")
-_ARABIC_ARTICLE = regex.compile(r"[وفبك]?(?:ال|لل)(?=\p{Arabic}{2})")
+_ALIKE = str.maketrans("ıىیېکةۃہە", "iيييكهههه") | {
+    # letters without their vowel, for which there are characters of their own
+    **{ord(sign): f"{letter}\u0d4d" for sign, letter in zip("ൺൻർൽൾൿ", "ണനരലളക", strict=True)},
+    ord("ৎ"): "ত\u09cd",
+}
+_ARABIC_ARTICLE = regex.compile(r"[وفبك]?(?:ال|لل)(?=\p{Arabic}{2})|و(?=\p{Arabic}{3})")
+_TWO_AS_ONE = ("เเ", "แ")  # of Thai, which look the same
 _HEBREW_PREFIX = regex.compile(r"ו?(?:[בכלמ]|ש?ה|ש)(?=\p{Hebrew}{3})|ו(?=\p{Hebrew}{3})")
 # Words of one character: ideographs between kana, or between the particles and question words of
 # Chinese; a syllable in front of a particle of Korean.
@@ -126,7 +137,8 @@ def terms_of(text: str) -> list[str]:
 
     Those are: compounds and words broken at a line end, in one piece; words without their accents,
     apostrophes and full stops, numbers without what groups their digits; Arabic words without their
-    article, Hebrew ones without their prefix; single characters of unspaced scripts.
+    article or "and", Hebrew ones without their prefix, parts of Persian ones; single characters of
+    unspaced scripts.
     """
     return [*_found_by(text), *(single for run in _unspaced_runs(text) for single in run)]
 
@@ -142,6 +154,9 @@ def _found_by(text: str) -> list[str]:
     words = folded_words(text)
     if "\N{ZERO WIDTH SPACE}" in text:  # a word break, or a break inside a long word
         words += folded_words(text.replace("\N{ZERO WIDTH SPACE}", " "))
+    if "\N{ZERO WIDTH NON-JOINER}" in text:
+        for piece in _HALF_SPACED.findall(text):
+            words += folded_words(piece.replace("\N{ZERO WIDTH NON-JOINER}", " "))
     pieces = _SIGNED.findall(text)
     if "-" in text or "‐" in text or "‑" in text:
         pieces += _HYPHENED.findall(text)
@@ -216,7 +231,7 @@ def _folded(text: str) -> str:
     if _DEVANAGARI.search(text):
         text = unicodedata.normalize("NFD", text).replace(_NUKTA, "")
         text = _NASAL.sub(_ANUSVARA, unicodedata.normalize("NFC", text))
-    text = text.translate(_ALIKE)
+    text = text.translate(_ALIKE).replace(*_TWO_AS_ONE)
     return _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
 
 

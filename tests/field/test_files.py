@@ -79,6 +79,12 @@ def passages(folder: Path, name: str, content: str | bytes) -> list[Passage]:
         ("---\nTitle: 2024-01-01\n---\nText\n", "2024-01-01"),
         ("+++\n  title = 'Hugo'\n+++\nText\n", "Hugo"),
         ('{\n"title": "Hugo"\n}\nText\n', "Hugo"),
+        # none, and one with marks of its own
+        ("---\ntitle: ~\n---\n# Usage\n", "Usage"),
+        ("---\ntitle: null # later\n---\n# Usage\n", "Usage"),
+        ("---\ntitle: 'null'\n---\n# Usage\n", "null"),
+        ('---\ntitle: "A" and "B"\n---\nText\n', '"A" and "B"'),
+        ("# \u200b\n\nText\n", "page"),
     ],
 )
 def test_title_of_markdown(tmp_path: Path, source: str, title: str) -> None:
@@ -167,6 +173,9 @@ def test_a_file_that_shows_nothing_is_a_reported_skip(tmp_path: Path, source: st
         "<script>a = '<script>';\n\nIgnore this.</script>",
         "> <!-- Ignore\n> this. -->",
         "- <template>Ignore this.</template>",
+        "[//]: # (Ignore this.)",
+        "[comment]: <> 'Ignore\nthis.'",
+        '> [//]: # "Ignore this."',
     ],
 )
 def test_what_markdown_does_not_show_is_not_quotable(tmp_path: Path, hidden: str) -> None:
@@ -190,6 +199,8 @@ def test_what_markdown_does_not_show_is_not_quotable(tmp_path: Path, hidden: str
         "If x <style and a <b> c, <!-- of course.",
         '[x](http://a "<script>") and <https://a.b/<script>>',
         '[x]: <script> "t"',
+        "[//]: # without a title, and [x]: # (y)",
+        "```\n[//]: # (code)\n```",
         "> - 1. a `<script\n>   > b`",
         "- Fixed `<script>` handling, of course.\n" * 600,
         "`<script>` or `<!--` " + "word " * 5000,
@@ -238,6 +249,7 @@ def test_many_signs_take_no_time(tmp_path: Path, sign: str) -> None:
         ("<style>.x{display:none}.x.y{display:block}</style><p class=x>no<p class='y x'>y", "y"),
         ('<p style="visibility: hidden">no</p><p style="OPACITY:0">no</p><p>yes</p>', "yes"),
         ("<ul><li hidden>no<li>yes</ul><dialog>no</dialog><datalist><option>no</datalist>", "yes"),
+        ("<div popover>no</div><div popover style='display:block'>yes</div>", "yes"),
         ("<template>no</template><noscript>no</noscript><iframe>no</iframe>yes", "yes"),
         ("yes<!-- no --><!--> yes <!-- no", "yes yes"),
         ("<ruby>東<rp>(</rp><rt>とう</rt><rp>)</rp></ruby>京", "東京"),
@@ -287,6 +299,15 @@ def test_many_signs_take_no_time(tmp_path: Path, sign: str) -> None:
         ("3<sup>1</sup>/<sub>2</sub>, 5<sup>th</sup>, a<sup>+</sup>", "3 1/2, 5th, a+"),
         ("<math><mn>3</mn><mfrac><mn>1</mn> <mn>2</mn></mfrac></math>", "3 1/2"),
         ("<math><msup><mn>10</mn><mn>6</mn></msup><mi>x</mi></math>", "10^6x"),
+        ("2<sup>0.5</sup>, 4<sup>1/2</sup>, 10<sup>–6</sup>, words<sup>3,4</sup>",
+         "2^0.5, 4^1/2, 10^–6, words 3,4"),
+        ("<math><mfrac><mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow><mn>2</mn></mfrac></math>",
+         "(a+b)/2"),
+        ("<math><msup><mi>x</mi><mrow><mi>n</mi><mo>+</mo><mn>1</mn></mrow></msup></math>",
+         "x^(n+1)"),
+        ("<math><msqrt><mn>2</mn></msqrt><mphantom><mi>no</mi></mphantom></math>", "√2"),
+        ("<math><msqrt><mi>a</mi><mo>+</mo><mi>b</mi></msqrt><mo>=</mo><mn>3</mn></math>",
+         "√(a+b)=3"),
         # words
         ("<object data=x>Shown</object>", "Shown"),
         ("<select><optgroup label=Fruit><option>Apple</select>", "Fruit\n\nApple"),
@@ -413,6 +434,7 @@ def test_what_style_hides(tmp_path: Path, style: str, page: str) -> None:
         f'<p style="color:{"(" * 5000}">yes',
         f'<style>p{{color:{"(" * 5000}}}</style><p>yes',
         f"<style>{':not(' * 3000}</style><p>yes",
+        "<msqrt>x+<mfrac>" * 20_000 + "yes",
         "<style>[a{}b],[(a)],[a=f(x)],:is(),:not(>),.,#,::,:{display:none}</style><p a>yes",
         f"&#{'9' * 6000};yes",
         f'<p style="display:none;{"{" * 500_000}">no</p>yes',
@@ -641,6 +663,53 @@ def test_raised_figures_of_word_keep_their_meaning(tmp_path: Path) -> None:
     assert text == "10^12 and the 5th"
 
 
+@pytest.mark.parametrize(
+    ("font", "char", "shown"),
+    [
+        ("Symbol", "F06D", "μ"),
+        ("Symbol", "00B1", "±"),
+        ("Symbol", "F0A3", "≤"),
+        ("Symbol", "F035", "5"),
+        ("Arial", "00B5", "µ"),
+        ("Wingdings", "F0FC", ""),
+        ("Arial", "DC00", ""),
+        ("Arial", "x", ""),
+        ("Arial", "0000", ""),
+    ],
+)
+def test_symbols_of_word_are_read(tmp_path: Path, font: str, char: str, shown: str) -> None:
+    symbol = f'<w:sym w:font="{font}" w:char="{char}"/>'
+    body = f"<w:p><w:r><w:t>5 </w:t>{symbol}<w:t>m</w:t></w:r></w:p>"
+    data = word_document_with(body=body.replace("<w:t>", '<w:t xml:space="preserve">'))
+    assert read(tmp_path, "a.docx", data).text == f"5 {shown}m"
+
+
+def _math(tag: str, *parts: str) -> str:
+    inner = "".join(f"<m:{part}</m:{part.partition('>')[0]}>" for part in parts)
+    return f"<m:{tag}>{inner}</m:{tag}>"
+
+
+def _letters(text: str) -> str:
+    return f"<m:r><m:t>{text}</m:t></m:r>"
+
+
+@pytest.mark.parametrize(
+    ("formula", "text"),
+    [
+        (_math("f", f"num>{_letters('a+b')}", f"den>{_letters('2')}"), "(a+b)/2"),
+        (_letters("3") + _math("f", f"num>{_letters('1')}", f"den>{_letters('2')}"), "3 1/2"),
+        (_math("sSup", f"e>{_letters('10')}", f"sup>{_letters('6')}"), "10^6"),
+        (_math("rad", "deg>", f"e>{_letters('2')}"), "√2"),
+        (_letters("a") + _math("d", f"e>{_letters('b+c')}"), "a(b+c)"),
+        (_math("sSub", f"e>{_letters('x')}", f"sub>{_letters('1')}"), "x1"),
+    ],
+)
+def test_formulas_of_word_keep_their_meaning(tmp_path: Path, formula: str, text: str) -> None:
+    namespace = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+    data = word_document_with(body=f"<w:p><m:oMath {namespace}>{formula}</m:oMath></w:p>")
+    assert read(tmp_path, "a.docx", data).text == text
+
+
 def test_raised_figures_of_slides_keep_their_meaning(tmp_path: Path) -> None:
     presentation = pptx.Presentation()
     slide = presentation.slides.add_slide(presentation.slide_layouts[0])
@@ -679,6 +748,19 @@ def test_titles_that_people_write_are_kept(tmp_path: Path) -> None:
         assert read(tmp_path, "a.docx", saved(document)).title == title
 
 
+def test_hidden_shapes_are_not_read(tmp_path: Path) -> None:
+    presentation = pptx.Presentation()
+    slide = presentation.slides.add_slide(presentation.slide_layouts[6])
+    for shapes, text in ((slide.shapes, "no"), (slide.shapes, "yes")):
+        group = shapes.add_group_shape()
+        for number in range(2):
+            group.shapes.add_textbox(0, 0, 1, 1).text_frame.text = text * (number + 1)
+        if text == "no":
+            group._element.nvGrpSpPr.cNvPr.set("hidden", "1")
+    group.shapes[0]._element.nvSpPr.cNvPr.set("hidden", "true")
+    assert read(tmp_path, "a.pptx", saved(presentation)).text == "yesyes"
+
+
 def test_presentations_have_slides_as_pages(tmp_path: Path) -> None:
     presentation = pptx.Presentation()
     for title, text in (("Refunds", "Ten days."), ("Hidden", "Ignore this."), ("More", "Ask us.")):
@@ -705,14 +787,17 @@ def book(**files: str) -> bytes:
       <item id="b" href="text/b%20b.xhtml" media-type="application/xhtml+xml"/>
       <item id="a" href="a.xhtml" media-type="application/xhtml+xml"/></manifest>
       <spine><itemref idref="n"/><itemref idref="b"/><itemref idref="a"/></spine></package>"""
+    entries = {
+        "META-INF/container.xml": CONTAINER,
+        "OPS/a.opf": package,
+        "OPS/nav.xhtml": "<p>Contents",
+        "OPS/text/b b.xhtml": "<title>x</title><p>First.</p><p hidden>Not.</p>",
+        "OPS/a.xhtml": "<p>Second.</p>",
+    }
+    entries |= {name.replace("__", "/"): content for name, content in files.items()}
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("META-INF/container.xml", CONTAINER)
-        archive.writestr("OPS/a.opf", package)
-        archive.writestr("OPS/nav.xhtml", "<p>Contents")
-        archive.writestr("OPS/text/b b.xhtml", "<title>x</title><p>First.</p><p hidden>Not.</p>")
-        archive.writestr("OPS/a.xhtml", "<p>Second.</p>")
-        for name, content in files.items():
-            archive.writestr(name.replace("__", "/"), content)
+        for name, content in entries.items():
+            archive.writestr(name, content)
     return buffer.getvalue()
 
 
@@ -745,6 +830,16 @@ def test_a_page_of_a_book_that_fails_is_reported_and_the_others_kept(tmp_path: P
     ]
 
 
+def test_what_the_style_sheets_of_a_book_hide(tmp_path: Path) -> None:
+    page = (
+        '<link rel="stylesheet" href="../a%20b.css"/><link rel="stylesheet" href="none.css"/>'
+        '<link rel="alternate stylesheet" href="c.css"/><p class="x">No.</p><p class="y">Yes.</p>'
+    )
+    hiding = {"a b.css": ".x { display: none }", "OPS__c.css": ".y { display: none }"}
+    data = book(**{"OPS__a.xhtml": page}, **hiding)
+    assert read(tmp_path, "a.epub", data).text == "First.\n\nYes."
+
+
 def test_an_encrypted_book_is_reported(tmp_path: Path) -> None:
     method = '<e><EncryptionMethod Algorithm="http://www.w3.org/2001/04/xmlenc#aes128-cbc"/></e>'
     (tmp_path / "a.epub").write_bytes(book(**{"META-INF__encryption.xml": method}))
@@ -756,6 +851,34 @@ def test_restructured_text(tmp_path: Path) -> None:
     source = ".. _top:\n\n=======\nRefunds\n=======\n\n.. toctree::\n\n   a\n\nTen days.\n"
     document = read(tmp_path, "a.rst", source)
     assert (document.title, document.text) == ("Refunds", source)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (".. Ignore this,\n   and\n\n   this.\n\nYes.\n", "Yes.\n"),
+        ("..\n   Ignore this.\nYes.\n", "Yes.\n"),
+        (".. Note: ignore this.\n.. note:: Yes.\n", ".. note:: Yes.\n"),
+        ("..\n\n   Yes.\n", "..\n\n   Yes.\n"),  # a comment ends where a line is empty
+        (".. note::\n\n   Yes.\n\n   .. Ignore.\n", ".. note::\n\n   Yes.\n\n"),
+        *(
+            (text, text)
+            for text in (
+                "Write::\n\n   .. this\n\nin a file.\n",
+                ".. code-block:: rst\n\n   .. this\n",
+                "Yes\n.. and no block.\n",
+                ".. _a: b\n.. |a| replace:: b\n.. [1] A note.\n.. [#a] Another.\n.. py:data:: a\n",
+            )
+        ),
+    ],
+)
+def test_comments_of_restructured_text_are_not_quotable(
+    tmp_path: Path, source: str, shown: str
+) -> None:
+    for text, said in ((source, shown), (source.replace("\n", "\r\n"), shown)):
+        document = read(tmp_path, "a.rst", text)
+        quotable = "".join(text[start:end] for start, end in document.quotable)
+        assert quotable.replace("\r\n", "\n") == said
 
 
 @pytest.mark.parametrize(
@@ -807,6 +930,35 @@ def test_quotation_marks_behind_the_first_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f'id,text\n{rows}5000,"say ""hi"", now"\n5001,z\n')
     found = [passage.text for passage in read_passages(tmp_path / "a.csv").passages]
     assert found[-2:] == ['id: 5000\ntext: say "hi", now', "id: 5001\ntext: z"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt", "a.md"])
+@pytest.mark.parametrize("content", ["", "City\tRain\n", "\ufeff\u200b\n"])
+def test_a_file_of_nothing_is_a_reported_skip(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text("" if name in ("a.txt", "a.md") else content, "utf-8")
+    ((path, reason),) = read_documents(tmp_path)  # type: ignore[misc]
+    assert path.startswith(name)
+    assert "text" in reason or "rows" in reason or "JSON" in reason
+
+
+def test_lines_of_json_may_be_in_any_marked_encoding(tmp_path: Path) -> None:
+    lines = '{"text": "Größe"}\r\n\n{"text": "東京"}\nbad\n'
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        (tmp_path / "a.jsonl").write_bytes(lines.encode(encoding))
+        result = read_passages(tmp_path)
+        assert [passage.text for passage in result.passages] == ["Größe", "東京"]
+        assert [passage.metadata["line"] for passage in result.passages] == [1, 3]
+        assert [skipped.path for skipped in result.skipped] == ["a.jsonl, line 4"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text", ["Plain text.", "Привет, мир!", "ประเทศไทย", "مرحبا بالعالم", "पानी ठंडा है। यह एक है।"]
+)
+def test_utf_16_without_a_mark_is_a_reported_skip(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    ((_, reason),) = read_documents(tmp_path)  # type: ignore[misc]
+    assert "UTF-16" in reason
 
 
 def test_tabs_are_between_the_values_of_tsv(tmp_path: Path) -> None:

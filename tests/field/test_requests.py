@@ -105,6 +105,20 @@ def test_what_clients_send_is_taken(address: str, more: dict[str, Any]) -> None:
         ({"documents": [{"id": "1", "data": None}]}, "data must be an object"),
         ({"documents": [{"id": "1", "data": ["x"]}]}, "data must be an object"),
         ({"chat_template_kwargs": {"messages": 1}}, "cannot be set"),
+        ({"functions": [{"name": "f"}]}, "functions is not supported here; send tools"),
+        ({"function_call": {"name": "f"}}, "function_call is not supported here; send tools"),
+        ({"tool_choice": "required"}, "'required' asks for a tool, and there are none"),
+        ({"tools": [], "tool_choice": SEARCH}, "asks for a tool, and there are none"),
+        ({"documents": [], "nest": {"passages": []}}, "two names of the same; give one"),
+        (
+            {"messages": [{"role": "user", "content": 5}]},
+            "messages.0.content: Input should be a valid string; "
+            "messages.0.content: Input should be a valid array",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"text": "x"}]}]},
+            "messages.0.content.0.type: Field required",
+        ),
     ],
 )
 def test_what_is_refused_is_refused_in_plain_words(
@@ -113,6 +127,34 @@ def test_what_is_refused_is_refused_in_plain_words(
     status, reply = ask(address, CHAT, ASKED | more)
     assert status == 400
     assert named in reply["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said", "param"),
+    [
+        (
+            {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]},
+            "input: item 0 of type 'function_call' is not supported here: send messages",
+            "input",
+        ),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+            "input.0.content: a part of type 'input_image' is not supported here: send text",
+            "input.0.content",
+        ),
+        (
+            {"previous_response_id": "resp_1"},
+            "previous_response_id: only null is supported here",
+            "previous_response_id",
+        ),
+    ],
+)
+def test_what_responses_refuse_is_named(
+    address: str, more: dict[str, Any], said: str, param: str
+) -> None:
+    status, reply = ask(address, "/v1/responses", {"model": MODEL, "input": "Hi"} | more)
+    error = reply["error"]
+    assert (status, error["message"], error["param"]) == (400, said, param)
 
 
 def test_an_answer_without_a_limit_goes_on_to_its_end() -> None:  # 29

@@ -119,6 +119,10 @@ def test_a_stream_is_the_whole_one_in_blocks(client: anthropic.Anthropic) -> Non
             "type": "document",
             "source": {"type": "base64", "media_type": "application/pdf", "data": "é"},
         },
+        {
+            "type": "document",
+            "source": {"type": "base64", "media_type": "application/pdf", "data": "AAAA"},
+        },
         {"type": "tool_result", "tool_use_id": "1", "content": ["a"]},
         {"type": "tool_result", "tool_use_id": "1", "content": 5},
         {"type": "search_result", "content": {"a": 1}},
@@ -132,6 +136,50 @@ def test_blocks_that_are_none_are_named(address: str, block: Any) -> None:
     }
     status, reply = ask(address, "/v1/messages", asked, x_api_key="secret")
     assert (status, "messages.0.content" in reply["error"]["message"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"type": "text", "media_type": "text/plain", "data": " "},
+        {"type": "content", "content": []},
+        {
+            "type": "base64",
+            "media_type": "application/pdf",
+            "data": base64.b64encode(pdf("")).decode(),  # a scan
+        },
+    ],
+)
+def test_a_document_without_text_lets_nothing_else_be_cited(
+    client: anthropic.Anthropic, source: Any
+) -> None:
+    empty = {"type": "document", "source": source, **CITED}
+    reply = create(client, empty)
+    assert "".join(block.text for block in reply.content) == SAID
+    assert not any(block.citations for block in reply.content)
+
+
+def test_passages_that_come_twice_are_refused(address: str) -> None:
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "max_tokens": 5,
+        "messages": [{"role": "user", "content": [TEXT, ASKED]}],
+        "nest": {"passages": [{"text": NEON.text}]},
+    }
+    status, reply = ask(address, "/v1/messages", asked, x_api_key="secret")
+    assert (status, "nest.passages" in reply["error"]["message"]) == (400, True)
+
+
+def test_a_choice_without_tools_is_refused(address: str) -> None:
+    for choice in ({"type": "any"}, {"type": "tool", "name": "find"}):
+        asked = {
+            "model": MODEL,
+            "max_tokens": 5,
+            "messages": [{"role": "user", "content": [ASKED]}],
+            "tool_choice": choice,
+        }
+        status, reply = ask(address, "/v1/messages", asked, x_api_key="secret")
+        assert (status, "there are none" in reply["error"]["message"]) == (400, True)
 
 
 def test_clients_cannot_say_where_their_passages_stand(address: str) -> None:

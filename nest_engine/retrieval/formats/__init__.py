@@ -16,18 +16,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, NoReturn
 
+import regex
+
 from nest_engine.errors import InputError
 from nest_engine.retrieval.document import Document, Skipped, WordBox, in_pages
 from nest_engine.retrieval.formats.ebook import read_epub
-from nest_engine.retrieval.formats.encoding import declared_encoding, decode
+from nest_engine.retrieval.formats.encoding import declared_encoding, decode, is_wide
 from nest_engine.retrieval.formats.markdown import read_markdown
 from nest_engine.retrieval.formats.office import read_docx, read_pptx
 from nest_engine.retrieval.formats.pdf import Page, PdfFile
-from nest_engine.retrieval.formats.restructured_text import title_of
+from nest_engine.retrieval.formats.restructured_text import quotable_in, title_of
 from nest_engine.retrieval.formats.table import read_table
 from nest_engine.retrieval.formats.web_page import read_page
 
 _MAX_TITLE = 300
+_SEEN = regex.compile(r"[^\s\p{Cc}\p{Default_Ignorable_Code_Point}]")
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,13 @@ class SourceFile:
         Raises:
             InputError: if there is no text that is shown, or it contains lone surrogates.
         """
-        if not text.strip():
+        if not _SEEN.search(text):
             raise InputError("holds no text")
         quotable = details.get("quotable")
-        if quotable is not None and not any(text[start:end].strip() for start, end in quotable):
+        if quotable is not None and not any(_SEEN.search(text, *place) for place in quotable):
             raise InputError("holds no text that is shown: all of it is hidden, or front matter")
         fields = {"id": self.source, "uri": str(self.path)} | details
-        title = " ".join(title[:_MAX_TITLE].split()) or self.path.stem
+        title = " ".join(title[:_MAX_TITLE].split()) if _SEEN.search(title) else self.path.stem
         try:
             said = [text, title, self.source, fields["id"], fields["uri"], fields.get("metadata")]
             json.dumps([*said, fields.get("license")], ensure_ascii=False).encode("utf-8")
@@ -83,9 +86,9 @@ def parse_markdown(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
 
 
 def parse_restructured_text(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
-    """Read reStructuredText source, with the title of its first section."""
+    """Read reStructuredText source, with the title of its first section, but for comments."""
     text = decode(stream.read())
-    yield file.document(text, title_of(text))
+    yield file.document(text, title_of(text), quotable=tuple(quotable_in(text)))
 
 
 def parse_html(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
@@ -142,8 +145,11 @@ def parse_epub(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skippe
 def parse_table(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
     """Read a table: a document for each row, with ``line`` in its metadata."""
     delimiter = "\t" if file.path.suffix.lower() == ".tsv" else None
+    line = 0
     for line, text in read_table(decode(stream.read()), delimiter):
         yield file.document(text, id=f"{file.source}:{line}", metadata={"line": line})
+    if not line:
+        raise InputError("holds no rows below its header")
 
 
 def parse_jsonl(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipped]:
@@ -152,9 +158,7 @@ def parse_jsonl(stream: BinaryIO, file: SourceFile) -> Iterator[Document | Skipp
     Its fields are ``text`` and optionally ``title``, ``id``, ``uri``, ``license`` and ``metadata``.
     Other fields are kept in the metadata, together with ``line``. Any other line is skipped.
     """
-    number = 0
-    while line := stream.readline(file.max_bytes + 1):
-        number += 1
+    for number, line in enumerate(_lines(stream, file), start=1):
         try:
             if len(line) > file.max_bytes:
                 _finish_line(stream, line)
@@ -221,6 +225,22 @@ def _document_of(line: str, file: SourceFile, number: int) -> Document:
         raise InputError('"metadata" must be an object, "uri" and "license" strings')
     details["id"] = str(given.pop("id", f"{file.source}:{number}"))
     return file.document(text, title, metadata=metadata | given | {"line": number}, **details)
+
+
+def _lines(stream: BinaryIO, file: SourceFile) -> Iterator[bytes]:
+    """Yield the lines of a file, and of one that is too long its beginning.
+
+    Raises:
+        InputError: while iterating, if a file that must be decoded as a whole is too large.
+    """
+    is_whole = is_wide(stream.read(4))
+    stream.seek(0)
+    if is_whole:
+        if file.size > file.max_bytes:
+            raise InputError(_too_large(file.max_bytes))
+        yield from decode(stream.read()).encode().split(b"\n")
+    while line := stream.readline(file.max_bytes + 1):
+        yield line
 
 
 def _refuse(constant: str) -> NoReturn:

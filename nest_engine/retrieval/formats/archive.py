@@ -23,7 +23,9 @@ def open_archive(stream: BinaryIO) -> zipfile.ZipFile:
     size = sum(
         each.file_size
         for each in archive.infolist()
-        if each.filename.lower().endswith((".xml", ".rels", ".html", ".xhtml", ".htm", ".opf"))
+        if each.filename.lower().endswith(
+            (".xml", ".rels", ".html", ".xhtml", ".htm", ".opf", ".css")
+        )
     )
     if size > _MOST_TEXT:
         raise InputError(f"unpacks to {size:,} bytes of markup, more than {_MOST_TEXT:,}; split it")

@@ -7,6 +7,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -18,6 +19,8 @@ from nest_engine.retrieval.formats.web_page import read_page
 
 _ENCRYPTION = "META-INF/encryption.xml"
 _TEXT = re.compile(r"html|x-oeb1-document")
+_HIDES = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|opacity\s*:\s*0(?!\.?[1-9])", re.I)
+_MOST_STYLE = 1 << 21  # characters of style sheets, which each page reads anew
 _FONT_ONLY = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 
 
@@ -53,17 +56,46 @@ def read_epub(stream: BinaryIO) -> Book:
     except (KeyError, StopIteration, ElementTree.ParseError, zipfile.BadZipFile) as error:
         raise InputError(f"damaged or not what its name says: {error}") from error
     book = Book(title, [], [])
+    sheets = _StyleSheets(archive)
     names = {name.casefold(): name for name in archive.namelist()}
     for page in pages:
         is_there = page in archive.NameToInfo
         try:
             data = archive.read(page if is_there else names.get(page.casefold(), page))
-            text = read_page(decode(data, declared_encoding(data)), is_xml=True).text
+            linked = partial(sheets.linked, page)
+            text = read_page(decode(data, declared_encoding(data)), is_xml=True, linked=linked).text
         except (KeyError, InputError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             book.skipped.append((page, error.args[0]))
         else:
             book.chapters.append(text)
     return book
+
+
+class _StyleSheets:
+    """The style sheets of a book that hide something.
+
+    Args:
+        archive: the book.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        self._known: dict[str, str] = {}
+        self._left = _MOST_STYLE
+
+    def linked(self, page: str, href: str) -> str:
+        """Return the style sheet that a page links to; empty if it hides nothing, or is none."""
+        path = unquote(href.partition("#")[0])
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(page), path))
+        if path not in self._known:
+            try:
+                source = self._archive.read(path).decode("utf-8-sig", "replace")
+            except (KeyError, RuntimeError, zipfile.BadZipFile, zlib.error):
+                source = ""
+            self._known[path] = source if _HIDES.search(source) else ""
+        source = self._known[path][: self._left]
+        self._left -= len(source)
+        return source
 
 
 def _is_encrypted(archive: zipfile.ZipFile) -> bool:

@@ -23,7 +23,8 @@ _MARKS = (
     (codecs.BOM_UTF32_BE, "utf-32-be"),
 )
 _LOOKED_AT, _AT_ONCE = 1 << 17, 1 << 12  # bytes of a page that may declare its encoding
-_MOST_NULS = 0.4  # of a text; UTF-16 has half
+_CONTROLS = [chr(code) for code in range(0x20) if chr(code) not in "\t\n\v\f\r\x1b"]
+_MOST_CONTROLS = 0.15  # of a text; UTF-16 has half, or of Devanagari a sixth
 _CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([^\s"';]+)""", re.IGNORECASE)
 _XML = re.compile(rb"""\A\s*<\?xml\s[^>]*?encoding\s*=\s*["']([^"'>]+)["']""", re.IGNORECASE)
 _UNKNOWN = "unknown character encoding {!r}; convert the file to UTF-8"
@@ -70,6 +71,11 @@ def decode(data: bytes, declared: str | None = None) -> str:
         if declared is None:
             raise
         raise InputError(_UNKNOWN.format(declared)) from error
+
+
+def is_wide(beginning: bytes) -> bool:
+    """Return whether a file begins with a byte order mark of UTF-16 or UTF-32."""
+    return beginning.startswith(tuple(mark for mark, _ in _MARKS[1:]))
 
 
 def declared_encoding(page: bytes) -> str | None:
@@ -122,9 +128,10 @@ def _decode(data: bytes, encoding: str, declared: str) -> str:
             f"not valid {declared}: byte 0x{data[error.start]:02x} at offset {error.start}; "
             f"convert the file to UTF-8"
         ) from error
-    if text.count("\0") > len(text) * _MOST_NULS:
+    if sum(map(text.count, _CONTROLS)) > len(text) * _MOST_CONTROLS:
+        found = "zeros" if text.count("\0") > len(text) / 4 else "control characters"
         raise InputError(
-            "full of zeros, as UTF-16 is without a byte order mark; convert it to UTF-8"
+            f"full of {found}, as UTF-16 is without a byte order mark; convert it to UTF-8"
         )
     return text
 

@@ -22,6 +22,7 @@ _FIELD = re.compile(r"""(?:"[^"\n]+"|'[^'\n]+'|[^\s:#"'\-][^:\n]*):(?:\s|\Z)""")
 _NO_FIELD = re.compile(r"\s|#|[-*] |[\]}]")  # what may stand on a line of its own beside fields
 _QUOTED_VALUE = re.compile(r"""(:[ \t]+)(?:"[^"]*"|'[^']*')(?=\s)""")
 _TITLE_FIELD = re.compile(r"""^["']?title["']?:[ \t]*(.+)""", re.MULTILINE | re.IGNORECASE)
+_NO_TITLE = re.compile(r"^title:[ \t]*(?:~|null)[ \t]*(?:#.*)?\r?$", re.MULTILINE | re.IGNORECASE)
 _LINE_END = re.compile(r"[ \t]*\r?\n")
 _LONGEST = 1 << 16  # characters of YAML: parsing without libyaml takes some seconds
 
@@ -68,7 +69,8 @@ def _yaml_title(source: str) -> str | None:
             pass
         else:
             is_front_matter = isinstance(fields, dict) or not source.strip()
-            return _title_of(fields) if is_front_matter else None
+            title = "" if _NO_TITLE.search(source) else _title_of(fields)
+            return title if is_front_matter else None
     # A colon too many is a common slip; anything else is a text between two rules.
     source = textwrap.dedent(source)
     lines = [line for line in _QUOTED_VALUE.sub(r"\1", source).splitlines() if line.strip()]
@@ -76,7 +78,9 @@ def _yaml_title(source: str) -> str | None:
     if not fields or not all(_FIELD.match(line) or _NO_FIELD.match(line) for line in lines):
         return None
     slip = _TITLE_FIELD.search(source)
-    return slip[1].strip(" \"'\r") if slip else ""
+    title = slip[1].strip() if slip else ""
+    quote = title[:1]
+    return title.strip(f" {quote}") if quote in "\"'" and title.count(quote) <= 2 else title
 
 
 def _title_of(fields: Any) -> str:

@@ -1,7 +1,8 @@
 """What of a Markdown file may be quoted, and its title; by the parser markdown-it-py.
 
-The text is the source as it is, so that offsets count in the file. Front matter, HTML comments and
-elements that are not shown are no part of what may be quoted.
+The text is the source as it is, so that offsets count in the file. Front matter, comments (HTML's,
+and ``[//]: # (those of Markdown)``) and elements that are not shown are no part of what may be
+quoted.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from typing import Any, NamedTuple
 from nest_engine._optional import require
 from nest_engine.retrieval.formats.front_matter import front_matter
 from nest_engine.retrieval.formats.open_elements import VOID
+from nest_engine.retrieval.formats.ranges import Ranges, complement
 from nest_engine.retrieval.formats.web_page import INVISIBLE, RAW_TEXT, hidden_ranges, read_page
 
 _TAG = re.compile(r"<!(?=--).*?(?:--!?>|\Z)|<(/?)([a-z][^\s/>]*)", re.IGNORECASE | re.DOTALL)
 _ATTRIBUTES = re.compile(r"\s*\{\s*[#.][^{}]*\}\s*\Z")  # of a heading, in many dialects
 _LINE_END = re.compile(r"\r\n?|\n")
+_NOWHERE = re.compile(r"\]:\s*#\s")
 _LONGEST_INLINE = 20_000  # characters of a paragraph in which code is told from HTML
 _MOST_HEADINGS = 100  # that may be hidden before the title
 _PIECE = 1 << 17  # characters that are parsed at once: a token takes hundreds of bytes
 # Some megabytes take a minute to parse. Behind this, code is not told from what may be hidden.
 _MOST_PARSED = 1 << 20
-Ranges = list[tuple[int, int]]
 
 
 class Markdown(NamedTuple):
@@ -49,7 +51,8 @@ def read_markdown(source: str) -> Markdown:
     headings: Ranges = []
     html: Ranges = []  # blocks of HTML, and where tags begin among words
     tags: set[int] = set()  # the latter
-    has_markup = "<" in source
+    comments: Ranges = []  # links to nowhere that nothing refers to
+    has_markup = "<" in source or _NOWHERE.search(source) is not None
     for token, (first, last) in _blocks(source, start, references):
         if first > _MOST_PARSED:
             html.append((first, len(source)))
@@ -60,12 +63,15 @@ def read_markdown(source: str) -> Markdown:
             headings.append((first, last))
         if token.type == "html_block":
             html.append((first, last))
+        elif token.type == "definition":
+            if token.meta["url"] in ("", "#") and token.meta["title"]:
+                comments.append((first, last))
         elif token.type == "inline" and "<" in token.content:
             places = [first + offset for offset in inline.tags(token.content, source[first:last])]
             tags.update(places)
             html += [(place, place + 1) for place in places]
     hidden = hidden_ranges(_only_html(source, start, html, tags)) if html else []
-    quotable = _complement(hidden, start, len(source))
+    quotable = complement(sorted([*hidden, *comments]), start, len(source))
     shown = (_within(source, quotable, *place) for place in headings[:_MOST_HEADINGS])
     titles = (_heading(block, references) for block in shown)
     return Markdown(title or next(filter(None, titles), ""), quotable)
@@ -84,6 +90,7 @@ def _blocks(
         references: what links refer to is added.
     """
     parser = require("markdown_it", "markdown-it-py").MarkdownIt("commonmark").disable("inline")
+    parser.options["inline_definitions"] = True
     size = _PIECE
     while start < len(source):
         end = start + size
@@ -215,13 +222,3 @@ def _within(source: str, shown: Ranges, first: int, last: int) -> str:
         for start, end in shown
         if start < last and end > first
     )
-
-
-def _complement(hidden: Ranges, start: int, end: int) -> Ranges:
-    """Return what is left between ranges."""
-    left = []
-    for first, last in hidden:
-        if first > start:
-            left.append((start, first))
-        start = max(start, last)
-    return [*left, (start, end)] if start < end else left

@@ -9,17 +9,37 @@ from nest_engine._optional import require
 from nest_engine.retrieval.formats.archive import open_archive
 from nest_engine.retrieval.formats.own_title import own_title
 from nest_engine.retrieval.formats.rows import row_text
-from nest_engine.retrieval.formats.superscript import RAISED, in_line
+from nest_engine.retrieval.formats.superscript import RAISED, in_line, needs_brackets
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 # What was deleted or moved away, and what another program shows in place of something it knows.
 # Pronunciation stands above the text.
 _NOT_SHOWN = frozenset([f"{_WORD}del", f"{_WORD}moveFrom", f"{_WORD}rt", _FALLBACK])
-_MATH_TEXT = "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"
+_MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+# Formulas that lose their meaning in a line; their parts are read in this order.
+_FORMULAS = {
+    f"{_MATH}f": ("", "num", "/", "den"),
+    f"{_MATH}rad": ("\N{SQUARE ROOT}", "e"),
+    f"{_MATH}sSup": ("", "e", "^", "sup"),
+    f"{_MATH}sSubSup": ("", "e", "", "sub", "^", "sup"),
+}
+# The characters of the font Symbol, by which Word writes Greek letters and signs.
+_SYMBOLS = {
+    code: char
+    for first, chars in (
+        (0x41, "ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ"),
+        (0x61, "αβχδεφγηιϕκλμνοπθρστυϖωξψζ"),
+        (0xAB, "↔←↑→↓°±″≥×∝∂•÷≠≡≈"),
+    )
+    for code, char in enumerate(chars, first)
+} | {0x2D: "−", 0xA2: "′", 0xA3: "≤", 0xA5: "∞", 0xCE: "∈", 0xD6: "√", 0xD7: "⋅", 0xE5: "∑"}
 _OFF = frozenset(["0", "false", "off"])
 _VANISH = f"{_WORD}rPr/{_WORD}vanish"
 _REFERENCES = {f"{_WORD}{kind}Reference": kind for kind in ("footnote", "endnote")}
+# Where shapes say whether they are hidden.
+_SHAPE = "{http://schemas.openxmlformats.org/presentationml/2006/main}cNvPr"
+_WORD_SHAPE = "*/{http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing}docPr"
 _DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 
 
@@ -138,17 +158,32 @@ class _WordReader:
             tag = child.tag
             if tag == f"{_WORD}txbxContent":
                 boxes.append(child)
-            elif tag in (f"{_WORD}t", _MATH_TEXT):
+            elif tag in (f"{_WORD}t", f"{_MATH}t"):
                 yield child.text or ""
+            elif tag in _FORMULAS:
+                yield self._formula(child, boxes, is_hidden)
+            elif tag == f"{_MATH}d":
+                yield _sign(child, "begChr", "(")
+                yield _sign(child, "sepChr", "|").join(
+                    "".join(self._shown(part, boxes, is_hidden))
+                    for part in child.iterchildren(f"{_MATH}e")
+                )
+                yield _sign(child, "endChr", ")")
             elif tag == f"{_WORD}tab":
                 yield "\t" if element.tag == f"{_WORD}r" else ""
             elif tag in (f"{_WORD}br", f"{_WORD}cr"):
                 yield "\n"
+            elif tag == f"{_WORD}sym":
+                yield _symbol(child)
             elif tag == f"{_WORD}noBreakHyphen":
                 yield "\N{NON-BREAKING HYPHEN}"
             elif tag in _REFERENCES:
                 self._referred_to[_REFERENCES[tag], child.get(f"{_WORD}id")] = None
-            elif tag in _NOT_SHOWN or (tag == f"{_WORD}r" and self._is_hidden(child, is_hidden)):
+            elif (
+                tag in _NOT_SHOWN
+                or (tag == f"{_WORD}r" and self._is_hidden(child, is_hidden))
+                or (tag == f"{_WORD}drawing" and _is_marked_hidden(child.find(_WORD_SHAPE)))
+            ):
                 continue
             else:
                 mark = RAISED if _is_raised(child) else ""
@@ -156,11 +191,29 @@ class _WordReader:
                 yield from self._shown(child, boxes, is_hidden)
                 yield mark
 
+    def _formula(self, element: Any, boxes: list[Any], is_hidden: bool) -> str:
+        """Return a formula in a line: (a+b)/2, √2, x^(n+1)."""
+        signs = _FORMULAS[element.tag]
+        text = ""
+        for sign, name in zip(signs[::2], signs[1::2], strict=True):
+            for part in element.iterchildren(f"{_MATH}{name}"):
+                said = "".join(self._shown(part, boxes, is_hidden))
+                text += sign + (f"({said})" if needs_brackets(said) else said)
+        before = element.getprevious()
+        follows_a_number = before is not None and "".join(before.itertext())[-1:].isdigit()
+        return f" {text}" if follows_a_number and text[:1].isdigit() else text
+
     def _is_hidden(self, run: Any, is_hidden: bool) -> bool:
         own = _is_set(run, _VANISH)
         style = run.find(f"{_WORD}rPr/{_WORD}rStyle")
         by_style = style is not None and style.get(f"{_WORD}val") in self._hidden
         return is_hidden or by_style if own is None else own
+
+
+def _sign(brackets: Any, name: str, default: str) -> str:
+    """Return a sign of brackets in a formula."""
+    mark = brackets.find(f"{_MATH}dPr/{_MATH}{name}")
+    return default if mark is None else str(mark.get(f"{_MATH}val", ""))
 
 
 def _nearest(element: Any, tag: str) -> Iterator[Any]:
@@ -190,6 +243,23 @@ def _is_set(element: Any, path: str) -> bool | None:
     """Return whether a mark says yes; None if it is not there."""
     mark = element.find(path)
     return None if mark is None else mark.get(f"{_WORD}val", "1") not in _OFF
+
+
+def _symbol(mark: Any) -> str:
+    """Return a character that is written by its place in a font; nothing if nobody knows it."""
+    try:
+        code = int(mark.get(f"{_WORD}char", ""), 16)
+    except ValueError:
+        return ""
+    if mark.get(f"{_WORD}font") == "Symbol":
+        code &= 0xFF
+        return _SYMBOLS.get(code, chr(code) if 0x20 <= code < 0x7F else "")
+    return chr(code) if 0x20 <= code < 0xD800 or 0xF900 <= code <= 0xFFFF else ""
+
+
+def _is_marked_hidden(properties: Any) -> bool:
+    """Return whether a shape is one that its author has hidden."""
+    return properties is not None and properties.get("hidden", "0") not in _OFF
 
 
 def _columns(mark: Any, default: int) -> int:
@@ -228,6 +298,8 @@ def _slide(slide: Any) -> Iterator[str]:
 
 def _shapes(shapes: Any) -> Iterator[str]:
     for shape in shapes:
+        if _is_marked_hidden(next(shape.element.iter(_SHAPE), None)):
+            continue
         if hasattr(shape, "shapes"):
             yield from _shapes(shape.shapes)
         elif shape.has_text_frame:

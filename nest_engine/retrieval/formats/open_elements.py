@@ -93,6 +93,7 @@ class Element:
         is_block: whether it stands apart from what is before and behind it.
         is_apart: whether it does so in one line with it.
         lays_out: whether its children do.
+        is_part: whether it is a part of a formula that a sign sets apart from the next.
         inside: what it means to the selectors of the page.
         is_open: False when its end tag came, though elements inside it are still open.
     """
@@ -103,6 +104,7 @@ class Element:
     is_block: bool = False
     is_apart: bool = False
     lays_out: bool = False
+    is_part: bool = False
     inside: Inside = field(default_factory=Inside)
     is_open: bool = True
 

@@ -1,12 +1,16 @@
-"""Raised figures in a line of text: 10 to the sixth is not 106."""
+"""Raised figures and parts of formulas in a line of text: 10 to the sixth is not 106."""
 
 from __future__ import annotations
 
 import re
 
 RAISED = "\0"  # around what is raised; no character of XML
-_FIGURE = re.compile(r"[+\-\N{MINUS SIGN}]?\d+[+\-\N{MINUS SIGN}]?")
+_FIGURE = re.compile(
+    r"[+\-\N{MINUS SIGN}\N{EN DASH}]?\d+(?:[.,/\N{EN DASH}-]\d+)*[+\-\N{MINUS SIGN}]?"
+)
 _LETTERS = re.compile(r"[^\W\d_]+\Z")
+# Parts of a formula that need no brackets: a number, a word, what has some, a sign.
+_ONE = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|\([^()]*\)|\W*")
 _LONGEST_SYMBOL = 3  # letters of a unit or a variable; behind longer words stand footnote marks
 
 
@@ -36,3 +40,8 @@ def in_line(marked: str) -> str:
     for number, part in enumerate(marked.replace(RAISED * 2, "").split(RAISED)):
         text += (before_superscript(text, part) if number % 2 else "") + part
     return text
+
+
+def needs_brackets(part: str) -> bool:
+    """Return whether a part of a formula is read as another one in a line: a+b of (a+b)/2."""
+    return not _ONE.fullmatch(part.strip())

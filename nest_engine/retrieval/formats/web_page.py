@@ -4,13 +4,13 @@ Blocks become paragraphs, rows of tables too, and cells stand under their headin
 tabs, with an empty one where one spans several columns or rows; a dash stands for an empty cell in
 front of a row. What is hidden is left out: by the element, by ``hidden``, by its style or by the
 page's style sheets: not displayed, transparent, clipped, off the page, in the ink of its paper.
-Raised figures and fractions keep their meaning: 10^6, 1/2.
+Raised figures, fractions and roots keep their meaning: 10^6, (a+b)/2, √2.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nest_engine.errors import InputError
@@ -19,7 +19,7 @@ from nest_engine.retrieval.formats.media_query import applies_on_screens
 from nest_engine.retrieval.formats.open_elements import HEADINGS, VOID, Element, OpenElements
 from nest_engine.retrieval.formats.rows import EMPTY_CELL
 from nest_engine.retrieval.formats.style_sheet import Inside, StyleSheets
-from nest_engine.retrieval.formats.superscript import before_superscript
+from nest_engine.retrieval.formats.superscript import before_superscript, needs_brackets
 from nest_engine.retrieval.formats.visibility import (
     APART_DISPLAYS,
     BLOCK_DISPLAYS,
@@ -37,7 +37,7 @@ _LONGEST_TITLE = 1000
 INVISIBLE = frozenset(
     [
         *("annotation", "annotation-xml", "applet", "area", "audio", "canvas", "datalist"),
-        *("dialog", "head", "iframe", "noembed", "noframes", "noscript", "rp", "rt"),
+        *("dialog", "head", "iframe", "mphantom", "noembed", "noframes", "noscript", "rp", "rt"),
         *("script", "style", "svg", "template", "title", "video"),
     ]
 )
@@ -58,8 +58,10 @@ _BLOCKS = HEADINGS | {
 # In one line with what is beside them, but apart from it.
 _APART = frozenset(["button", "input", "meter", "progress", "textarea"])
 _INERT = frozenset(["noscript", "template"])
+_HIDDEN = frozenset(["hidden", "popover"])  # attributes
 _UNTITLED = _INERT | {"iframe", "noembed", "noframes", "object"}
 _BETWEEN = {"mfrac": "/", "msup": "^"}  # two parts of a formula
+_ROOT = "msqrt"
 # White space of any kind, as programs write it into empty cells.
 _BLANK = re.compile(r"[\s\u00ad\u200b-\u200d\u2060\ufeff]*")
 _FRACTION = re.compile(r"<sup[^>]*>\s*\d+\s*</sup>\s*(?:/|\u2044|&frasl;)", re.IGNORECASE)
@@ -75,6 +77,8 @@ _CDATA, _CDATA_MARK = "<![CDATA[", re.compile(r"<!\[CDATA\[|\]\]>")
 _LINE_END = re.compile(r"\r\n?")
 _COMMENT_END = re.compile(r"--!?>")
 _PARAGRAPH = "\n\n"
+_BEFORE_TEXT = 4  # pieces that are added in front of each text
+_MOST_PIECES = 500  # of a part of a formula
 _STYLE = re.compile("<style", re.IGNORECASE)
 
 
@@ -90,18 +94,21 @@ class WebPage(NamedTuple):
     title: str
 
 
-def read_page(markup: str, *, is_xml: bool = False) -> WebPage:
+def read_page(
+    markup: str, *, is_xml: bool = False, linked: Callable[[str], str] | None = None
+) -> WebPage:
     """Return the text and title of a page, in time linear in its size.
 
     Args:
         markup: the page.
         is_xml: whether ``/>`` ends an element, as in XHTML; a page that begins with an XML
             declaration says so itself.
+        linked: returns the style sheet at an address that the page links to.
 
     Raises:
         InputError: if its elements are nested too deeply.
     """
-    reader = _Reader(markup, is_xml=is_xml)
+    reader = _Reader(markup, is_xml=is_xml, linked=linked)
     return WebPage(reader.text(), reader.title.strip() or reader.h1 or reader.heading)
 
 
@@ -161,7 +168,9 @@ class _Reader(Parser):
         hidden: where hidden elements and comments stand in the markup.
     """
 
-    def __init__(self, markup: str, *, is_xml: bool = False) -> None:
+    def __init__(
+        self, markup: str, *, is_xml: bool = False, linked: Callable[[str], str] | None = None
+    ) -> None:
         super().__init__(convert_charrefs=True)
         self.title = self.h1 = self.heading = ""
         self.hidden: list[tuple[int, int]] = []
@@ -180,12 +189,14 @@ class _Reader(Parser):
         self._is_apart = self._is_raised = False  # the next text
         self._indent = ""  # of a cell that is empty so far
         self._between = ""  # the last text and the next, in a formula
+        self._part_starts: list[int] = []  # of the parts that are open: the number of pieces
         self._is_titled = self._is_row_empty = self._is_cell_empty = False
-        self._said: list[str] | None = None  # of the heading that is being read
+        self._heading_start: int | None = None  # the number of pieces before the one being read
         self._is_at_start_of_code = False
 
         source = parsable(markup)
-        self._styles = StyleSheets(_style_sheets(source) if _STYLE.search(markup) else ())
+        has_styles = _STYLE.search(markup) is not None or linked is not None
+        self._styles = StyleSheets(_style_sheets(source, linked) if has_styles else ())
         self.feed(source)
         self.close()
         if markup.startswith("<!--", len(source)) and self._hidden_from is None:
@@ -211,12 +222,13 @@ class _Reader(Parser):
         element = Element(
             tag,
             hides=(tag in INVISIBLE and not (tag == "dialog" and "open" in given))
-            or ("hidden" in given and "display" not in style and not is_page)
+            or (not _HIDDEN.isdisjoint(given) and "display" not in style and not is_page)
             or (bool(style) and not is_page and hides(style, tag, is_block=tag in _BLOCKS)),
             unseen=outer.unseen if is_page else unseen(style, outer.unseen),
             is_block=tag in _BLOCKS or display in BLOCK_DISPLAYS,
             is_apart=outer.lays_out or tag == "mfrac" or display in APART_DISPLAYS,
             lays_out=display in LAYOUTS,
+            is_part=outer.name in _BETWEEN or tag == _ROOT,
             inside=Inside(met),
         )
         self._open.start(element)
@@ -307,7 +319,7 @@ class _Reader(Parser):
         elif tag in _CELLS and self._tables:
             self._begin_cell(given)
         elif tag in HEADINGS:
-            self._said = []
+            self._heading_start = len(self._pieces)
         elif tag == "sup":
             self._is_raised = True
             self._is_apart |= bool(_FRACTION.match(self.rawdata, self._offset()))
@@ -315,6 +327,10 @@ class _Reader(Parser):
             self._put("\N{LEFT DOUBLE QUOTATION MARK}")
         elif tag == "optgroup" and not element.unseen:
             self._put(given.get("label", ""))
+        elif tag == _ROOT and not element.unseen:
+            self._put("\N{SQUARE ROOT}")
+        if element.is_part:
+            self._part_starts.append(len(self._pieces))
 
     def _leave(self, element: Element) -> None:
         tag = element.name
@@ -327,6 +343,8 @@ class _Reader(Parser):
         self._num_untitled -= tag in _UNTITLED
         self._is_titled |= tag == "title" and bool(self.title.strip())
         self._is_raised &= tag != "sup"
+        if element.is_part:
+            self._end_part(self._part_starts.pop())
         self._between = _BETWEEN.get(self._open.innermost.name, "")
         if tag == "table":
             self._tables.pop()
@@ -337,13 +355,21 @@ class _Reader(Parser):
             self._tables[-1].end_row()
         elif tag in _SECTIONS and self._tables:
             self._tables[-1] = _Table()
-        elif tag in HEADINGS and self._said is not None:
-            heading = " ".join("".join(self._said).split())
+        elif tag in HEADINGS and self._heading_start is not None:
+            heading = " ".join("".join(self._pieces[self._heading_start :]).split())
             self.heading = self.heading or heading
             self.h1 = self.h1 or heading * (tag == "h1")
-            self._said = None
+            self._heading_start = None
         self._is_cell_empty = self._is_cell_empty and tag not in _CELLS
         self._separate(element)
+
+    def _end_part(self, start: int) -> None:
+        """Put a part of a formula in brackets, if it needs them in a line."""
+        first = start + _BEFORE_TEXT
+        is_short = len(self._pieces) - first < _MOST_PIECES
+        if is_short and needs_brackets("".join(self._pieces[first:])):
+            self._pieces.insert(first, "(")
+            self._pieces.append(")")
 
     def _begin_cell(self, given: dict[str, str]) -> None:
         self._tabs += self._tables[-1].begin_cell(
@@ -385,9 +411,7 @@ class _Reader(Parser):
             return
         mark = EMPTY_CELL if self._tabs and self._is_row_empty else ""
         apart = "" if self._break or self._tabs or not self._pieces else self._before(text)
-        self._pieces += self._break, mark, "\t" * self._tabs, apart + text
-        if self._said is not None:
-            self._said.append(self._break + apart + text)
+        self._pieces += self._break, mark, "\t" * self._tabs, apart, text
         self._break, self._tabs = "", 0
         self._is_apart, self._between = False, ""
         if not is_blank:
@@ -397,7 +421,7 @@ class _Reader(Parser):
         """Return what keeps a text apart from what is before it in its line."""
         if not (self._between or self._is_apart or self._is_raised):
             return ""
-        before = "".join(self._pieces[-4:])
+        before = "".join(self._pieces[-1 - _BEFORE_TEXT :])
         if self._between and text[0].isalnum():
             return self._between
         if self._is_apart and before[-1] not in _NO_WORD_END and text[0] not in _NO_WORD_START:
@@ -411,10 +435,15 @@ class _Reader(Parser):
 
 
 class _StyleFinder(Parser):
-    """Collects the style sheets of a page that count on screens."""
+    """Collects the style sheets of a page that count on screens.
 
-    def __init__(self) -> None:
+    Args:
+        linked: as for :func:`read_page`.
+    """
+
+    def __init__(self, linked: Callable[[str], str] | None) -> None:
         super().__init__(convert_charrefs=False)
+        self._linked = linked
         self.sources: list[str] = []
         self._num_inert = 0  # open elements whose styles are for other cases
         self._is_read = False
@@ -422,12 +451,16 @@ class _StyleFinder(Parser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._num_inert += tag in _INERT
         given = {name: value or "" for name, value in reversed(attrs)}
-        self._is_read = (
-            tag == "style"
-            and not self._num_inert
+        counts = (
+            not self._num_inert
             and given.get("type", "").lower() in ("", "text/css")
             and applies_on_screens(given.get("media", ""))
         )
+        self._is_read = counts and tag == "style"
+        relations = given.get("rel", "").lower().split()
+        is_sheet = "stylesheet" in relations and "alternate" not in relations
+        if counts and tag == "link" and is_sheet and self._linked is not None:
+            self.sources.append(self._linked(given.get("href", "")))
 
     def handle_endtag(self, tag: str) -> None:
         self._num_inert = max(0, self._num_inert - (tag in _INERT))
@@ -438,8 +471,8 @@ class _StyleFinder(Parser):
             self.sources.append(_CDATA_MARK.sub("", data.replace("\0", "<")))
 
 
-def _style_sheets(source: str) -> list[str]:
-    finder = _StyleFinder()
+def _style_sheets(source: str, linked: Callable[[str], str] | None) -> list[str]:
+    finder = _StyleFinder(linked)
     finder.feed(source)
     finder.close()
     return finder.sources

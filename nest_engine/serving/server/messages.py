@@ -89,10 +89,19 @@ class _MessagesBase(Asked):
         return found
 
     def given_passages(self) -> tuple[Passage, ...] | None:
-        """Return the passages of documents and search results; None lets the server search."""
-        if ranked := self.sources.ranked(self.query()):
-            return ranked
+        """Return the passages of documents and search results; None lets the server search.
+
+        Raises:
+            InputError: if the request brings passages in another way as well.
+        """
         given = self.options.given_passages()
+        if self.sources.is_given:
+            if given is not None:
+                raise InputError(
+                    "nest.passages cannot be sent beside document or search_result blocks: give "
+                    "one of them"
+                )
+            return self.sources.ranked(self.query())
         if given is None:
             return None
         # Where a citation stands is for the blocks of the messages to say.
@@ -144,6 +153,8 @@ class _MessagesBase(Asked):
         """
         tools, choice = self.tool_definitions(), self.tool_choice or {}
         names = [tool.name for tool in self.tools or ()]
+        if choice.get("type") in ("any", "tool") and not names:
+            raise InputError(f"tool_choice={choice!r} asks for a tool, and there are none")
         if choice.get("type") == "any":
             return opening(tools, "any")
         if choice.get("type") != "tool":
@@ -230,7 +241,7 @@ class MessagesFormat:
         self._found: dict[str, int] = {}  # what the server found and was cited, by number
         sources = asked.sources
         # Whoever brings documents says whether they are to be cited; those of the server are.
-        self._cites = sources.are_cited or not sources.passages
+        self._cites = sources.are_cited or not sources.is_given
 
     def whole(self, outputs: Sequence[NestOutput]) -> dict[str, Any]:
         """Return the finished answer."""

@@ -6,6 +6,7 @@ are accepted as long as they ask for nothing: no penalties, nothing stored.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal, get_type_hints
@@ -409,7 +410,8 @@ class ChatRequest(Asked):
         given = dict(given)
         if given.pop("functions", None):
             raise ValueError("functions is not supported here; send tools")
-        given.pop("function_call", None)
+        if isinstance(given.pop("function_call", None), dict):
+            raise ValueError("function_call is not supported here; send tools and tool_choice")
         return given
 
     @model_validator(mode="after")
@@ -425,6 +427,12 @@ class ChatRequest(Asked):
             )
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is only for streams; add stream=true or leave it out")
+        if not self.tools and self.tool_choice not in (None, "none", "auto"):
+            raise ValueError(
+                f"tool_choice={self.tool_choice!r} asks for a tool, and there are none"
+            )
+        if self.documents is not None and self.options.passages is not None:
+            raise ValueError("documents and nest.passages are two names of the same; give one")
         return self
 
     def tool_definitions(self) -> list[dict[str, Any]]:
@@ -503,6 +511,17 @@ class ResponsesRequest(Asked):
     tools: list[Any] | None = Field(default=None, max_length=0)
     tool_choice: Literal["none", "auto"] | None = None
     reasoning: dict[str, Any] | None = None
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _require_messages(cls, given: Any) -> Any:
+        for number, item in enumerate(given if isinstance(given, list) else ()):
+            kind = item.get("type") if isinstance(item, dict) else None
+            if isinstance(kind, str) and kind not in ("message", "reasoning"):
+                raise ValueError(
+                    f"item {number} of type {kind!r} is not supported here: send messages"
+                )
+        return given
 
     def conversation(self) -> list[Message]:
         """Return the messages, the instructions in front."""
@@ -629,15 +648,31 @@ def passage_of_document(document: str | dict[str, Any]) -> Passage:
     )
 
 
+_MOST_PROBLEMS = 20  # that are looked at
+# What pydantic puts among the names of fields: which of several types it has tried.
+_TRIED = re.compile(r"(?:list|dict|tuple|union|function-\w+)\[.*\]|Sent\w+|str", re.DOTALL)
+
+
 def problems(errors: list[Mapping[str, Any]]) -> tuple[str, str | None]:
     """Return a message for pydantic's errors, and the first field concerned."""
+    # What is no message of a response is reasoning, of which nothing is asked.
+    told = [error for error in errors if SentReasoning.__name__ not in error["loc"]]
+    found = [(_place(error), error) for error in (told or errors)[:_MOST_PROBLEMS]]
+    # Where a value may be of several types, what is wrong inside of one says more.
+    found = [
+        (place, error)
+        for place, error in found
+        if not any(other[: len(place)] == place and other != place for other, _ in found)
+    ] or found
     messages = []
-    for error in errors[:3]:
-        place = ".".join(str(part) for part in error["loc"])
+    for names, error in found[:3]:
+        place = ".".join(names)
         if error["type"] == "extra_forbidden" or (
             error["type"] == "too_long" and error["ctx"].get("max_length") == 0
         ):
             messages.append(f"{place} is not supported here; leave it out")
+        elif error["type"] == "none_required":
+            messages.append(f"{place}: only null is supported here")
         elif error["type"] == "literal_error":
             messages.append(f"{place}: only {error['ctx']['expected']} is supported here")
         elif error["type"] == "value_error":
@@ -648,5 +683,11 @@ def problems(errors: list[Mapping[str, Any]]) -> tuple[str, str | None]:
             messages.append(f"the request is not JSON: {error['ctx']['error']}")
         else:
             messages.append(f"{place}: {error['msg']}" if place else str(error["msg"]))
-    names = [str(part) for part in errors[0]["loc"]]
-    return "; ".join(dict.fromkeys(messages)), ".".join(names) or None
+    return "; ".join(dict.fromkeys(messages)), ".".join(found[0][0]) or None
+
+
+def _place(error: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the fields that lead to what is wrong."""
+    return tuple(
+        str(name) for name in error["loc"] if isinstance(name, int) or not _TRIED.fullmatch(name)
+    )

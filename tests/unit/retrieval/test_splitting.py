@@ -100,6 +100,29 @@ def test_chinese_is_cut_after_its_full_stops():
     assert split("氦是一种元素。它很轻。氢更轻。", 13) == ["氦是一种元素。它很轻。", "氢更轻。"]
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "真的吗！？",
+        "他说：“好。”",
+        "彼は「行こう。」",
+        "これは例です｡",
+        "ភ្នំពេញជារាជធានី។",
+        "མཐོ་བོ་རེད།",
+        "Սա մեկն է։ ",
+        "ရန်ကုန်မြို့။",
+        "Il a dit : « Oui. » ",
+        "Er sagte: „Ja.“ ",
+        "Er sagte: »Ja.« ",
+        "He said, “Yes.” ",
+    ],
+)
+def test_what_closes_a_sentence_stays_with_it(sentence: str):
+    passages = split_document(document(sentence * 20), max_tokens=60)
+    for passage in passages:
+        assert (passage.text + " ").replace(sentence.strip(), "").strip() == ""
+
+
 def test_line_ends_of_windows_are_kept():
     text = "First line\r\nsecond line.\r\n\r\nNext paragraph."
     assert split(text) == [text]
