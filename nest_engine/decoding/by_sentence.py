@@ -38,6 +38,7 @@ _ENOUGH = 0.5  # the end's votes: where no other sentence is trusted as much, no
 _INTRODUCES = 7.0
 _SHORTEST = 5  # tokens of a sentence that can be chosen: shorter ones are headings
 _TAIL = 64  # tokens that tell whether a sentence has ended
+_HEAD = 8  # tokens that tell how a sentence begins
 
 
 class SentenceAcceptance(RelaxedAcceptance):
@@ -65,7 +66,7 @@ class SentenceAcceptance(RelaxedAcceptance):
         super().__init__(interpolation, sampler, gamma, plausibility)
         self._decode = decode
         self._encode = encode
-        self._first_tokens: dict[tuple[int, bool], int | None] = {}
+        self._first_tokens: dict[tuple[tuple[int, ...], bool], tuple[int | None, int]] = {}
 
     def target(
         self,
@@ -99,14 +100,16 @@ class SentenceAcceptance(RelaxedAcceptance):
         quoted = {each.passage for each in sequence.provenance() if each is not None}
         votes: dict[int, float] = {}
         beginnings: dict[int, int] = {}
+        written: dict[int, int] = {}
         for each in sequence.index.beginnings:
-            token = self._first_token(sequence, each, text)
+            token, as_written = self._first_token(sequence, each, text)
             introduces = each.is_first and each.passage in quoted
             trust = each.trust * _INTRODUCES if introduces else each.trust
             if token is not None and trust > votes.get(token, 0.0):
-                votes[token], beginnings[token] = trust, each.entry
+                votes[token], beginnings[token], written[token] = trust, each.entry, as_written
         lm_V = lm_probs_QV[0]
         is_possible_V = lm_V >= own * _IMPOSSIBLE * lm_V.max()
+        is_possible_V[list(written)] = is_possible_V[list(written.values())]
         if quoted and sequence.eos_ids:
             end = min(sequence.eos_ids)
             votes[end] = _ENOUGH
@@ -119,17 +122,38 @@ class SentenceAcceptance(RelaxedAcceptance):
         lambda_Q = lm_probs_QV.new_full((1,), own)
         return Mixture((probs_V / probs_V.sum())[None], lambda_Q, None, beginnings)
 
-    def _first_token(self, sequence: SequenceState, beginning: Beginning, text: str) -> int | None:
-        """Return how a sentence begins behind ``text``; None if it cannot be quoted there."""
-        if beginning.length < _SHORTEST or not sequence.index.can_copy(beginning.entry):
-            return None
-        value, needs_space = sequence.index.value(beginning.entry), bool(text[-1:].strip())
-        key = value, needs_space
+    def _first_token(
+        self, sequence: SequenceState, beginning: Beginning, text: str
+    ) -> tuple[int | None, int]:
+        """Return how a sentence begins behind ``text``, and how the model would begin it there.
+
+        A name is one token behind a space and several without, or the other way round: what is
+        copied is the passage's token, and what the model can say there is told by its own.
+
+        Returns:
+            the token, None if the sentence cannot be quoted there; the first token of its text as
+            it would be written there.
+        """
+        index, entry = sequence.index, beginning.entry
+        value, needs_space = index.value(entry), bool(text[-1:].strip())
+        if beginning.length < _SHORTEST or not index.can_copy(entry):
+            return None, value
+        head = tuple(index.value(entry + at) for at in range(min(_HEAD, beginning.length)))
+        key = head, needs_space
         if key not in self._first_tokens:
-            self._first_tokens[key] = self._spaced(value, needs_space)
-        token = self._first_tokens[key]
+            self._first_tokens[key] = (
+                self._spaced(value, needs_space),
+                self._written(head, needs_space),
+            )
+        token, as_written = self._first_tokens[key]
         # An answer may begin with a space, or without one.
-        return value if token is None and not sequence.token_ids else token
+        return (value if token is None and not sequence.token_ids else token), as_written
+
+    def _written(self, head: Sequence[int], needs_space: bool) -> int:
+        text = self._decode(head).lstrip(" ")
+        is_spaced = needs_space and not is_unspaced(text[:1])
+        tokens = self._encode(f" {text}" if is_spaced else text)
+        return tokens[0] if tokens else head[0]
 
     def _spaced(self, token: int, needs_space: bool) -> int | None:
         text = self._decode([token])
