@@ -14,6 +14,7 @@ from nest_engine.generation.sentence_trust import (
     beside_title,
     trusted,
 )
+from nest_engine.interfaces import TokenizedText
 from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 from nest_engine.testing import ByteTokenizer, ScriptedLanguageModel
 from tests.letter_vectors import letter_vectors
@@ -89,6 +90,36 @@ def test_where_the_model_wants_to_end_it_ends_but_not_before_it_has_begun() -> N
     assert (alone.text, alone.finish_reason) == ("", "eos")
     nothing = engine.ask("Hello! How are you?", passages=[HELIUM], method="ra-nest")
     assert (nothing.text, nothing.finish_reason) == ("", "eos")
+
+
+def test_a_sentence_that_begins_with_a_name_begins_an_answer() -> None:
+    """Behind a space the name is one token, which the model would not say where there is none."""
+
+    class NameInOnePiece(ByteTokenizer):
+        name = b" Dartmouth"
+        token = 255  # no byte of UTF-8
+
+        def encode_prompt(self, text, untrusted=()):
+            tokens = list(zip(*super().encode_prompt(text), strict=True))
+            for at in range(len(tokens) - len(self.name), -1, -1):
+                piece = tokens[at : at + len(self.name)]
+                if bytes(token for token, _, _ in piece) == self.name:
+                    tokens[at : at + len(piece)] = [(self.token, piece[0][1], piece[-1][2])]
+            return TokenizedText(*zip(*tokens, strict=True))
+
+        def decode(self, token_ids):
+            pieces = (
+                self.name if token == 255 else bytes([token]) for token in token_ids if token < 256
+            )
+            return b"".join(pieces).decode(errors="replace")
+
+    model = ScriptedLanguageModel(lambda _: ord("D"))
+    model.tokenizer = NameInOnePiece()
+    passage = Passage("It stands in Hanover. Dartmouth was founded by Wheelock. Snow falls there.")
+    output = NestEngine(model).generate("Who founded Dartmouth?\n", passages=[passage])
+    assert output.token_ids[0] == NameInOnePiece.token
+    assert output.text.strip() == "Dartmouth was founded by Wheelock."
+    assert output.citations[0].cited_text == "Dartmouth was founded by Wheelock."
 
 
 def test_whoever_asks_for_a_subject_is_told_what_it_is() -> None:
