@@ -155,6 +155,8 @@ class _Sources:
         is_in_parentheses, is_in_brackets = reference.startswith("("), reference[:1] in "[【"
         if passages := self.by_name(reference):
             return passages
+        if not self._numbered:
+            return None
         name = normalize("NFKC", reference.partition("](")[0]).strip("[]^【】()")
         if is_in_parentheses and name.isdecimal():
             return None  # a year, or anything else

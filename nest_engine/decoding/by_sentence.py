@@ -109,7 +109,7 @@ class SentenceAcceptance(RelaxedAcceptance):
                 votes[token], beginnings[token], written[token] = trust, each.entry, as_written
         lm_V = lm_probs_QV[0]
         is_possible_V = lm_V >= own * _IMPOSSIBLE * lm_V.max()
-        is_possible_V[list(written)] = is_possible_V[list(written.values())]
+        is_possible_V[list(written)] |= is_possible_V[list(written.values())]
         if quoted and sequence.eos_ids:
             end = min(sequence.eos_ids)
             votes[end] = _ENOUGH

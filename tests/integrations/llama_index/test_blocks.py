@@ -176,7 +176,7 @@ def test_of_much_what_shares_words_with_the_question_comes_first() -> None:
         (DocumentBlock(title="Empty"), "the document 'Empty' cannot be read: "),
         (
             DocumentBlock(data=b"%PDF-1.4 no", title="Torn"),
-            "'Torn' in messages.0 cannot be read: damaged or not what its name says",
+            "'Torn' in messages.0 cannot be read: messages.0.0.source: damaged or not what",
         ),
         (ImageBlock(image=b"x"), "a message of the user holds a ImageBlock"),
         (AudioBlock(audio=b"x"), "a message of the user holds a AudioBlock"),
