@@ -36,6 +36,7 @@ _INTRODUCTION = 0.03  # so much nearer counts a passage's first sentence: it say
 # about helium.") wants to know what that is.
 _SUBJECT = 0.1
 _BESIDE_TITLE = 1 / 3  # so much counts, within a passage, what is asked beside its title
+_ASKED = 0.2  # what is left of "Tell me about helium." asks nothing: no sentence is as near to it
 _KEPT = 20_000  # texts whose vectors, or runs of letters, are kept
 # What no passage answers. How near these come to passages is how near chance comes.
 _SMALL_TALK = (
@@ -243,7 +244,10 @@ def _near(
     near_T: NDArray[np.float32] = near_QT[0].copy()
     for title, asked in beside.items():
         is_own_T = np.array([each == title for each in titles])
-        nearer_T = near_QT[questions.index(asked), is_own_T] - near_QT[0, is_own_T]
+        beside_T = near_QT[questions.index(asked), is_own_T]
+        if beside_T.max() < _ASKED:
+            continue
+        nearer_T = beside_T - near_QT[0, is_own_T]
         near_T[is_own_T] += _BESIDE_TITLE * (nearer_T - nearer_T.mean())
     return near_T
 

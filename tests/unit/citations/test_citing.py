@@ -344,7 +344,7 @@ def without_outer_signs(answer: str, stretches: list[tuple[int, int]]) -> list[t
 
 SMALL = st.text(st.sampled_from("ab ,."), max_size=24)
 # Without line ends: the keys of words that are broken there depend on the other side.
-ANY = st.text(st.characters(exclude_characters="\n"), max_size=16) | st.text(
+ANY = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=16) | st.text(
     st.sampled_from("aß1.- ’*\u00ad\u0301ﬁ北👍🏽"), max_size=16
 )
 

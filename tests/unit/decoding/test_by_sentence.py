@@ -160,6 +160,8 @@ def test_what_is_asked_beside_the_title_tells_its_sentences_apart() -> None:
     told = [sentences_of(leone.text)]
     [near] = trusted(VectorNearness(Subjects()), "Sierra Leone's capital?", [leone], told) or []
     assert [each.trust for each in near].index(1.0) == 2
+    [near] = trusted(VectorNearness(Subjects()), "And Sierra Leone?", [leone], told) or []
+    assert [each.trust for each in near].index(1.0) == 1  # what is left asks nothing
     untitled = Passage(leone.text)  # which has nothing beside it
     [near] = trusted(VectorNearness(Subjects()), "Sierra Leone's capital?", [untitled], told) or []
     assert [each.trust for each in near].index(1.0) == 1
