@@ -288,7 +288,10 @@ def summary(
     first_token = seconds_to_first_token(cases, ways)
     seconds = {name: [_total(run, "seconds") for run in runs] for name, runs in measured.items()}
     speeds = {
-        name: [_total(run, "num_tokens") / _total(run, "seconds") for run in runs]
+        name: [
+            _total(run, "num_tokens") / elapsed
+            for run, elapsed in zip(runs, seconds[name], strict=True)
+        ]
         for name, runs in measured.items()
     }
     figures = []

@@ -5,7 +5,7 @@ tells this in any wording; without one, the letters that both share do, in any l
 near to an embedder differs from one to the next, so it counts from chance: from how near the
 sentences come to small talk. Where even the nearest is hardly nearer to the question, or lacks what
 the question tells, nothing answers it. All that is said about Sierra Leone is near to "What is the
-capital of Sierra Leone?"; what is asked beside the title tells the sentences of a passage apart.
+capital of Sierra Leone?"; what is asked beside the title tells the sentences of a document apart.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _INTRODUCTION = 0.03  # so much nearer counts a passage's first sentence: it say
 # And it counts nearly as near as the title alone: whoever asks for no more than the title ("Tell me
 # about helium.") wants to know what that is.
 _SUBJECT = 0.1
-_BESIDE_TITLE = 1 / 3  # so much counts, within a passage, what is asked beside its title
+_BESIDE_TITLE = 1 / 3  # so much counts, within a document, what is asked beside its title
 _ASKED = 0.2  # what is left of "Tell me about helium." asks nothing: no sentence is as near to it
 _KEPT = 20_000  # texts whose vectors, or runs of letters, are kept
 # What no passage answers. How near these come to passages is how near chance comes.
