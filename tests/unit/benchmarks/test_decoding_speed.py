@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import nest_demo
 from benchmarks import exactness, forced_decoding, speed
+from nest_engine import Passage
 
 
 def rows_of(path: Path) -> dict[str, dict[str, float]]:
@@ -54,3 +56,19 @@ def test_exactness(capsys: pytest.CaptureFixture[str]) -> None:
     model = str(nest_demo.model_path())
     exactness.main(["--model", model, "--prompts", "1", "--tokens", "8"])
     assert "1 prompts, 8 tokens each" in capsys.readouterr().out
+
+
+def test_exactness_up_to_the_next_turn() -> None:
+    engine = nest_demo.load_engine(None, model=str(nest_demo.model_path()))
+    tokenizer = engine.language_model.tokenizer
+    prompt, answer = "Question: Who?\nAnswer:", " Nobody."
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode_passage(Passage(text)).token_ids)
+
+    output = engine.generate(prompt, method="lm", max_new_tokens=1)
+    ended = replace(output, text=answer, token_ids=tuple(encode(answer)))
+    assert exactness.is_said(engine, prompt, ended, encode(answer))
+    assert exactness.is_said(engine, prompt, ended, encode(f"{answer}\nQuestion: Why?"))
+    assert not exactness.is_said(engine, prompt, ended, encode(f"{answer} Nobody at all."))
+    assert not exactness.is_said(engine, prompt, ended, encode(" Everybody.\nQuestion: Why?"))
