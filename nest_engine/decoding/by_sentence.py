@@ -1,12 +1,12 @@
 """NEST sentence by sentence: what is quoted are whole sentences, and the one that answers first.
 
 Behind the end of a sentence, and at the beginning of an answer, the passages' sentences stand for
-election: each has as many votes as it is trusted, the model has a share of its own, and what the
-model finds impossible to say there cannot be chosen. Once something is quoted, the end stands, too;
-where the model wants to end, it ends, but not before it has begun: where a sentence answers, an
-answer is not empty. A sentence that was begun at its beginning is copied to its end: what it says
-is the source's business (names and numbers are implausible to a model; that is why they are looked
-up). Everywhere else p_M decides as in the paper, among the tokens that the model finds plausible.
+election: each has as many votes as it is trusted, and the model has a share of its own. Once
+something is quoted, the end stands, too; where the model wants to end, it ends, but not before it
+has begun: where a sentence answers, an answer is not empty. A sentence that was begun at its
+beginning is copied to its end: what it says is the source's business (names and numbers are
+implausible to a model; that is why they are looked up). Everywhere else p_M decides as in the
+paper, among the tokens that the model finds plausible.
 """
 
 from __future__ import annotations
@@ -30,15 +30,12 @@ from nest_engine.decoding.sampling import Sampler
 if TYPE_CHECKING:
     from nest_engine.decoding.sequence import SequenceState
 
-# Of the most probable token, times the model's share of the votes: less cannot begin a sentence.
-_IMPOSSIBLE = 0.005
 _ENOUGH = 0.5  # the end's votes: where no other sentence is trusted as much, nothing more is quoted
 # A passage's first sentence says whom the others mean: once they are quoted, its trust grows by so
 # much.
 _INTRODUCES = 7.0
 _SHORTEST = 5  # tokens of a sentence that can be chosen: shorter ones are headings
 _TAIL = 64  # tokens that tell whether a sentence has ended
-_HEAD = 8  # tokens that tell how a sentence begins
 
 
 class SentenceAcceptance(RelaxedAcceptance):
@@ -66,7 +63,7 @@ class SentenceAcceptance(RelaxedAcceptance):
         super().__init__(interpolation, sampler, gamma, plausibility)
         self._decode = decode
         self._encode = encode
-        self._first_tokens: dict[tuple[tuple[int, ...], bool], tuple[int | None, int]] = {}
+        self._first_tokens: dict[tuple[int, bool], int | None] = {}
 
     def target(
         self,
@@ -100,60 +97,35 @@ class SentenceAcceptance(RelaxedAcceptance):
         quoted = {each.passage for each in sequence.provenance() if each is not None}
         votes: dict[int, float] = {}
         beginnings: dict[int, int] = {}
-        written: dict[int, int] = {}
         for each in sequence.index.beginnings:
-            token, as_written = self._first_token(sequence, each, text)
+            token = self._first_token(sequence, each, text)
             introduces = each.is_first and each.passage in quoted
             trust = each.trust * _INTRODUCES if introduces else each.trust
             if token is not None and trust > votes.get(token, 0.0):
-                votes[token], beginnings[token], written[token] = trust, each.entry, as_written
-        lm_V = lm_probs_QV[0]
-        is_possible_V = lm_V >= own * _IMPOSSIBLE * lm_V.max()
-        is_possible_V[list(written)] |= is_possible_V[list(written.values())]
+                votes[token], beginnings[token] = trust, each.entry
         if quoted and sequence.eos_ids:
-            end = min(sequence.eos_ids)
-            votes[end] = _ENOUGH
-            is_possible_V[end] = True
+            votes[min(sequence.eos_ids)] = _ENOUGH
         if not votes or own == 1:
             return None
+        lm_V = lm_probs_QV[0]
         votes_V = torch.zeros_like(lm_V)
         votes_V[list(votes)] = votes_V.new_tensor(list(votes.values()))
-        probs_V = (own * lm_V + (1 - own) * votes_V / votes_V.sum()) * is_possible_V
+        probs_V = own * lm_V + (1 - own) * votes_V / votes_V.sum()
         lambda_Q = lm_probs_QV.new_full((1,), own)
-        return Mixture((probs_V / probs_V.sum())[None], lambda_Q, None, beginnings)
+        return Mixture(probs_V[None], lambda_Q, None, beginnings)
 
-    def _first_token(
-        self, sequence: SequenceState, beginning: Beginning, text: str
-    ) -> tuple[int | None, int]:
-        """Return how a sentence begins behind ``text``, and how the model would begin it there.
-
-        A name is one token behind a space and several without, or the other way round: what is
-        copied is the passage's token, and what the model can say there is told by its own.
-
-        Returns:
-            the token, None if the sentence cannot be quoted there; the first token of its text as
-            it would be written there.
-        """
+    def _first_token(self, sequence: SequenceState, beginning: Beginning, text: str) -> int | None:
+        """Return how a sentence begins behind ``text``; None if it cannot be quoted there."""
         index, entry = sequence.index, beginning.entry
         value, needs_space = index.value(entry), bool(text[-1:].strip())
         if beginning.length < _SHORTEST or not index.can_copy(entry):
-            return None, value
-        head = tuple(index.value(entry + at) for at in range(min(_HEAD, beginning.length)))
-        key = head, needs_space
+            return None
+        key = value, needs_space
         if key not in self._first_tokens:
-            self._first_tokens[key] = (
-                self._spaced(value, needs_space),
-                self._written(head, needs_space),
-            )
-        token, as_written = self._first_tokens[key]
+            self._first_tokens[key] = self._spaced(value, needs_space)
+        token = self._first_tokens[key]
         # An answer may begin with a space, or without one.
-        return (value if token is None and not sequence.token_ids else token), as_written
-
-    def _written(self, head: Sequence[int], needs_space: bool) -> int:
-        text = self._decode(head).lstrip(" ")
-        is_spaced = needs_space and not is_unspaced(text[:1])
-        tokens = self._encode(f" {text}" if is_spaced else text)
-        return tokens[0] if tokens else head[0]
+        return value if token is None and not sequence.token_ids else token
 
     def _spaced(self, token: int, needs_space: bool) -> int | None:
         text = self._decode([token])
