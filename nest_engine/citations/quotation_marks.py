@@ -9,6 +9,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from nest_engine.citations.comparison import num_words
+from nest_engine.citations.markup import without_literals
 from nest_engine.citations.references import AND, LABEL, REFERENCE, names_of, read_name
 from nest_engine.citations.words import words_of
 from nest_engine.records import Passage
@@ -172,6 +173,7 @@ class _Sources:
 
 def _in_marks(text: str) -> Iterator[re.Match[str]]:
     """Yield what stands in marks of quotation; of those that overlap the first."""
+    text = without_literals(text)
     matches = [*_PAIRED.finditer(text)]
     for paragraph in _PARAGRAPH.finditer(text):
         for pattern in (_STRAIGHT, _BLOCK):
@@ -179,18 +181,19 @@ def _in_marks(text: str) -> Iterator[re.Match[str]]:
     end = 0
     for match in sorted(matches, key=lambda match: match.start()):
         is_doubtful = match[0].startswith("'") and match.re is _STRAIGHT
-        if match.start() < end or (is_doubtful and num_words(_said(match)) < LEAST_WORDS):
+        if match.start() < end or (is_doubtful and num_words(_said(text, match)) < LEAST_WORDS):
             continue
         end = match.end()
         yield match
 
 
-def _said(match: re.Match[str]) -> str:
-    return str(match[match.lastindex or 0])
+def _said(text: str, match: re.Match[str]) -> str:
+    start, end = match.span(match.lastindex or 0)
+    return text[start:end]
 
 
 def _in_text(text: str, match: re.Match[str], sources: _Sources) -> Found:
-    said, start = _said(match), match.start(match.lastindex or 0)
+    said, start = _said(text, match), match.start(match.lastindex or 0)
     ends = [each.start() for each in re.finditer(rf"’(?!{LETTER})", said)]
     signed = _signature(said, sources) if match.re is _BLOCK else None
     if signed is None:
@@ -231,7 +234,7 @@ def _reference_of(
 
     At its end, behind it, or right in front of it.
     """
-    said = _said(quotation).rstrip(" .,;:")
+    said = _said(text, quotation).rstrip(" .,;:")
     own = [*REFERENCE.finditer(said)]
     if own and own[-1].end() == len(said):
         tail = said[own[-1].start() - 20 :]  # in the source as well: it is the source's own

@@ -356,3 +356,48 @@ def test_many_quotations_are_judged_with_one_comparison() -> None:
     passages = [Passage(f"Sentence {i} stands in the passage number {i}.") for i in range(2000)]
     text = " ".join(f"“stands in the passage number {i}”" for i in range(0, 2000, 4))
     assert set(verdicts(text, *passages)) == {"verbatim"}  # one by one: minutes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Call `print("hello to all of you")` and set `"name": "the value"`.',
+        '```python\nprint("hello to all of you")\n> no block\n```',
+        "~~~\nsay “hello to all of you”\n\nand “more of it all”",  # to the end
+        '{"answer": "Rain fell in Oslo for a week.", "sources": ["The rain", 2]}',
+        '["Rain fell in Oslo for a week."]',
+        '{"answer": "Rain fell in Oslo for a week.", "sources": ["The ra',
+        '[{"answer": "Rain fell in Oslo for a week.",}]',
+        '```json\n{"answer": "Rain fell in Oslo for a week."}\n```',
+        "<div class=\"a note of ours\" id='all of it' hidden>It rained.</div>",
+        "[here](http://a.org/x \"A title of ours\") ![b](a.png 'Of the others')",
+    ],
+)
+def test_literals_are_no_quotations(text: str) -> None:
+    assert verdicts(text, RAIN) == []
+    assert verdicts(f"“Rain fell in Bergen”\n\n{text}", RAIN) == ["verbatim"]
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ('{"answer": "They say \\"Rain fell in Bergen\\".", "id": 1}', "verbatim"),
+        ('{"answer": "They say “Rain fell in Oslo all the day”."}', "altered"),
+        ('{"answer": "Yes.", "quote": "Rain fell in Bergen"}', "verbatim"),
+        ('```json\n{"exact_quotes": ["Rain fell in Oslo all the day"]}\n```', "altered"),
+        ("```markdown\nThey say “Rain fell in Bergen” in `it`.\n```", "verbatim"),
+        ("“Rain fell in `Bergen`”", "verbatim"),
+        ("He said `no' and “Rain fell in Bergen” and `yes'.", "verbatim"),
+        ('<q cite="a.org">Rain fell in Bergen</q>', "verbatim"),
+        ('The set {"Rain fell in Bergen"} of sentences', "verbatim"),
+    ],
+)
+def test_quotations_beside_and_within_literals(text: str, verdict: str) -> None:
+    (quotation,) = judge_quotations(text, [RAIN])
+    assert quotation.verdict == verdict
+    assert quotation.text == text[quotation.start : quotation.end]
+
+
+@pytest.mark.parametrize("text", ["```md\n", "`", "<a b ", "<a b=' ", "](a '", "[", '{"a":'])
+def test_literals_that_never_end_take_linear_time(text: str) -> None:
+    assert verdicts(text * 20_000, "gas") == []  # a scan to the end from each: minutes
