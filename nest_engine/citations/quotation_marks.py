@@ -9,8 +9,17 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from nest_engine.citations.comparison import num_words
-from nest_engine.citations.markup import without_literals
-from nest_engine.citations.references import AND, LABEL, REFERENCE, names_of, read_name
+from nest_engine.citations.literals import without_literals
+from nest_engine.citations.references import (
+    AND,
+    LABEL,
+    PAGES,
+    RAISED,
+    REFERENCE,
+    SEE,
+    names_of,
+    read_name,
+)
 from nest_engine.citations.words import words_of
 from nest_engine.records import Passage
 
@@ -52,18 +61,20 @@ _ATTRIBUTION = re.compile(
 # The source of a quotation, in brackets behind it, in the same sentence: [2], [1][3], [Helium],
 # (Helium), 【2†source】, [[2]](#2), ².
 _IN_BRACKETS = (
-    r"\[{1,2}\^?[^\[\]\n]{1,200}\]{1,2}(?:\(#?[^()\s]{1,200}\))?"
-    r"|【[^】\n]{1,60}】|\([^()\n]{1,200}\)|[¹²³⁰⁴-⁹]{1,3}"
+    r"\\?\[{1,2}\^?[^\[\]\n]{1,200}\]{1,2}(?:\(#?[^()\s]{1,200}\))?"
+    rf"|【[^】\n]{{1,60}}】|\([^()\n]{{1,200}}\)|[⁽]?[¹²³⁰⁴-⁹]{{1,3}}[⁾]?|{RAISED}"
 )
 _REFERENCES = re.compile(
-    r"([.,;:]?\s?\(?|[^\n\[(.!?“”„«»\"]{1,60}?)"
+    rf"([.,;:]?\s?\(?(?:{PAGES},?\s?\(?)?|[^\n\[(.!?“”„«»\"]{{1,60}}?)"
     rf"((?:{_IN_BRACKETS})(?:[,;]?\s?(?:{_IN_BRACKETS})){{0,30}})"
 )
 # The source at the end of a quotation, within: (Helium), — *Helium*.
 _SIGNED = re.compile(rf"[ \t]*(?:(?:{_IN_BRACKETS})|(?:[—–]|--)[ \t]*([^\n—–]{{1,200}}))[*_\s]*\Z")
 _ONE_REFERENCE = re.compile(_IN_BRACKETS)
 _BEFORE = re.compile(r"(\[\^?\d{1,3}\])[ ]?[,:]?[ ]?\Z")  # a quotation: [1]: "..."
-_NUMBER = re.compile(rf"(?:{LABEL}[ .:#_-]{{0,2}}|[^\W\d_]+\.?\s)?(\d{{1,3}})(?:†.*)?\Z")
+_NUMBER = re.compile(rf"(?:{SEE})?(?:{LABEL}[ .:#_-]{{0,2}})?(\d{{1,3}})(?:†.*)?\Z")
+_PAGES = re.compile(rf",?\s?{PAGES}(?!\w)")
+_AROUND_NUMBERS = re.compile(r"</?\w+>|[\[\]{}【】()⁽⁾$^#\\]")
 _RANGE = re.compile(r"(?<!\d)(\d{1,3})\s?[–-]\s?(\d{1,3})(?!\d)")
 _LABEL = re.compile(rf"{LABEL}[ .:]{{1,2}}(?=\D)")
 _SOURCES_OWN = re.compile(rf"(?<=\S)(?:{REFERENCE.pattern})")
@@ -153,12 +164,14 @@ class _Sources:
 
         None if it may mean anything.
         """
-        is_in_parentheses, is_in_brackets = reference.startswith("("), reference[:1] in "[【"
+        is_in_parentheses = reference.startswith("(") and "[" not in reference
+        is_in_brackets = reference[:1] in "[【"
         if passages := self.by_name(reference):
             return passages
         if not self._numbered:
             return None
-        name = normalize("NFKC", reference.partition("](")[0]).strip("[]^【】()")
+        name = normalize("NFKC", _AROUND_NUMBERS.sub("", reference.partition("](")[0]))
+        name = _PAGES.sub("", name).strip()
         if is_in_parentheses and name.isdecimal():
             return None  # a year, or anything else
         name = _RANGE.sub(_written_out, name)
@@ -242,7 +255,7 @@ def _reference_of(
             return sources.named(own[-1][0]), own[-1][0], True
     behind = _REFERENCES.match(text, quotation.end())
     if behind is not None:
-        is_near = len(words_of(behind[1])) <= _MOST_WORDS_BETWEEN
+        is_near = len(words_of(_PAGES.sub("", behind[1]))) <= _MOST_WORDS_BETWEEN
         named = [
             sources.named(each[0], is_near=is_near) for each in _ONE_REFERENCE.finditer(behind[2])
         ]

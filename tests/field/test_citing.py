@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from nest_engine import Passage, cite
@@ -124,6 +126,7 @@ def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
     [
         ("“values in the interval [0, 1]”", "All values in the interval [0, 5].", "altered"),
         ("“the sorted array is a[10]”", "Then the sorted array is a[20].", "altered"),
+        ("“the family of sets {a,{1}}”", "So the family of sets {a,{2}}.", "altered"),
         ("“[10] is the number of stations”", "[20] is the number of stations.", "altered"),
         ("“it is safe 【1 nobody complained about it】”", "it is safe at night", "absent"),
         ("“the ash[1] closed most airports”", "Then the ash[1] closed most airports.", "verbatim"),
@@ -237,6 +240,24 @@ def test_marks_right_beside_letters_where_words_have_no_spaces(text: str, source
         ("[rain.txt]", "elsewhere"),  # the file that it comes from
         ("([here](https://example.org/rain.txt))", "elsewhere"),
         ("(https://example.org/ash)", "verbatim"),
+        *[("[1, p. 3]", "elsewhere"), ("(Source 1, p. 3)", "elsewhere"), ("[#1]", "elsewhere")],
+        *[
+            (", p. 3 [1]", "elsewhere"),
+            (", pp. 3-5, [1]", "elsewhere"),
+            ("(S. 3) [1]", "elsewhere"),
+        ],
+        *[
+            ("(see [1])", "elsewhere"),
+            ("(cf. Source 1)", "elsewhere"),
+            ("([1], p. 3)", "elsewhere"),
+        ],
+        *[("{1}", "elsewhere"), ("^1", "elsewhere"), ("^1^", "elsewhere"), ("^{1}", "elsewhere")],
+        *[("^[1]", "elsewhere"), ("[^1]", "elsewhere"), ("<sup>1</sup>", "elsewhere")],
+        *[("$^{1}$", "elsewhere"), (r"\[1\]", "elsewhere"), ("(Source: [1])", "elsewhere")],
+        *[(", p. 1 [2]", "verbatim"), ("[2, p. 1]", "verbatim"), ("²", "verbatim")],
+        # Numbers of something else.
+        *[("(p. 1)", "verbatim"), ("[p. 1]", "verbatim"), ("(Article 1)", "verbatim")],
+        *[("[Figure 1]", "verbatim"), ("(Chapter 1)", "verbatim"), ("(May 1)", "verbatim")],
         ("[7]", "elsewhere"),  # there is no such source
         ("(7)", "verbatim"),  # anything
         (", whereas rain fell in Bergen [1]", "verbatim"),  # named for something else
@@ -244,7 +265,7 @@ def test_marks_right_beside_letters_where_words_have_no_spaces(text: str, source
 )
 def test_references(reference: str, verdict: str) -> None:
     text = f"“ash closed most airports in Europe” {reference}."
-    assert verdicts(text.replace("” ,", "”,"), RAIN, ASH) == [verdict]
+    assert verdicts(re.sub(r"” (?=[,{^<$²])", "”", text), RAIN, ASH) == [verdict]
 
 
 @pytest.mark.parametrize("reference", ["[1-3]", "[1–3]", "[Sources 1-3]", "[1-3, 9]"])
@@ -259,6 +280,8 @@ def test_a_range_names_what_is_within(reference: str) -> None:
     "reference",
     [
         *["[1]", "[[1]](https://a.org/x_(y))", "[1](#s1)", "[Source 1]", "(Sources 1 and 2)"],
+        *["[1, p. 3]", "(Source 1, p. 3)", "[#1]", "(see [1])", "(cf. Source 1)", "([1], p. 3)"],
+        *[", p. 3 [1]", "^[1]", r"\[1\]", "(Source: [1])"],
         *["[citation:1]", "[Quelle 1]", "（来源1）", "<sup>[1]</sup>", "【1:0†source】"],
         # The title, the id or the file of the very source that is quoted.
         *["[Rain]", "(Rain, p. 3)", "[source: rain]", "([Rain](https://a.org/x))", "(rain.txt)"],
@@ -289,8 +312,12 @@ def test_headings_and_cells_of_tables_stand_by_themselves() -> None:
 
 
 def test_raised_numbers_behind_sentences_are_references() -> None:
-    text = f"{RAIN.text}¹ {ASH.text}<sup>2</sup>"
-    assert [each.kind for each in cite(text, [RAIN, ASH]).sentences] == ["quoted", "quoted"]
+    for one, two in ("¹", "<sup>2</sup>"), ("^1", "^{2}"), ("{1}", "^2^"):
+        text = f"{RAIN.text}{one} {ASH.text}{two}"
+        assert [each.kind for each in cite(text, [RAIN, ASH]).sentences] == ["quoted", "quoted"]
+    for power in ("^2", "{2}", "$^{2}$"):  # behind a letter
+        text = f"{RAIN.text[:-1]}{power}."
+        assert [each.kind for each in cite(text, [RAIN]).sentences] == ["spliced"]
 
 
 def test_a_document_is_named_whichever_of_its_passages_has_the_words() -> None:

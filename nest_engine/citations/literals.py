@@ -1,4 +1,4 @@
-"""Marks in a text that only look like quotation marks: those of code, JSON, HTML and Markdown."""
+"""What only looks like a quotation: literals of code, JSON, HTML and Markdown."""
 
 from __future__ import annotations
 
