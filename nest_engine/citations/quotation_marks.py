@@ -76,6 +76,16 @@ _NUMBER = re.compile(rf"(?:{SEE})?(?:{LABEL}[ .:#_-]{{0,2}})?(\d{{1,3}})(?:†.*
 _PAGES = re.compile(rf",?\s?{PAGES}(?!\w)")
 _AROUND_NUMBERS = re.compile(r"</?\w+>|[\[\]{}【】()⁽⁾$^#\\]")
 _RANGE = re.compile(r"(?<!\d)(\d{1,3})\s?[–-]\s?(\d{1,3})(?!\d)")
+# A text's own list of sources, or footnotes: [1] Helium, [^1]: helium.txt, p. 3; below a heading
+# also 1. Helium.
+_LISTED = re.compile(
+    r"(?m)^[ \t]*(?:[-*][ \t]+)?(?:\[{1,2}(?P<note>\^)?(\d{1,3})\]{1,2}:?|(\d{1,3})[.):]"
+    r"|([¹²³⁴-⁹]))[ \t]*(?P<source>[^\s:].*)"
+)
+_HEADING_OF_LIST = re.compile(
+    rf"(?im)^[ \t#*_]*(?:{LABEL}|footnotes?|notes?|works cited|bibliograph\w*|bibliografía"
+    r"|literatur\w*|références|einzelnachweise|fußnoten)(?:[ ](?:used|cited|list))?[ \t:*_]*$"
+)
 _LABEL = re.compile(rf"{LABEL}[ .:]{{1,2}}(?=\D)")
 _SOURCES_OWN = re.compile(rf"(?<=\S)(?:{REFERENCE.pattern})")
 _MARK = re.compile(r"(?<!\d)[\"“”„‟«»״]")
@@ -121,7 +131,7 @@ def quotations_in(
         numbered: likewise.
     """
     if isinstance(quotations, str):
-        sources = _Sources(passages, numbered=numbered)
+        sources = _Sources(passages, quotations, numbered=numbered)
         for match in _in_marks(quotations):
             yield _in_text(quotations, match, sources)
         return
@@ -136,11 +146,15 @@ class _Sources:
 
     Args:
         passages: the passages.
-        numbered: whether a number names one.
+        text: names them; its own list of sources says what its numbers mean.
+        numbered: whether a number names one, where the text has no such list.
     """
 
-    def __init__(self, passages: Sequence[Passage], *, numbered: bool = True) -> None:
+    def __init__(
+        self, passages: Sequence[Passage], text: str = "", *, numbered: bool = True
+    ) -> None:
         self.passages = passages
+        self._text = text
         self._numbered = numbered
 
     @cached_property
@@ -151,6 +165,31 @@ class _Sources:
             for name in names_of(passage):
                 names.setdefault(name, []).append(number)
         return names
+
+    @cached_property
+    def _listed(self) -> dict[int, tuple[int, ...]]:
+        """The passages that the text's own list has for each number; none for other sources."""
+        listed = {}
+        heading = max((each.end() for each in _HEADING_OF_LIST.finditer(self._text)), default=None)
+        for line in _LISTED.finditer(self._text):
+            _, in_brackets, before_sign, raised = line.groups()[:4]
+            number = int(normalize("NFKC", in_brackets or before_sign or raised))
+            is_below = heading is not None and line.start() > heading
+            is_below &= not REFERENCE.search(line["source"])  # it would be a sentence
+            passages = self._set_off_in(line["source"]) if is_below or not before_sign else ()
+            if passages or is_below or line["note"]:
+                listed[number] = passages
+        return listed
+
+    def _set_off_in(self, line: str) -> tuple[int, ...]:
+        """Return the passages whose name a line has between signs: *Helium*, p. 3."""
+        found = [
+            name
+            for name in self._names
+            if name in line
+            and re.search(rf"(?:^|[^\w\s]\s?){re.escape(name)}(?=\s?(?:[^\w\s]|$))", line)
+        ]
+        return tuple(self._names[max(found, key=len)]) if found else ()
 
     def by_name(self, reference: str) -> tuple[int, ...]:
         """Return the passages that have a name."""
@@ -168,7 +207,7 @@ class _Sources:
         is_in_brackets = reference[:1] in "[【"
         if passages := self.by_name(reference):
             return passages
-        if not self._numbered:
+        if not self._numbered and not self._listed:
             return None
         name = normalize("NFKC", _AROUND_NUMBERS.sub("", reference.partition("](")[0]))
         name = _PAGES.sub("", name).strip()
@@ -180,6 +219,8 @@ class _Sources:
         if not name or not all(numbers):
             return None
         indices = [int(number[1]) - 1 for number in numbers if number]
+        if self._listed:
+            return sum((self._listed.get(index + 1, ()) for index in indices), ()) or None
         known = tuple(index for index in indices if 0 <= index < len(self.passages))
         return known if known or (is_near and is_in_brackets) else None
 

@@ -91,7 +91,7 @@ def judge_quotations(
             passage, otherwise an id or a title; several name several.
         passages: the sources, best-ranked first.
         numbered: whether who wrote the text knew them in this order. If not, as with the files of a
-            folder, ``[2]`` names none.
+            folder, ``[2]`` names none. What a list of sources in the text says comes first.
 
     Returns:
         the verdicts, in order.

@@ -268,6 +268,38 @@ def test_references(reference: str, verdict: str) -> None:
     assert verdicts(re.sub(r"” (?=[,{^<$²])", "”", text), RAIN, ASH) == [verdict]
 
 
+@pytest.mark.parametrize(
+    "list_",
+    [
+        *["[1] Ash\n[2] Rain", "[^1]: *Ash*, p. 3", "[1]: Smith, A., “Ash”, 1990.", "- [1] Ash"],
+        *["## Sources\n1. Ash\n2. Rain", "**References:**\n¹ Ash", "[1] [Ash](http://a.org/ash)"],
+    ],
+)
+def test_what_a_number_means_the_texts_own_list_says(list_: str) -> None:
+    for quoted, verdict in ("ash closed most airports", "verbatim"), ("Rain fell", "elsewhere"):
+        text = f"“{quoted}” [1]\n\n{list_}"
+        for numbered in (True, False):
+            (quotation, *_) = cite(text, [RAIN, ASH], numbered=numbered).quotations
+            assert (quotation.verdict, quotation.named) == (verdict, "ash")
+
+
+@pytest.mark.parametrize("list_", ["[^1]: A book", "Sources:\n1. A book", "## Quellen\n[1] A book"])
+def test_a_list_of_other_sources_names_none(list_: str) -> None:
+    assert verdicts(f"“ash closed most airports” [1]\n\n{list_}", RAIN, ASH) == ["verbatim"]
+
+
+@pytest.mark.parametrize(
+    "line", ["[1] Ash closed all.", "1. Ash", "[1] has it.", "Notes\n1. See [2]."]
+)
+def test_other_lines_are_no_list_of_sources(line: str) -> None:
+    text = f"“ash closed most airports” [1]\n\n{line}"
+    assert verdicts(text, RAIN, ASH) == ["elsewhere"]
+    (quotation,) = cite(text, [RAIN, ASH], numbered=False).quotations
+    assert (quotation.verdict, quotation.named) == ("verbatim", None)
+    (quotation,) = Citer([RAIN, ASH], numbered=False).cite(text).quotations
+    assert quotation.named is None
+
+
 @pytest.mark.parametrize("reference", ["[1-3]", "[1–3]", "[Sources 1-3]", "[1-3, 9]"])
 def test_a_range_names_what_is_within(reference: str) -> None:
     other = Passage("Snow fell in Oslo.")
