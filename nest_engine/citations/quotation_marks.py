@@ -35,7 +35,7 @@ LETTER = rf"[^\W_²³¹⁰-⁹{_BESIDE_MARKS}]"
 _PAIRED = re.compile(
     r"“((?:[^“”]|“[^“”]*”){1,5000})”|“([^“”]{1,5000}(?:\n[ \t]*\n[ \t]*“[^“”]{1,5000})+)”"
     r"|“([^“”\"\n]+)\"|«((?:[^«»]|«[^«»]*»){1,5000})»|»([^«»]{1,5000})«"
-    r"|„([^„“”\"]{1,5000})[“”\"]|”([^”“\"\n]+)[”“]"
+    r"|„((?:[^„“”\"]|„[^„“”\"]*[“”\"]){1,5000})[“”\"]|”([^”“\"\n]+)[”“]"
     r"|‹([^‹›\n]+)›|›([^‹›\n]+)‹|「([^「」]{1,5000})」|『([^『』]{1,5000})』|﹁([^﹁﹂]{1,5000})﹂"
     r"|〝([^〝〞〟]{1,5000})[〞〟]|❝([^❝❞]{1,5000})❞|＂([^＂\n]+)＂|‚([^‚‘’\n]+)[‘’]"
     rf"|(?<!{LETTER})״(?=\S)([^״\n]+)(?<=\S)״(?!{LETTER})"
@@ -44,15 +44,31 @@ _PAIRED = re.compile(
     r"|<<([^<>\n]+)>>|&quot;([^&\n]+)&quot;|&[lb]dquo;([^&\n]+)&[lr]dquo;"
     r"|<(?:q|blockquote)(?:\s[^<>\n]*)?>([^<>]{1,5000})</(?:q|blockquote)>"
 )
+# An apostrophe may begin a word: the '90s, 'tis, rock 'n' roll.
+_NO_ELISION = r"(?!\d\ds?\b|(?i:n['’]|t(?:is|was|il)\b|em\b|cause\b|round\b|bout\b))"
 # Straight marks open and close alike: they open in front of a word, and close behind one. Single
 # ones are mostly apostrophes, and typographic single ones may be, within.
 _STRAIGHT = re.compile(
-    rf'(?<!{LETTER})(?<!")"(?=\S)([^"]+?)(?<=\S)\\?"(?!{LETTER})|(?<!\S)" ([^"\n]+) "(?!{LETTER})'
+    # Inches within (5'10" tall), where another mark closes.
+    rf'(?<!{LETTER})(?<!")"(?=\S)([^"]+(?:(?<=\d)"(?=\s\w)[^"]+)+)(?<=[^\s(\[])\\?"(?!{LETTER})'
+    rf'|(?<!{LETTER})(?<!")"(?=\S)([^"]+?)(?<=\S)\\?"(?!{LETTER})|(?<!\S)" ([^"\n]+) "(?!{LETTER})'
     rf"|(?<!{LETTER})(?<![²³¹⁰-⁹‘'])‘([^‘’]+(?:’[^‘’“”]+)*)’(?!{LETTER})"
-    rf"|(?<!{LETTER})(?<![²³¹⁰-⁹'])'(?=\w)((?:[^']|'(?={LETTER})){{1,1000}})(?<=\S)'(?!{LETTER}|')"
+    rf"|(?<!{LETTER})(?<![²³¹⁰-⁹'])'(?=\w){_NO_ELISION}((?:[^']|'(?={LETTER})){{1,1000}})(?<=\S)'(?!{LETTER}|')"
 )
 _BLOCK = re.compile(r"(?m:^[ \t]*(?:[-*+][ \t]+|\d+[.)][ \t]+)?>[ ]?(.+(?:\n[ \t]*>.*)*))")
 _QUOTE_MARK = re.compile(r"(?m)^[ \t]*(?:>[ \t]?)+|^\[!\w+\]")
+_LINE_BREAK = re.compile("\n|<br ?/?>")
+_BULLET = re.compile(r"\A[ \t]*(?:[-*+•]|#{1,6})[ \t]+")
+_PAGES_AT_END = re.compile(rf"[ \t]*[(\[]{PAGES}[)\]][*_\s]*\Z")
+# Words left out, and what an editor says of the others, in brackets; a sign may follow.
+_OMISSION = re.compile(
+    r"(?:\[[ ]?(?:…|⋯|\.[ ]?\.(?:[ ]?\.){0,2})[ ]?\]|<(?:…|\.{3})>|⟨(?:…|\.{3})⟩"
+    r"|\((?:…|\.{3}|\. \. \.)\))[,.;:]?|(?<![.\w])\. \. \.(?: \.)?|⋯"
+)
+_EDITORS = re.compile(
+    r"\[sic[.!?]?\]|\(sic[.!?]?\)|\[(?:emphasis (?:added|mine|ours)|(?:my|our) emphasis)\]",
+    re.IGNORECASE,
+)
 _REOPENED = re.compile(r"\n[ \t]*\n[ \t]*“")
 # Who is quoted, below a block quotation: a name, no sentence.
 _ATTRIBUTION = re.compile(
@@ -320,11 +336,11 @@ def bare(found: Found) -> str:
     """
     text = _REOPENED.sub(_blank, found.text[: found.length])
     if found.is_block:
-        text = _QUOTE_MARK.sub(_blank, text)
-        last = found.text.rfind("\n")
-        attribution = _ATTRIBUTION.match(found.text, last + 1) if last >= 0 else None
-        if attribution and not attribution[1][0].islower():
-            text = text[:last]
+        text = _PAGES_AT_END.sub(_blank, _BULLET.sub(_blank, _QUOTE_MARK.sub(_blank, text)))
+        *_, last = [None, *_LINE_BREAK.finditer(found.text)]
+        attribution = _ATTRIBUTION.match(found.text, last.end()) if last else None
+        if last and attribution and not attribution[1][0].islower():
+            text = text[: last.start()]
     return _comparable(REFERENCE.sub(_blank, text)).ljust(len(found.text))
 
 
@@ -334,8 +350,13 @@ def source_text(text: str) -> str:
 
 
 def _comparable(text: str) -> str:
-    """Return a text whose quotation marks are single: within others they have to be."""
-    return _MARK.sub("'", text)
+    """Return a text of the same length as texts are quoted.
+
+    Its quotation marks are single, as they have to be within others, omissions are marked alike,
+    and what an editor says is left out.
+    """
+    text = _OMISSION.sub(lambda omission: "…".ljust(len(omission[0])), text)
+    return _MARK.sub("'", _EDITORS.sub(_blank, text))
 
 
 def _blank(match: re.Match[str]) -> str:

@@ -4,8 +4,8 @@ Two texts read the same if their words have the same keys. Keys see through what
 extraction and Markdown change: Unicode normalization, ligatures, full width, soft hyphens and
 other invisible characters, words broken at a line end, typographic quotes and dashes, white space,
 emphasis, HTML's tags for it and its character references, Markdown's backslashes, the brackets of
-``[T]he``. They never see through another letter, digit or sign: superscripts, fractions and circled
-digits stay what they are.
+``[T]he`` and ``<http://...>``. They never see through another letter, digit or sign: superscripts,
+fractions and circled digits stay what they are.
 
 Where a word ends is decided on the text's *shape*: a string as long as the text, in which such
 characters have become plain ones. So each word has exact offsets in its text.
@@ -95,6 +95,7 @@ _LINK = re.compile(  # Markdown's: what is shown, and where it leads
     r"(?<![\w!\]])\[((?=[^\[\]]*[^\W\d_])[^\[\]\n]{1,300})\]"
     r"\((?:[^()\s]|\([^()\s]{0,100}\)){0,500}(?:[ \t]\"[^\"\n]{0,200}\")?\)"
 )
+_AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^\s<>]{1,500}|[\w.+-]{1,64}@[\w.-]{1,255})>")
 _EDITED_LETTER = re.compile(r"(?<![^\W_])\[([^\W\d_])\](?=[^\W\d_])")  # [T]he
 # HTML's, of emphasis and paragraphs; <sub>, <sup> and <del> change what is said.
 _TAG = "</?(?:em|strong|mark|small|span|[biup])>"
@@ -305,6 +306,8 @@ def has_line_end(text: str) -> bool:
 
 def _without_links(text: str) -> str:
     """Blank where Markdown's links lead; nothing separates what they show from letters behind."""
+    if "<" in text:
+        text = _AUTOLINK.sub(r" \1 ", text)
     if "](" not in text:
         return text
     return _LINK.sub(

@@ -155,6 +155,33 @@ def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
         ("“the boats drifted […] for six days”", "the boats drifted on for six days", "spliced"),
         ("“the boats drifted on for six … back.”", "the boats drifted on for six days", "altered"),
         ("“the boats drifted on … days.”", "the boats drifted on for six days.", "spliced"),
+        *[
+            (
+                f"“the boats drifted {mark} for six days”",
+                "the boats drifted on for six days",
+                "spliced",
+            )
+            for mark in ("...", ". . .", "[. . .]", "[..]", "<...>", "(...)", "⟨…⟩", "⋯", "[…],")
+        ],
+        ("“the boats […] for six days”", "the boats [. . .] for six days", "verbatim"),
+        ("“the boats . . . for six days”", "the boats ... for six days", "verbatim"),
+        # What an editor says.
+        ("“the boats [sic] drifted *on* [emphasis added]”", "the boats drifted on", "verbatim"),
+        ("“the boats (sic) drifted off”", "the boats drifted on for six days", "altered"),
+        # Inches do not close, and apostrophes do not open.
+        ('"a man of 5\'10" and 80 kg"', "He is a man of 5'10\" and 80 kg.", "verbatim"),
+        ('"a man of 5\'10" and 90 kg"', "He is a man of 5'10\" and 80 kg.", "altered"),
+        ('"a pipe of 5" in the south"', 'He saw a pipe of 5" in the north', "altered"),
+        ("In the '90s 'the boats drifted on'", "the boats drifted on for six days", "verbatim"),
+        ("'Twas rock 'n' roll: 'the boats drifted on'", "the boats drifted on", "verbatim"),
+        ("„das Wort „nicht“ fehlt da“", "Dort: das Wort „nicht“ fehlt hier.", "altered"),
+        # Bullets and pages are Markdown's, and the writer's.
+        ("> - The boats drifted on.", "The boats drifted on.", "verbatim"),
+        ("> # The boats drifted on.", "The boats drifted on.", "verbatim"),
+        ("> “The boats drifted on.” (p. 4)", "The boats drifted on.", "verbatim"),
+        ("> The boats drifted on.<br>— Anna Berg", "The boats drifted on.", "verbatim"),
+        ("> -5 boats drifted on.", "5 boats drifted on.", "altered"),
+        ("> 3. Mai: sie fuhren weiter", "5. Mai: sie fuhren weiter", "altered"),
         # The same in other characters, and another.
         ("「ガラスのドアはパリで作られた」", "ｶﾞﾗｽのﾄﾞｱはﾊﾟﾘで作られた。", "verbatim"),
         ("“นํามาทําที่บ้านใหม่”", "นำมาทำที่บ้านใหม่", "verbatim"),
@@ -409,6 +436,19 @@ def test_a_stream_cites_as_the_whole_does(text: str, size: int) -> None:
 
 def test_marks_that_never_close_take_linear_time() -> None:
     assert verdicts("'a b " * 20_000, "gas") == []  # a scan to the end from each: minutes
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"in 1908" and "the boats drifted on"', 'It is 5", and "in 1908" ("the boats drifted on").'],
+)
+def test_what_ends_with_a_number_is_closed(text: str) -> None:
+    assert verdicts(text, "the boats drifted on in 1908") == ["verbatim", "verbatim"]
+
+
+@pytest.mark.parametrize("text", ['"a 5" b ', '5" b ', "„a „", "[. ", "<http://"])
+def test_marks_of_other_things_take_linear_time(text: str) -> None:
+    assert set(verdicts(text * 20_000, "gas")) <= {"absent"}  # a scan to the end from each: minutes
 
 
 def test_many_quotations_are_judged_with_one_comparison() -> None:
