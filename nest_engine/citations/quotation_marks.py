@@ -46,6 +46,7 @@ _PAIRED = re.compile(
 )
 # An apostrophe may begin a word: the '90s, 'tis, rock 'n' roll.
 _NO_ELISION = r"(?!\d\ds?\b|(?i:n['’]|t(?:is|was|il)\b|em\b|cause\b|round\b|bout\b))"
+_APOSTROPHE = r"(?<=s)['’](?=\s[^\W\d_A-Z])"  # at the end of a word: the students' work
 # Straight marks open and close alike: they open in front of a word, and close behind one. Single
 # ones are mostly apostrophes, and typographic single ones may be, within.
 _STRAIGHT = re.compile(
@@ -53,6 +54,10 @@ _STRAIGHT = re.compile(
     rf'(?<!{LETTER})(?<!")"(?=\S)([^"]+(?:(?<=\d)"(?=\s\w)[^"]+)+)(?<=[^\s(\[])\\?"(?!{LETTER})'
     rf'|(?<!{LETTER})(?<!")"(?=\S)([^"]+?)(?<=\S)\\?"(?!{LETTER})|(?<!\S)" ([^"\n]+) "(?!{LETTER})'
     rf"|(?<!{LETTER})(?<![²³¹⁰-⁹‘'])‘([^‘’]+(?:’[^‘’“”]+)*)’(?!{LETTER})"
+    # The students' work within, where another mark closes.
+    rf"|(?<!{LETTER})(?<![²³¹⁰-⁹'])'(?=\w){_NO_ELISION}((?:[^']|'(?={LETTER})){{1,1000}}"
+    rf"(?:{_APOSTROPHE}(?:[^']|(?<={LETTER})'(?={LETTER})){{1,1000}})+)(?<=[^\s(\[])"
+    rf"(?!{_APOSTROPHE})'(?!{LETTER}|')"
     rf"|(?<!{LETTER})(?<![²³¹⁰-⁹'])'(?=\w){_NO_ELISION}((?:[^']|'(?={LETTER})){{1,1000}})(?<=\S)'(?!{LETTER}|')"
 )
 _BLOCK = re.compile(r"(?m:^[ \t]*(?:[-*+][ \t]+|\d+[.)][ \t]+)?>[ ]?(.+(?:\n[ \t]*>.*)*))")
@@ -264,7 +269,10 @@ def _said(text: str, match: re.Match[str]) -> str:
 
 def _in_text(text: str, match: re.Match[str], sources: _Sources) -> Found:
     said, start = _said(text, match), match.start(match.lastindex or 0)
-    ends = [each.start() for each in re.finditer(rf"’(?!{LETTER})", said)]
+    mark = rf"’(?!{LETTER})"
+    if not re.compile(_APOSTROPHE).match(text, start + len(said)):
+        mark = rf"(?!{_APOSTROPHE}){mark}"  # one that closes for certain follows
+    ends = [each.start() for each in re.finditer(mark, said)]
     signed = _signature(said, sources) if match.re is _BLOCK else None
     if signed is None:
         named, reference, is_near = _reference_of(text, match, sources)

@@ -142,6 +142,19 @@ def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
         # Apostrophes in single marks.
         ("‘the keepers’ daughter was there’", "The keepers’ daughter wasn't there.", "altered"),
         ("‘over the river because’ and the dogs’ food", BRIDGE, "verbatim"),
+        (
+            "‘she saw all the keepers’ dogs in the east’",
+            "She saw all the keepers’ dogs.",
+            "altered",
+        ),
+        (
+            "'she saw all the keepers' dogs in the east'",
+            "She saw all the keepers' dogs.",
+            "altered",
+        ),
+        ("'the keepers' dogs in the east'.", "She saw the keepers' dogs in the east.", "verbatim"),
+        ("'all the keepers' and the dogs' food", "Then all the keepers went.", "verbatim"),
+        ("'all the keepers' and 'more'", "Then all the keepers went.", "verbatim"),
         # Marks within marks, and over paragraphs.
         (
             "\"She said, 'it never rained,' and left\"",
