@@ -97,8 +97,8 @@ _LINK = re.compile(  # Markdown's: what is shown, and where it leads
 )
 _AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^\s<>]{1,500}|[\w.+-]{1,64}@[\w.-]{1,255})>")
 _EDITED_LETTER = re.compile(r"(?<![^\W_])\[([^\W\d_])\](?=[^\W\d_])")  # [T]he
-# HTML's, of emphasis and paragraphs; <sub>, <sup> and <del> change what is said.
-_TAG = "</?(?:em|strong|mark|small|span|[biup])>"
+# HTML's, of emphasis, paragraphs, lists and tables; <sub>, <sup> and <del> change what is said.
+_TAG = "</?(?:em|strong|mark|small|span|div|[uo]l|li|table|thead|tbody|t[rdh]|h[1-6]|[biup])>"
 _BREAK = re.compile("<br ?/?>")
 _EMPHASIS = re.compile(rf"\*+|_+|`+|\n[ \t]*\n|{_TAG}")
 TAG = re.compile(f"{_TAG}|{_BREAK.pattern}")
@@ -247,7 +247,7 @@ def _readable(text: str, compounds: Container[str]) -> str:
     text = joined = _without_escapes(text)
     if has_line_end(text):
         joined = _LINE_END_HYPHEN.sub(lambda broken: _joint(text, broken, compounds), text)
-    return _without_links(_without_emphasis(_without_edits(joined)))
+    return _without_links(without_emphasis(_without_edits(joined)))
 
 
 def _without_escapes(text: str) -> str:
@@ -324,7 +324,8 @@ def _joint(text: str, broken: re.Match[str], compounds: Container[str]) -> str:
     return broken[0] if stays and broken[0][0] != _SOFT_HYPHEN else _SOFT_HYPHEN * len(broken[0])
 
 
-def _without_emphasis(text: str) -> str:
+@lru_cache(maxsize=64)
+def without_emphasis(text: str) -> str:
     """Blank the marks of emphasis and code, which come in pairs around words, and line breaks."""
     pairs, _ = _emphasis(text)
     if "<br" in text:

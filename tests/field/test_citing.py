@@ -115,6 +115,14 @@ def test_another_sentence_is_not_quoted(said: str, written: str) -> None:
         ("The <b>old</b> harbour<br>was built.", "The old harbour was built."),
         ("<p><b>5 old</b> harbours were built.</p>", "5 old harbours were built."),
         ("It fell to -5 degrees in the town.", r"It fell to \-5 degrees in the town."),
+        ("_The old harbours were built._", "The old harbours were built."),
+        ("The old harbours were built.", "__The old harbours were built__."),
+        ("- [x] The old harbours were built.", "The old harbours were built."),
+        ("a) The old harbours were built.", "The old harbours were built."),
+        ("(1) The old harbours were built.", "The old harbours were built."),
+        ("1\ufe0f\u20e3 The old harbours were built.", "The old harbours were built."),
+        ("① The old harbours were built.", "The old harbours were built."),
+        ("<ul>\n<li>The old harbours were built.</li>\n</ul>", "The old harbours were built."),
     ],
 )
 def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
@@ -383,6 +391,26 @@ def test_headings_and_cells_of_tables_stand_by_themselves() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "lead_in", ["**Weather:** ", "- **Weather**: ", "1. **Weather** – ", "<b>Weather:</b> "]
+)
+def test_bold_lead_ins_stand_by_themselves(lead_in: str) -> None:
+    text = f"{lead_in}{RAIN.text}\n{lead_in}{ASH.text[:-1]} [2].".replace("\n1.", "\n2.")
+    judged = cite(text, [RAIN, ASH]).sentences
+    assert [each.kind for each in judged] == ["own", "quoted"] * 2
+
+
+def test_bold_words_of_a_sentence_belong_to_it() -> None:
+    text = f"**Rain** fell in Bergen all the day. **Not** {RAIN.text}"
+    assert [each.kind for each in cite(text, [RAIN]).sentences] == ["quoted", "spliced"]
+
+
+def test_a_name_with_an_underscore_is_not_cut() -> None:
+    source = "_private methods of classes are called."
+    assert verdicts("“private methods of classes”", source) == ["altered"]
+    assert kinds("private methods of classes are called.", source) == ["spliced"]
+
+
 def test_raised_numbers_behind_sentences_are_references() -> None:
     for one, two in ("¹", "<sup>2</sup>"), ("^1", "^{2}"), ("{1}", "^2^"):
         text = f"{RAIN.text}{one} {ASH.text}{two}"
@@ -436,6 +464,8 @@ def test_what_is_cut_out_of_a_number_is_not_cited(said: str, cited: str) -> None
         "Is it so?\n\nI think so. (Dr. Smith of St. Louis said that nobody was hurt.) Good.",
         'He said: "Dr. Smith of St. Louis said that nobody was hurt." Good. Fine.',
         "The [volcanic ash](http://example.org/a) closed most airports in Europe. Good.",
+        f"So.\n- **The ash:** {ASH.text}\n- **Rain** – Dr. Smith of St. Louis. Good.",
+        "_Volcanic ash closed most airports in Europe._ See <https://example.org/a> for it. Good.",
         r"Volcanic&nbsp;ash closed \*most airports\* in &quot;Europe&quot;. Good & fine.",
     ],
 )
