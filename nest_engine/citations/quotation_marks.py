@@ -83,7 +83,7 @@ _ATTRIBUTION = re.compile(
 # (Helium), 【2†source】, [[2]](#2), ².
 _IN_BRACKETS = (
     r"\\?\[{1,2}\^?[^\[\]\n]{1,200}\]{1,2}(?:\(#?[^()\s]{1,200}\))?"
-    rf"|【[^】\n]{{1,60}}】|\([^()\n]{{1,200}}\)|[⁽]?[¹²³⁰⁴-⁹]{{1,3}}[⁾]?|{RAISED}"
+    rf"|【[^】\n]{{1,60}}】|［[^］\n]{{1,60}}］|\([^()\n]{{1,200}}\)|（[^（）\n]{{1,200}}）|[⁽]?[¹²³⁰⁴-⁹]{{1,3}}[⁾]?|{RAISED}"
 )
 _REFERENCES = re.compile(
     rf"([.,;:]?\s?\(?(?:{PAGES},?\s?\(?)?|[^\n\[(.!?“”„«»\"]{{1,60}}?)"
@@ -95,7 +95,7 @@ _ONE_REFERENCE = re.compile(_IN_BRACKETS)
 _BEFORE = re.compile(r"(\[\^?\d{1,3}\])[ ]?[,:]?[ ]?\Z")  # a quotation: [1]: "..."
 _NUMBER = re.compile(rf"(?:{SEE})?(?:{LABEL}[ .:#_-]{{0,2}})?(\d{{1,3}})(?:†.*)?\Z")
 _PAGES = re.compile(rf",?\s?{PAGES}(?!\w)")
-_AROUND_NUMBERS = re.compile(r"</?\w+>|[\[\]{}【】()⁽⁾$^#\\]")
+_AROUND_NUMBERS = re.compile(r"</?\w+>|[\[\]{}［］【】()（）⁽⁾$^#\\]")
 _RANGE = re.compile(r"(?<!\d)(\d{1,3})\s?[–-]\s?(\d{1,3})(?!\d)")
 # A text's own list of sources, or footnotes: [1] Helium, [^1]: helium.txt, p. 3; below a heading
 # also 1. Helium.
@@ -109,7 +109,7 @@ _HEADING_OF_LIST = re.compile(
 )
 _LABEL = re.compile(rf"{LABEL}[ .:]{{1,2}}(?=\D)")
 _SOURCES_OWN = re.compile(rf"(?<=\S)(?:{REFERENCE.pattern})")
-_MARK = re.compile(r"(?<!\d)[\"“”„‟«»״]")
+_MARK = re.compile(r"(?<!\d)[\"“”„‟«»״]|[「」『』﹁﹂]")
 _MOST_WORDS_BETWEEN = 4  # a quotation and its source; one farther away is perhaps another's
 LEAST_WORDS = 3  # of what stands in doubtful marks, or of a part that was really copied
 
@@ -215,7 +215,7 @@ class _Sources:
     def by_name(self, reference: str) -> tuple[int, ...]:
         """Return the passages that have a name."""
         name, _, link = reference.partition("](")
-        name = _LABEL.sub("", name.strip("[]^【】()"))
+        name = _LABEL.sub("", name.strip("[]^［］【】()（）"))
         found = [self._names[each] for each in read_name(name, link) if each in self._names]
         return tuple(found[0]) if found else ()
 
@@ -224,8 +224,8 @@ class _Sources:
 
         None if it may mean anything.
         """
-        is_in_parentheses = reference.startswith("(") and "[" not in reference
-        is_in_brackets = reference[:1] in "[【"
+        is_in_parentheses = reference.startswith(("(", "（")) and "[" not in reference
+        is_in_brackets = reference[:1] in "[［【"
         if passages := self.by_name(reference):
             return passages
         if not self._numbered and not self._listed:

@@ -172,6 +172,8 @@ def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
         ("“It was closed.\n\nNobody was there.”", "It was closed. Everybody was there.", "altered"),
         ("“It was closed.\n\n“All were there.”", "It was closed.\n\nAll were there.", "verbatim"),
         ("“closed the “bridge” over the river”", "closed the “bridge” over the road", "altered"),
+        ("“他说：‘这座桥不安全。’”", "他说：「这座桥不安全。」没有人受伤。", "verbatim"),
+        ("「『安全』な橋」", "“安全”な橋だ", "verbatim"),
         # An omission that is marked, however short.
         ("“the boats drifted […] for six days”", "the boats drifted on for six days", "spliced"),
         ("“the boats drifted on for six … back.”", "the boats drifted on for six days", "altered"),
@@ -302,6 +304,8 @@ def test_marks_right_beside_letters_where_words_have_no_spaces(text: str, source
         *[("{1}", "elsewhere"), ("^1", "elsewhere"), ("^1^", "elsewhere"), ("^{1}", "elsewhere")],
         *[("^[1]", "elsewhere"), ("[^1]", "elsewhere"), ("<sup>1</sup>", "elsewhere")],
         *[("$^{1}$", "elsewhere"), (r"\[1\]", "elsewhere"), ("(Source: [1])", "elsewhere")],
+        *[("（来源1）", "elsewhere"), ("［1］", "elsewhere"), ("（Rain）", "elsewhere")],
+        *[("（1）", "verbatim"), ("［7］", "elsewhere")],
         *[(", p. 1 [2]", "verbatim"), ("[2, p. 1]", "verbatim"), ("²", "verbatim")],
         # Numbers of something else.
         *[("(p. 1)", "verbatim"), ("[p. 1]", "verbatim"), ("(Article 1)", "verbatim")],
