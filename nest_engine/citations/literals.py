@@ -16,7 +16,11 @@ _PROSE = frozenset(["markdown", "md", "text", "txt"])
 _TAG = re.compile(
     r"<[A-Za-z][\w-]*(?:\s+[\w:-]+(?:\s*=\s*(?:\"[^\"<>\n]*\"|'[^'<>\n]*'|[^\s\"'<>]+))?)+\s*/?>"
 )
-_LINK_TITLE = re.compile(r"(?<=\]\()[^()\s]{1,500}[ \t]+(\"[^\"\n]*\"|'[^'\n]*')(?=\))")
+_LINK_TITLE = re.compile(
+    r"(?:(?<=\]\()|^[ \t]*\[[^\[\]\n]{1,100}\]:[ \t]+<?(?:https?:|www\.|[/#]))[^()\s]{1,500}[ \t]+"
+    r"(?:\"[^\"\n]*\"|'[^'\n]*')(?=\)|[ \t]*$)",
+    re.MULTILINE,
+)
 _ATTRIBUTE = re.compile(r"\"[^\"]*\"|'[^']*'")
 _JSON = re.compile(r"(?m:^[ \t]*)(?=[{\[]\s*[\"{\[])")
 _OBJECT = re.compile(r'(?:\[\s*)?\{\s*"(?:[^"\\\n]|\\.)*"\s*:')

@@ -71,8 +71,7 @@ _OMISSION = re.compile(
     r"|\((?:…|\.{3}|\. \. \.)\))[,.;:]?|(?<![.\w])\. \. \.(?: \.)?|⋯"
 )
 _EDITORS = re.compile(
-    r"\[sic[.!?]?\]|\(sic[.!?]?\)|\[(?:emphasis (?:added|mine|ours)|(?:my|our) emphasis)\]",
-    re.IGNORECASE,
+    r"[\[(](?:sic[.!?]?|emphasis (?:added|mine|ours)|(?:my|our) emphasis)[\])]", re.IGNORECASE
 )
 _REOPENED = re.compile(r"\n[ \t]*\n[ \t]*“")
 # Who is quoted, below a block quotation: a name, no sentence.

@@ -190,6 +190,7 @@ def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
         ("“the boats . . . for six days”", "the boats ... for six days", "verbatim"),
         # What an editor says.
         ("“the boats [sic] drifted *on* [emphasis added]”", "the boats drifted on", "verbatim"),
+        ("“the boats drifted *on* (my emphasis)”", "the boats drifted on", "verbatim"),
         ("“the boats (sic) drifted off”", "the boats drifted on for six days", "altered"),
         # Inches do not close, and apostrophes do not open.
         ('"a man of 5\'10" and 80 kg"', "He is a man of 5'10\" and 80 kg.", "verbatim"),
@@ -533,6 +534,7 @@ def test_literals_are_no_quotations(text: str) -> None:
         ('```json\n{"exact_quotes": ["Rain fell in Oslo all the day"]}\n```', "altered"),
         ("```markdown\nThey say “Rain fell in Bergen” in `it`.\n```", "verbatim"),
         ("“Rain fell in `Bergen`”", "verbatim"),
+        ("[1]: https://a.org says “Rain fell in Bergen”", "verbatim"),
         ("He said `no' and “Rain fell in Bergen” and `yes'.", "verbatim"),
         ('<q cite="a.org">Rain fell in Bergen</q>', "verbatim"),
         ('The set {"Rain fell in Bergen"} of sentences', "verbatim"),
