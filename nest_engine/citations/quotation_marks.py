@@ -313,10 +313,8 @@ def _reference_of(
     """
     said = _said(text, quotation).rstrip(" .,;:")
     own = [*REFERENCE.finditer(said)]
-    if own and own[-1].end() == len(said):
-        tail = said[own[-1].start() - 20 :]  # in the source as well: it is the source's own
-        if not any(tail in passage.text for passage in sources.passages):
-            return sources.named(own[-1][0]), own[-1][0], True
+    if own and own[-1].end() == len(said) and not _is_sources_own(own[-1], sources.passages):
+        return sources.named(own[-1][0]), own[-1][0], True
     behind = _REFERENCES.match(text, quotation.end())
     if behind is not None:
         is_near = len(words_of(_PAGES.sub("", behind[1]))) <= _MOST_WORDS_BETWEEN
@@ -336,11 +334,24 @@ def _written_out(range_: re.Match[str]) -> str:
     return ",".join(map(str, range(int(range_[1]), int(range_[2]) + 1)))
 
 
-def bare(found: Found) -> str:
+def _is_sources_own(reference: re.Match[str], passages: Sequence[Passage]) -> bool:
+    """Return whether a source has the same reference behind the same words."""
+    tail = reference.string[max(0, reference.start() - 20) : reference.end()]
+    return any(tail in passage.text for passage in passages)
+
+
+def bare(found: Found, passages: Sequence[Passage]) -> str:
     """Return a quotation of the same length without what is not quoted.
 
-    That are the marks of block quotations, who is quoted, and references.
+    That are the marks of block quotations, who is quoted, and references, but for those that
+    :func:`source_text` leaves in the source.
     """
+
+    def blank(reference: re.Match[str]) -> str:
+        is_set_off = reference.string[reference.start() - 1 : reference.start()].isspace()
+        is_kept = is_set_off and _is_sources_own(reference, passages)
+        return reference[0] if is_kept else _blank(reference)
+
     text = _REOPENED.sub(_blank, found.text[: found.length])
     if found.is_block:
         text = _PAGES_AT_END.sub(_blank, _BULLET.sub(_blank, _QUOTE_MARK.sub(_blank, text)))
@@ -348,7 +359,7 @@ def bare(found: Found) -> str:
         attribution = _ATTRIBUTION.match(found.text, last.end()) if last else None
         if last and attribution and not attribution[1][0].islower():
             text = text[: last.start()]
-    return _comparable(REFERENCE.sub(_blank, text)).ljust(len(found.text))
+    return _comparable(REFERENCE.sub(blank, text)).ljust(len(found.text))
 
 
 def source_text(text: str) -> str:

@@ -31,7 +31,7 @@ RAISED = (
 )
 SEE = r"(?i:see|cf|compare|siehe|vgl|voir|ver|véase|vedi|zie|см)\.?\s"
 _NAMES = rf"#?(?:{_NUMBERS}|{_LABELLED})(?:,\s?{PAGES})?"
-_BRACKETS = rf"\\?\[{{1,2}}\^?{_NAMES}\\?\]{{1,2}}(?:{_LINK})?"
+_BRACKETS = rf"(?<!\\)\\?\[{{1,2}}\^?{_NAMES}\\?\]{{1,2}}(?:{_LINK})?"
 # [1], [^2], [1, 3], [2, p. 5], [Source 1], [[1]](#1), (Sources 1 and 2), (see [2]), 【4†source】, a
 # page in front of it included.
 REFERENCE = re.compile(

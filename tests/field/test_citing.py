@@ -342,6 +342,21 @@ def test_a_list_of_other_sources_names_none(list_: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        *[(" [1]", " [2]"), (" [#5]", " [#6]"), (" (see [2])", " (see [3])"), ("[^1]", "[^2]")],
+        *[(" [1, p. 3]", " [1, p. 4]"), (", p. 3 [1]", ", p. 5 [1]"), (r" \[1\]", r" \[2\]")],
+        *[(" (Source 1, p. 4)", " (Source 1, p. 5)"), ("^[1]", "^[2]"), (" {1}", " {2}")],
+    ],
+)
+def test_the_sources_own_references_are_part_of_it(said: str, written: str) -> None:
+    text = "the ash of the report{} closed most airports"
+    quotation = f"“{text.format(said)}”"
+    assert verdicts(quotation, text.format(said)) == ["verbatim"]
+    assert verdicts(quotation, text.format(written)) in (["altered"], ["spliced"])
+
+
+@pytest.mark.parametrize(
     "line", ["[1] Ash closed all.", "1. Ash", "[1] has it.", "Notes\n1. See [2]."]
 )
 def test_other_lines_are_no_list_of_sources(line: str) -> None:
