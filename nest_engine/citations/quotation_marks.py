@@ -64,7 +64,11 @@ _BLOCK = re.compile(r"(?m:^[ \t]*(?:[-*+][ \t]+|\d+[.)][ \t]+)?>[ ]?(.+(?:\n[ \t
 _QUOTE_MARK = re.compile(r"(?m)^[ \t]*(?:>[ \t]?)+|^\[!\w+\]")
 _LINE_BREAK = re.compile("\n|<br ?/?>")
 _BULLET = re.compile(r"\A[ \t]*(?:[-*+•]|#{1,6})[ \t]+")
-_PAGES_AT_END = re.compile(rf"[ \t]*[(\[]{PAGES}[)\]][*_\s]*\Z")
+# The source of a block, as people name it: (p. 4), (Smith, 1999, p. 4).
+_AT_END = re.compile(
+    rf"(?<=[.!?…\"”»])[ \t]*[(\[](?:[^\W\d_][^()\[\]\n\d]{{0,80}})?"
+    rf"(?:\d{{4}}[a-z]?(?:, {PAGES})?|{PAGES})[)\]][*_\s]*\Z"
+)
 # Words left out, and what an editor says of the others, in brackets; a sign may follow.
 _OMISSION = re.compile(
     r"(?:\[[ ]?(?:…|⋯|\.[ ]?\.(?:[ ]?\.){0,2})[ ]?\]|<(?:…|\.{3})>|⟨(?:…|\.{3})⟩"
@@ -354,7 +358,11 @@ def bare(found: Found, passages: Sequence[Passage]) -> str:
 
     text = _REOPENED.sub(_blank, found.text[: found.length])
     if found.is_block:
-        text = _PAGES_AT_END.sub(_blank, _BULLET.sub(_blank, _QUOTE_MARK.sub(_blank, text)))
+        text = _BULLET.sub(_blank, _QUOTE_MARK.sub(_blank, text))
+        at_end = _AT_END.search(text)
+        name = re.split(r"\d", at_end[0].strip())[0] if at_end else ""
+        if at_end and not any(name in passage.text for passage in passages):
+            text = text[: at_end.start()]
         *_, last = [None, *_LINE_BREAK.finditer(found.text)]
         attribution = _ATTRIBUTION.match(found.text, last.end()) if last else None
         if last and attribution and not attribution[1][0].islower():

@@ -202,7 +202,11 @@ def test_the_same_sentence_is_quoted(said: str, written: str) -> None:
         # Bullets and pages are Markdown's, and the writer's.
         ("> - The boats drifted on.", "The boats drifted on.", "verbatim"),
         ("> # The boats drifted on.", "The boats drifted on.", "verbatim"),
-        ("> “The boats drifted on.” (p. 4)", "The boats drifted on.", "verbatim"),
+        ("> The boats drifted on. (Smith, 1999, p. 4)", "The boats drifted on.", "verbatim"),
+        ("> The boats drifted on. (Smith 1999)", "The boats drifted on.", "verbatim"),
+        ("> It drifted on. (Smith, 1999)", "It drifted on. (Smith, 1998)", "altered"),
+        ("> “The boats drifted on.” (p. 4)", "The boats drifted on. (All did.)", "verbatim"),
+        ("> “The boats drifted on.” (p. 4)", "The boats drifted on. (p. 5)", "altered"),
         ("> The boats drifted on.<br>— Anna Berg", "The boats drifted on.", "verbatim"),
         ("> -5 boats drifted on.", "5 boats drifted on.", "altered"),
         ("> 3. Mai: sie fuhren weiter", "5. Mai: sie fuhren weiter", "altered"),
