@@ -63,7 +63,8 @@ class CitedAnswer:
         text: the text, as it was given.
         citations: what it quotes, in its order; they never overlap.
         passages: what it could quote.
-        numbered: whether who wrote it knew them in this order: ``[2]`` names the second.
+        numbered: whether who wrote it knew them in this order: ``[2]`` names the second, unless the
+            text has its own list of sources.
     """
 
     text: str
@@ -113,6 +114,7 @@ def cite(
     *,
     min_words: int = MIN_WORDS,
     question: str | None = None,
+    numbered: bool = True,
 ) -> CitedAnswer:
     """Find what a text quotes.
 
@@ -129,6 +131,8 @@ def cite(
             word.
         question: what was asked. A stretch that the question holds proves nothing. A text of more
             than 60 words is taken for a prompt, which may hold the passages, and disregarded.
+        numbered: whether the model saw the passages in this order, so that ``[2]`` behind a
+            quotation names the second. A list of sources in the text itself comes first.
 
     Returns:
         the text with its citations.
@@ -136,7 +140,8 @@ def cite(
     Raises:
         InputError: if an argument is not valid.
     """
-    return Citer(passages, min_words=min_words).cite(text, question=question)
+    citer = Citer(passages, min_words=min_words, numbered=numbered)
+    return citer.cite(text, question=question)
 
 
 class Citer:
@@ -145,12 +150,19 @@ class Citer:
     Args:
         passages: as for :func:`cite`.
         min_words: as for :func:`cite`.
+        numbered: as for :func:`cite`.
 
     Raises:
         InputError: if an argument is not valid.
     """
 
-    def __init__(self, passages: Iterable[Passage | str], *, min_words: int = MIN_WORDS) -> None:
+    def __init__(
+        self,
+        passages: Iterable[Passage | str],
+        *,
+        min_words: int = MIN_WORDS,
+        numbered: bool = True,
+    ) -> None:
         if isinstance(passages, (str, bytes, Passage)):
             raise InputError(
                 f"passages must be a list of passages, got {type(passages).__name__}: give [text]"
@@ -158,6 +170,7 @@ class Citer:
         if isinstance(min_words, bool) or not isinstance(min_words, int) or min_words < 1:
             raise InputError(f"min_words must be a whole number of at least 1, got {min_words!r}")
         self.passages = tuple(map(_as_passage, passages))
+        self.numbered = numbered
         self._min_words = min_words
         texts = [passage.text for passage in self.passages]
         self._prepared = Passages(texts)
@@ -167,7 +180,8 @@ class Citer:
     def cite(self, text: str, *, question: str | None = None) -> CitedAnswer:
         """Find what a text quotes; see :func:`cite`."""
         require_text("text", text)
-        return CitedAnswer(text, tuple(self._search(text, question).citations), self.passages)
+        citations = tuple(self._search(text, question).citations)
+        return CitedAnswer(text, citations, self.passages, self.numbered)
 
     def stream(self, *, question: str | None = None) -> CitationStream:
         """Return what cites a text while it is being written.
@@ -265,7 +279,8 @@ class CitationStream:
     @property
     def answer(self) -> CitedAnswer:
         """The text so far, with the citations that are final."""
-        return CitedAnswer(self.text, tuple(self.citations), self._citer.passages)
+        citer = self._citer
+        return CitedAnswer(self.text, tuple(self.citations), citer.passages, citer.numbered)
 
     def _release(self, citations: Iterable[Citation], settled: int) -> list[Citation]:
         final = [

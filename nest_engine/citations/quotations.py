@@ -91,7 +91,7 @@ def judge_quotations(
             passage, otherwise an id or a title; several name several.
         passages: the sources, best-ranked first.
         numbered: whether who wrote the text knew them in this order. If not, as with the files of a
-            folder, ``[2]`` names none.
+            folder, ``[2]`` names none. What a list of sources in the text says comes first.
 
     Returns:
         the verdicts, in order.
@@ -125,7 +125,7 @@ class _Judges:
         self.passages = passages
         self.texts = [source_text(passage.text) for passage in passages]
         self._found = found
-        said = [bare(each) for each in found]
+        said = [bare(each, passages) for each in found]
         self._starts = list(accumulate((len(each) + len(_BETWEEN) for each in said), initial=0))
         self.comparison = Comparison(_BETWEEN.join(said), Passages(self.texts))
         self._word_starts = [word.start for word in self.comparison.words]

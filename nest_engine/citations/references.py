@@ -20,13 +20,27 @@ AND = r"(?:[,;&、，–-]|\b(?:and|und|et|y|e|en|ve|и)\b)"
 _NUMBERS = rf"\d{{1,3}}(?:\s?{AND}\s?(?:{LABEL}[ .:#]{{0,2}})?\d{{1,3}})*"
 _LABELLED = rf"{LABEL}[ .:#_-]{{0,2}}{_NUMBERS}"
 _LINK = r"\((?:https?://|www\.|[#/])(?:[^()\s]|\([^()\s]{0,100}\)){0,300}\)"
-# [1], [^2], [1, 3], [Source 1], [[1]](#1), (Sources 1 and 2), 【4†source】; a raised number only
-# behind a sign: behind a letter it is a power.
+PAGES = (
+    r"(?<!\w)(?i:pp?|pgs?|pages?|s|seiten?|págs?|páginas?|pagina|str|стр|с|第)\.?\s?\d{1,4}"
+    r"(?:\s?[–-]\s?\d{1,4})?[页頁ページ]{0,3}"
+)
+# Raised: behind a letter it would be a power.
+RAISED = (
+    r"(?:[¹²³⁴-⁹][⁰¹²³⁴-⁹]?|<(?:sup|ref|cite)>\d{1,2}</(?:sup|ref|cite)>"
+    r"|\^\d{1,2}(?:\^|(?![\w^]|[.,]\d))|(?<![,;:])\$?\^?\{{1,2}\d{1,2}\}{1,2}\$?)"
+)
+SEE = r"(?i:see|cf|compare|siehe|vgl|voir|ver|véase|vedi|zie|см)\.?\s"
+_NAMES = rf"#?(?:{_NUMBERS}|{_LABELLED})(?:,\s?{PAGES})?"
+_BRACKETS = rf"(?<!\\)\\?\[{{1,2}}\^?{_NAMES}\\?\]{{1,2}}(?:{_LINK})?"
+# [1], [^2], [1, 3], [2, p. 5], [Source 1], [[1]](#1), (Sources 1 and 2), (see [2]), 【4†source】, a
+# page in front of it included.
 REFERENCE = re.compile(
-    rf"(?:<sup>)?(?:\[{{1,2}}\^?(?:{_NUMBERS}|{_LABELLED})\]{{1,2}}(?:{_LINK})?"
-    rf"|\((?:{_LABELLED})\)|［(?:{_NUMBERS}|{_LABELLED})］|（{_LABELLED}）"
+    rf"(?:,\s{PAGES},?\s(?=[\[(【]))?(?:<sup>)?\^?"
+    rf"(?:{_BRACKETS}|\((?:{SEE})?{_LABELLED}(?:,\s?{PAGES})?\)"
+    rf"|\((?:{SEE}|{LABEL}:?\s)?{_BRACKETS}(?:,\s?{PAGES})?\)"
+    rf"|［(?:{_NUMBERS}|{_LABELLED})］|（{_LABELLED}）"
     r"|【\d{1,3}(?::\d{1,3})?(?:†[^】\n]{0,40})?】)(?:</sup>)?"
-    r"|(?<=[.,;:!?。！？”»’])(?:[¹²³⁴-⁹][⁰¹²³⁴-⁹]?|<sup>\d{1,2}</sup>)"
+    rf"|(?:(?<=[.,;:!?。！？”»’])|(?<=[.,!?]\")){RAISED}"
 )
 # A name in brackets behind what is quoted: (Helium), [notes.md, p. 3], [Source: Helium](http://...).
 NAMED = re.compile(

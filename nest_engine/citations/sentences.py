@@ -66,6 +66,12 @@ _ABBREVIATIONS = frozenset(
 )
 # Lines of Markdown that are no part of a sentence with others: a heading, a row of a table.
 _HEADING_OR_ROW = re.compile(r"(?m)^[ \t]*(?:(?:#{1,6}[ \t]|\*\*[^*\n]+\*\*:?[ \t]*(?=\n)|(\|)).*)")
+# What a line begins with in bold, to say what it is about: **Safety:** It is not flammable.
+_LEAD_IN = re.compile(
+    r"(?m)^[ \t]*(?:(?:[-*+•]|\d{1,3}[.)])[ \t]+)?"
+    r"(?:\*\*[^*\n]{1,80}(?::\*\*|\*\*[ \t]?(?::|[–—-](?=\s)))"
+    r"|<(b|strong)>[^<\n]{1,80}(?::</\1>|</\1>:))(?=[ \t]+\S)"
+)
 _BAR = re.compile(r"(?<!\\)\|")
 _NAMED = frozenset(["fa", "ul", "np", "gen", "bp", "św"])  # in front of a name
 _NAMED_IN = {
@@ -99,8 +105,8 @@ def sentences_of(
     Args:
         text: the text.
         language: its language, as :func:`language_of` tells it, if it is known.
-        is_answer: whether a model wrote it, in Markdown: then headings and the cells of tables
-            stand by themselves.
+        is_answer: whether a model wrote it, in Markdown: then headings, bold lead-ins and the cells
+            of tables stand by themselves.
     """
     sentences: list[Sentence] = []
     language = language or language_of(text)
@@ -113,11 +119,12 @@ def sentences_of(
 
 
 def _apart(text: str, sentences: Sequence[Sentence]) -> Iterator[Sentence]:
-    """Yield sentences that are cut where headings and the cells of tables begin and end."""
+    """Yield sentences that are cut where headings, lead-ins and cells of tables begin and end."""
     cuts: list[int] = []
     for line in _HEADING_OR_ROW.finditer(text):
         bars = [bar.end() for bar in _BAR.finditer(text, *line.span())] if line[1] else []
         cuts += line.start(), *bars, line.end()
+    cuts = sorted((*cuts, *(lead_in.end() for lead_in in _LEAD_IN.finditer(text))))
     for sentence in sentences:
         inner = cuts[bisect_right(cuts, sentence.start) : bisect_left(cuts, sentence.end)]
         if not inner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from unicodedata import normalize
 
 from nest_engine.citations.references import LONGEST, NAMED, REFERENCE, names_of
 from nest_engine.citations.sentences import sentences_of
@@ -15,10 +16,12 @@ _REFERENCE_BEHIND = re.compile(rf"\s?(?:{REFERENCE.pattern})")
 _REFERENCE_BEFORE = re.compile(rf"(?:{REFERENCE.pattern})\s?\Z")
 _PAGE = re.compile(r",\s?(?:[^\W\d_]{1,7}\.?\s?)?\d[\d\s,–-]*\Z")  # , p. 3: not more words
 _ENDS = tuple(".!?…。！？\"'”’»)")
-_BULLET = re.compile(r"(?m:^[ \t]*[^\w\s❌✗✘¬](?=\s))")
+_BULLET = re.compile(r"(?m:^[ \t]*(?:[-*+][ \t]+\[[xX]\]|[^\w\s❌✗✘¬])(?=\s))")
 _QUESTION_MARKS = "?？؟⁇⁈⁉"
 _QUOTE_MARKS = "'\"‘’“”"
-_LIST_NUMBER = re.compile(r"(?m:^[ \t]*(\d{1,3})[.)](?=\s))")
+_LIST_NUMBER = re.compile(
+    "(?m:^[ \t]*(?:[(]?(\\d{1,3}|[a-z])[.)]|(\\d)\ufe0f?\u20e3|([\u2460-\u2473]))(?=\\s))"
+)
 _LONGEST_SEAM = 8  # characters of a source between two citations of one stretch
 
 
@@ -98,8 +101,10 @@ def _without_words(
     yield from _BULLET.finditer(text)
     number = 1
     for match in _LIST_NUMBER.finditer(text):
-        if int(match[1]) in (1, number):
-            number = int(match[1]) + 1
+        label = normalize("NFKC", match[match.lastindex or 0])
+        given = int(label) if label.isdigit() else ord(label) - ord("a") + 1
+        if given in (1, number):
+            number = given + 1
             yield match
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from nest_engine.citations.words import APOSTROPHES, JOINERS, TAG, extends, is_unspaced, unescaped
+from nest_engine.citations.words import (
+    APOSTROPHES,
+    JOINERS,
+    TAG,
+    extends,
+    is_unspaced,
+    unescaped,
+    without_emphasis,
+)
 
 # Whether these belong to the word before them, the character behind tells.
 UNDECIDED = f"{APOSTROPHES}/&#<>@~=\N{EN DASH}"
@@ -20,6 +28,8 @@ def is_inside_word(text: str, index: int) -> bool:
     """Return whether a cut before ``index`` would split a word or a combined character."""
     if not 0 < index < len(text):
         return False
+    if "_" in text[index - 1 : index + 1]:
+        text = without_emphasis(text)
     first, last = max(0, index - _SEEN), index + _SEEN
     if text.find("&", first, last) >= 0:
         head = unescaped(text[first:index])

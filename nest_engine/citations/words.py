@@ -4,8 +4,8 @@ Two texts read the same if their words have the same keys. Keys see through what
 extraction and Markdown change: Unicode normalization, ligatures, full width, soft hyphens and
 other invisible characters, words broken at a line end, typographic quotes and dashes, white space,
 emphasis, HTML's tags for it and its character references, Markdown's backslashes, the brackets of
-``[T]he``. They never see through another letter, digit or sign: superscripts, fractions and circled
-digits stay what they are.
+``[T]he`` and ``<http://...>``. They never see through another letter, digit or sign: superscripts,
+fractions and circled digits stay what they are.
 
 Where a word ends is decided on the text's *shape*: a string as long as the text, in which such
 characters have become plain ones. So each word has exact offsets in its text.
@@ -95,9 +95,10 @@ _LINK = re.compile(  # Markdown's: what is shown, and where it leads
     r"(?<![\w!\]])\[((?=[^\[\]]*[^\W\d_])[^\[\]\n]{1,300})\]"
     r"\((?:[^()\s]|\([^()\s]{0,100}\)){0,500}(?:[ \t]\"[^\"\n]{0,200}\")?\)"
 )
+_AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^\s<>]{1,500}|[\w.+-]{1,64}@[\w.-]{1,255})>")
 _EDITED_LETTER = re.compile(r"(?<![^\W_])\[([^\W\d_])\](?=[^\W\d_])")  # [T]he
-# HTML's, of emphasis and paragraphs; <sub>, <sup> and <del> change what is said.
-_TAG = "</?(?:em|strong|mark|small|span|[biup])>"
+# HTML's, of emphasis, paragraphs, lists and tables; <sub>, <sup> and <del> change what is said.
+_TAG = "</?(?:em|strong|mark|small|span|div|[uo]l|li|table|thead|tbody|t[rdh]|h[1-6]|[biup])>"
 _BREAK = re.compile("<br ?/?>")
 _EMPHASIS = re.compile(rf"\*+|_+|`+|\n[ \t]*\n|{_TAG}")
 TAG = re.compile(f"{_TAG}|{_BREAK.pattern}")
@@ -246,7 +247,7 @@ def _readable(text: str, compounds: Container[str]) -> str:
     text = joined = _without_escapes(text)
     if has_line_end(text):
         joined = _LINE_END_HYPHEN.sub(lambda broken: _joint(text, broken, compounds), text)
-    return _without_links(_without_emphasis(_without_edits(joined)))
+    return _without_links(without_emphasis(_without_edits(joined)))
 
 
 def _without_escapes(text: str) -> str:
@@ -305,6 +306,8 @@ def has_line_end(text: str) -> bool:
 
 def _without_links(text: str) -> str:
     """Blank where Markdown's links lead; nothing separates what they show from letters behind."""
+    if "<" in text:
+        text = _AUTOLINK.sub(r" \1 ", text)
     if "](" not in text:
         return text
     return _LINK.sub(
@@ -321,7 +324,8 @@ def _joint(text: str, broken: re.Match[str], compounds: Container[str]) -> str:
     return broken[0] if stays and broken[0][0] != _SOFT_HYPHEN else _SOFT_HYPHEN * len(broken[0])
 
 
-def _without_emphasis(text: str) -> str:
+@lru_cache(maxsize=64)
+def without_emphasis(text: str) -> str:
     """Blank the marks of emphasis and code, which come in pairs around words, and line breaks."""
     pairs, _ = _emphasis(text)
     if "<br" in text:

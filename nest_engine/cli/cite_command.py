@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,11 +54,11 @@ def cite(
     """Find what a text, whoever wrote it, quotes from your documents, and judge its quotations."""
     text = _read(answer)
     loading.require_docs(docs)
-    citer = Citer(_documents(docs), min_words=min_words)
+    # Nobody who wrote [2] knew in which order the files of a folder would be read.
+    is_numbered = all(path.suffix == ".jsonl" for path in docs)
+    citer = Citer(_documents(docs), min_words=min_words, numbered=is_numbered)
     with STDERR.status("citing"):
         cited = citer.cite(text, question=question)
-    # Nobody who wrote [2] knew in which order the files of a folder would be read.
-    cited = replace(cited, numbered=all(path.suffix == ".jsonl" for path in docs))
     if as_json or output_format is Format.JSON:
         shown = cited.to_dict()
         del shown["passages"]  # the documents

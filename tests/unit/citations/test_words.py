@@ -62,6 +62,8 @@ def keys(text: str, compounds: frozenset[str] = frozenset()) -> list[str]:
         ("long<br>and wide<br />and <u>h</u>igh", "long and wide and high"),
         ("[T]he gas", "The gas"),  # brackets that tell of a letter put in
         ("…[i]t is", "…it is"),
+        ("see <https://a.org/b_c?x=1&y=2>.", "see https://a.org/b_c?x=1&y=2."),
+        ("to <a.b@example.org>", "to a.b@example.org"),
     ],
 )
 def test_the_same_words_in_other_characters(one: str, other: str) -> None:
@@ -109,6 +111,7 @@ def test_the_same_words_in_other_characters(one: str, other: str) -> None:
         ("[t]he gas", "The gas"),
         ("10<sup>5</sup>", "105"),
         ("a<b>c", "a c"),
+        ("<https://a b>", "https://a b"),
         ("a <b> c", "a c"),
         ("use <em> and <strong>", "use <strong> and <em>"),
         ("a[i]b", "aib"),
