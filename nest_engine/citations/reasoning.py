@@ -26,6 +26,10 @@ OPENING = "<think>"
 _SHOWN = frozenset(
     ["[THINK]", "[/THINK]", "◁think▷", "◁/think▷"]
     + [f"<{slash}{tag}>" for tag in _TAGS.split("|") for slash in ("", "/")]
+    # around tool calls
+    + ["[TOOL_CALLS]", "[CALL_ID]", "[ARGS]", "<|python_tag|>", "<tool_call>", "</tool_call>"]
+    + [f"<|{mark}|>" for mark in ("tool_call", "/tool_call", "tool_call_start", "tool_call_end")]
+    + ["<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"]
 )
 _CHANNELS = frozenset(["<|channel|>", "<|message|>", "<|start|>"])
 
@@ -36,7 +40,7 @@ def opens_reasoning(prompt: str) -> bool:
 
 
 def marks_among(control_strings: Collection[str]) -> frozenset[str]:
-    """Return the control strings that are marks around reasoning, or parts of them."""
+    """Return the control strings around reasoning or tool calls, or parts of them."""
     known = frozenset(control_strings)
     return known & (_SHOWN | _CHANNELS if known >= _CHANNELS else _SHOWN)
 
