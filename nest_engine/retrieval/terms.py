@@ -145,8 +145,8 @@ def terms_of(text: str) -> list[str]:
 
     Those are: compounds and words broken at a line end, in one piece; words without their accents,
     apostrophes and full stops, numbers without what groups their digits; Arabic words without their
-    article, "and", "in" or "for", and with any seat of a hamza, Hebrew ones without their prefix, parts of Persian ones; single characters of
-    unspaced scripts.
+    article, "and", "in" or "for", and with any seat of a hamza; Hebrew ones without their prefix,
+    parts of Persian ones; single characters of unspaced scripts.
     """
     return [*_found_by(text), *(single for run in _unspaced_runs(text) for single in run)]
 
@@ -165,7 +165,7 @@ def _found_by(text: str) -> list[str]:
     if "\N{ZERO WIDTH NON-JOINER}" in text:
         for piece in _HALF_SPACED.findall(text):
             words += folded_words(piece.replace("\N{ZERO WIDTH NON-JOINER}", " "))
-    for word in _HAMZA_WORD.findall(unicodedata.normalize("NFKC", text)):
+    for word in _HAMZA_WORD.findall(text):
         words += folded_words(_SEATED_HAMZA.sub("ء", word))
     pieces = _SIGNED.findall(text)
     if "-" in text or "‐" in text or "‑" in text:

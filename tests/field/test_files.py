@@ -925,6 +925,44 @@ def test_tables(tmp_path: Path, source: str, texts: list[str]) -> None:
     assert found[0].metadata["line"] >= 2
 
 
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [
+        ("Rain 2023\nCity,Rain\nOslo,5\nRome,7\n", "Rain 2023"),
+        ("Rain 2023,\nCity,Rain\nOslo,5\nRome,7\n", "Rain 2023"),
+        (",\n,Rain 2023\n,\nCity,Rain\nOslo,5\nRome,7\n", "Rain 2023"),
+        ('"Rain, by city"\r\n\r\nCity;Rain\r\nOslo;5\r\nRome;7\r\n', "Rain, by city"),
+        ("Rain, 2023\nCity;Rain\nOslo;5\nRome;7\n", "Rain, 2023"),
+        ("Rain, l\nCity;Rain\nOslo;5\nRome;7\nBern;5,2\nGraz;5,2\nBonn;5,2\n", "Rain, l"),
+        ("# Rain\n# by city\nCity\tRain\nOslo\t5\nRome\t7\nBern\t7\n", "Rain by city"),
+    ],
+)
+def test_lines_above_the_header_are_the_title(tmp_path: Path, source: str, title: str) -> None:
+    (tmp_path / "a.csv").write_bytes(source.encode())
+    found = read_passages(tmp_path / "a.csv").passages
+    assert [passage.text for passage in found][:2] == [
+        "City: Oslo\nRain: 5",
+        "City: Rome\nRain: 7",
+    ]
+    assert {passage.title for passage in found} == {title}
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("Text\nHelium, a gas\nNeon, a gas\n", "Text: Helium, a gas"),
+        ("Text\nNeon,a gas.\nHelium,a gas.\n", "Text: Neon,a gas."),
+        ("City,,\nOslo,1,2\nRome,3,4\n", "City: Oslo\n1\n2"),
+        ("Name,\nOslo,\nRome,\nSmall,town\n", "Name: Oslo"),
+        (",2023,2024\nRain,5,7\n", "Rain\n2023: 5\n2024: 7"),
+    ],
+)
+def test_a_header_is_no_title(tmp_path: Path, source: str, text: str) -> None:
+    (tmp_path / "a.csv").write_text(source)
+    passage, *_ = read_passages(tmp_path / "a.csv").passages
+    assert (passage.text, passage.title) == (text, "a")
+
+
 def test_quotation_marks_behind_the_first_rows(tmp_path: Path) -> None:
     rows = "".join(f'{number},"plain, text"\n' for number in range(5000))
     (tmp_path / "a.csv").write_text(f'id,text\n{rows}5000,"say ""hi"", now"\n5001,z\n')
