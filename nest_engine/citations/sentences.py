@@ -66,6 +66,16 @@ _ABBREVIATIONS = frozenset(
 )
 # Lines of Markdown that are no part of a sentence with others: a heading, a row of a table.
 _HEADING_OR_ROW = re.compile(r"(?m)^[ \t]*(?:(?:#{1,6}[ \t]|\*\*[^*\n]+\*\*:?[ \t]*(?=\n)|(\|)).*)")
+# Likewise in a source, where a line of signs may stand under a heading.
+_HEADING_OR_RULE = re.compile(
+    r"(?m)^[ \t]*(?:#{1,6}[ \t].*|\*\*[^*\n]+\*\*:?[ \t]*(?=\r?\n)|([^\w\s])\1{2,}[ \t]*(?=\r?$))"
+)
+# A line that is a heading without marks: it has room for the next word, but that begins a line.
+_LINES = re.compile(r"[^\r\n]+")
+_BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
+_ENDS_PROSE = ".!?…。！？।؟۔።"
+_FULL, _NARROWEST = 0.6, 40  # of the widest line; characters
+_RULE = re.compile(r"([^\w\s])\1{2,}")
 _BAR = re.compile(r"(?<!\\)\|")
 _NAMED = frozenset(["fa", "ul", "np", "gen", "bp", "św"])  # in front of a name
 _NAMED_IN = {
@@ -109,15 +119,55 @@ def sentences_of(
             sentences[-1] = sentences[-1]._replace(end=end)
         else:
             sentences.append(Sentence(start, end))
-    return [*_apart(text, sentences)] if is_answer else sentences
+    cuts = _cuts_in_answer(text) if is_answer else _cuts_in_source(text, language)
+    return [*_apart(text, sentences, cuts)]
 
 
-def _apart(text: str, sentences: Sequence[Sentence]) -> Iterator[Sentence]:
-    """Yield sentences that are cut where headings and the cells of tables begin and end."""
+def _cuts_in_answer(text: str) -> list[int]:
+    """Return where headings and the cells of tables begin and end."""
     cuts: list[int] = []
     for line in _HEADING_OR_ROW.finditer(text):
         bars = [bar.end() for bar in _BAR.finditer(text, *line.span())] if line[1] else []
         cuts += line.start(), *bars, line.end()
+    return cuts
+
+
+def _cuts_in_source(text: str, language: str) -> list[int]:
+    """Return where headings begin and end, with marks of Markdown and others or without."""
+    if "\n" not in text:
+        return []
+    cuts = [cut for line in _HEADING_OR_RULE.finditer(text) for cut in line.span()]
+    start = 0
+    for end in [*(blank.start() for blank in _BLANK_LINE.finditer(text)), len(text)]:
+        cuts += _ends_of_headings(text, start, end, language)
+        start = end
+    return sorted(set(cuts))
+
+
+def _ends_of_headings(text: str, start: int, end: int, language: str) -> Iterator[int]:
+    """Yield where the headings without marks end among the lines of a paragraph.
+
+    Lines of a paragraph that is broken by its width are nearly as long as the longest, and those of
+    a list are all short.
+    """
+    lines = [line for line in _LINES.finditer(text, start, end) if line[0].strip()]
+    full = _FULL * max([_NARROWEST, *(len(line[0].strip()) for line in lines)])
+    for line, following in pairwise(lines):
+        said, next_said = line[0].strip(), following[0].strip()
+        first, last = next_said.split()[0], said.split()[-1]
+        if (
+            last[-1].isalnum()
+            and last not in _COMMON_WORDS.get(language, ())
+            and first[0].isalpha()
+            and not first[0].islower()
+            and len(said) + 1 + (len(first) if first.isascii() else 1) <= full
+            and (len(next_said) > full or next_said[-1] in _ENDS_PROSE)
+        ):
+            yield line.end()
+
+
+def _apart(text: str, sentences: Sequence[Sentence], cuts: Sequence[int]) -> Iterator[Sentence]:
+    """Yield sentences that are cut at some places; nothing without a word is one."""
     for sentence in sentences:
         inner = cuts[bisect_right(cuts, sentence.start) : bisect_left(cuts, sentence.end)]
         if not inner:
@@ -125,7 +175,7 @@ def _apart(text: str, sentences: Sequence[Sentence]) -> Iterator[Sentence]:
             continue
         for start, end in pairwise([sentence.start, *inner, sentence.end]):
             piece = text[start:end].rstrip(" \t\r\n|")
-            if piece.strip(" \t|"):
+            if piece.strip(" \t|") and not _RULE.fullmatch(piece.strip()):
                 begin = start + len(piece) - len(piece.lstrip(" \t\r\n|"))
                 yield Sentence(begin, start + len(piece))
 

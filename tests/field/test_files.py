@@ -15,6 +15,7 @@ from docx.opc.packuri import PackURI
 from docx.opc.part import Part
 from docx.oxml import OxmlElement, parse_xml
 from docx.oxml.ns import nsdecls
+from fpdf import FPDF
 
 from nest_engine.records import Passage
 from nest_engine.retrieval import Document, read_documents, read_passages
@@ -774,6 +775,31 @@ def test_presentations_have_slides_as_pages(tmp_path: Path) -> None:
         ("Refunds\n\nTen days.", 1, "Refunds"),
         ("More\n\nAsk us.\n\nA note.", 3, "Refunds"),
     ]
+
+
+def test_points_on_slides_are_paragraphs(tmp_path: Path) -> None:
+    presentation = pptx.Presentation()
+    slide = presentation.slides.add_slide(presentation.slide_layouts[1])
+    slide.shapes.title.text = "Titan"
+    slide.placeholders[1].text = "It is a moon\nIt has lakes"
+    text = read(tmp_path, "a.pptx", saved(presentation)).text
+    assert text == "Titan\n\nIt is a moon\n\nIt has lakes"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "between"), [((16, 11), "\n\n"), ((11, 11), "\n"), ((11, 8), "\n\n")]
+)
+def test_lines_of_a_pdf_in_another_size_are_another_paragraph(
+    tmp_path: Path, sizes: tuple[int, int], between: str
+) -> None:
+    first, second = "The many moons of Saturn and their lakes", "Titan is the largest moon."
+    document = FPDF()
+    document.add_page()
+    for number, (size, line) in enumerate(zip(sizes, (first, second), strict=True)):
+        document.set_font("helvetica", size=size)
+        document.text(20, 20 + 5 * number, line)
+    text = read(tmp_path, "a.pdf", bytes(document.output())).text
+    assert text == f"{first}{between}{second}"
 
 
 CONTAINER = '<container><rootfiles><rootfile full-path="OPS/a.opf"/></rootfiles></container>'
