@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
@@ -10,7 +12,16 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from nest_engine import Passage
 from nest_integrations.llama_index.nodes import passages_of
 
-_offered: ContextVar[tuple[Passage, ...]] = ContextVar("nest_offered_passages", default=())
+
+@dataclass(frozen=True)
+class _Offer:
+    """Nodes that were retrieved, and the latest answers that quote, to which others may add."""
+
+    passages: tuple[Passage, ...]
+    answers: deque[str] = field(default_factory=lambda: deque(maxlen=64))
+
+
+_offered: ContextVar[_Offer | None] = ContextVar("nest_offered_passages", default=None)
 
 
 class NestNodePostprocessor(BaseNodePostprocessor):
@@ -20,7 +31,8 @@ class NestNodePostprocessor(BaseNodePostprocessor):
     ``index.as_chat_engine(chat_mode="context", llm=llm,
     node_postprocessors=[NestNodePostprocessor()])``. Put it last. The nodes are remembered for the
     thread or task that retrieved them, and used only for prompts that contain their text verbatim,
-    so a later prompt about something else never quotes them.
+    other than in an answer: a later prompt about something else never quotes them, nor one that
+    rewrites a follow-up question with the help of earlier answers.
     """
 
     @classmethod
@@ -31,7 +43,9 @@ class NestNodePostprocessor(BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        _offered.set(passages_of(nodes))
+        before = _offered.get()
+        passages = passages_of(nodes)
+        _offered.set(_Offer(passages, before.answers) if before else _Offer(passages))
         return nodes
 
     async def _apostprocess_nodes(
@@ -43,5 +57,21 @@ class NestNodePostprocessor(BaseNodePostprocessor):
 
 def offered_passages(prompt: str) -> tuple[Passage, ...] | None:
     """Return the nodes retrieved last whose text stands in a prompt; None when there are none."""
-    # LlamaIndex strips texts where it packs them into a prompt; nodes without text are no passages.
-    return tuple(passage for passage in _offered.get() if passage.text.strip() in prompt) or None
+    offer = _offered.get()
+    if offer is None:
+        return None
+    answers = [answer for answer in offer.answers if answer in prompt]
+
+    def is_offered(passage: Passage) -> bool:
+        # LlamaIndex strips texts where it packs them into a prompt; without text it is no passage.
+        text = passage.text.strip()
+        return bool(text) and prompt.count(text) > sum(each.count(text) for each in answers)
+
+    return tuple(filter(is_offered, offer.passages)) or None
+
+
+def remember_answer(answer: str) -> None:
+    """Note an answer that quotes: a prompt that holds nodes in it alone does not offer them."""
+    offer = _offered.get()
+    if offer is not None and answer.strip():
+        offer.answers.append(answer.strip())
