@@ -505,7 +505,7 @@ class NestLLM(CustomLLM, ToolCalling):
             self._log.answers.append(output)
         call.context.run(lambda: dispatcher.event(NestCitationEvent(output=output)))
         if output.citations:
-            call.context.run(remember_answer, output.text)
+            call.context.run(remember_answer, call.prompt, output.text)
         return output
 
     def __getstate__(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -15,10 +14,10 @@ from nest_integrations.llama_index.nodes import passages_of
 
 @dataclass(frozen=True)
 class _Offer:
-    """Nodes that were retrieved, and the latest answers that quote, to which others may add."""
+    """Nodes that were retrieved; prompts they were quoted for and the answers, of any task."""
 
     passages: tuple[Passage, ...]
-    answers: deque[str] = field(default_factory=lambda: deque(maxlen=64))
+    answered: list[tuple[str, str]] = field(default_factory=list)
 
 
 _offered: ContextVar[_Offer | None] = ContextVar("nest_offered_passages", default=None)
@@ -43,9 +42,7 @@ class NestNodePostprocessor(BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        before = _offered.get()
-        passages = passages_of(nodes)
-        _offered.set(_Offer(passages, before.answers) if before else _Offer(passages))
+        _offered.set(_Offer(passages_of(nodes)))
         return nodes
 
     async def _apostprocess_nodes(
@@ -60,18 +57,25 @@ def offered_passages(prompt: str) -> tuple[Passage, ...] | None:
     offer = _offered.get()
     if offer is None:
         return None
-    answers = [answer for answer in offer.answers if answer in prompt]
 
     def is_offered(passage: Passage) -> bool:
         # LlamaIndex strips texts where it packs them into a prompt; without text it is no passage.
         text = passage.text.strip()
-        return bool(text) and prompt.count(text) > sum(each.count(text) for each in answers)
+        return (
+            bool(text)
+            and text in prompt
+            and not any(
+                # An answer has taken the place that the node had.
+                text in answer and asked != prompt and prompt.count(text) <= asked.count(text)
+                for asked, answer in offer.answered
+            )
+        )
 
     return tuple(filter(is_offered, offer.passages)) or None
 
 
-def remember_answer(answer: str) -> None:
-    """Note an answer that quotes: a prompt that holds nodes in it alone does not offer them."""
+def remember_answer(prompt: str, answer: str) -> None:
+    """Note an answer that quotes: where it alone holds a node, that is not offered again."""
     offer = _offered.get()
-    if offer is not None and answer.strip():
-        offer.answers.append(answer.strip())
+    if offer is not None:
+        offer.answered.append((prompt, answer))

@@ -117,6 +117,18 @@ def test_offered_nodes_are_used_only_by_prompts_that_hold_them():
     contextvars.Context().run(run)
 
 
+def test_a_prompt_may_be_asked_again():
+    def run():
+        _offer(node(HELIUM))
+        llm = scripted_llm(HELIUM)
+        assert llm.complete(f"{HELIUM}\n\nWhat? ").citations
+        assert llm.complete(f"{HELIUM}\n\nWhat? ").citations
+        assert llm.complete(f"{HELIUM}\n\nWhat? {HELIUM} Again? ").citations
+        assert llm.complete(f"What? {HELIUM} Rewrite this: ").citations == []
+
+    contextvars.Context().run(run)
+
+
 def test_offered_nodes_may_have_space_around_them():
     def run():
         _offer(node(f"\t{HELIUM}\n\n"))
