@@ -79,6 +79,7 @@ _MERGED_ARTICLE = regex.compile(r"[وف]?لل(?=\p{Arabic}{2})")
 # A hamza sits on one letter or another: by the custom of the country (مسؤول, مسئول), or by none.
 _SEATED_HAMZA = regex.compile("يء|[ؤئ]")
 _HAMZA_WORD = regex.compile(r"[\p{Arabic}\p{M}]*?(?:يء|[ؤئ])[\p{Arabic}\p{M}]*")
+_MEASURE = regex.compile(r"(\d+)(\p{L}\p{M}*\p{L}+)|(\p{L}\p{M}*\p{L}+)(\d+)")  # 10km, Windows11
 _TWO_AS_ONE = ("เเ", "แ")  # of Thai, which look the same
 _HEBREW_PREFIX = regex.compile(r"ו?(?:[בכלמ]|ש?ה|ש)(?=\p{Hebrew}{3})|ו(?=\p{Hebrew}{3})")
 # Words of one character: ideographs between kana, or between the particles and question words of
@@ -143,10 +144,11 @@ def bare_words(text: str) -> list[str]:
 def terms_of(text: str) -> list[str]:
     """Return the terms by which a text is found: its words, and other ways to write them.
 
-    Those are: compounds and words broken at a line end, in one piece; words without their accents,
-    apostrophes and full stops, numbers without what groups their digits; Arabic words without their
-    article, "and", "in" or "for", and with any seat of a hamza; Hebrew ones without their prefix,
-    parts of Persian ones; single characters of unspaced scripts.
+    Those are: compounds and words broken at a line end, in one piece; a word and the number that it
+    is written with; words without their accents, apostrophes and full stops, numbers without what
+    groups their digits; Arabic words without their article, "and", "in" or "for", and with any seat
+    of a hamza; Hebrew ones without their prefix, parts of Persian ones; single characters of
+    unspaced scripts.
     """
     return [*_found_by(text), *(single for run in _unspaced_runs(text) for single in run)]
 
@@ -177,6 +179,8 @@ def _found_by(text: str) -> list[str]:
 def _other_forms(word: str) -> Iterator[str]:
     if "_" in word and len(parts := word.split("_")) > 1:
         yield from filter(None, parts)
+    if (measure := _MEASURE.fullmatch(word)) is not None:
+        yield from filter(None, measure.groups())
     if word.isascii():
         return
     if _ACCENTED.match(word):
