@@ -48,6 +48,33 @@ _COMMON_WORDS = {
         "vi": "và của là các có được trong cho một người không đã ở",
     }.items()
 }
+# Words that a question has whatever it is about.
+_QUESTION_WORDS = {
+    language: frozenset(words.split())
+    for language, words in {
+        "en": "who whom whose what when where why how which did does do has have had can",
+        "de": "wer wen wem was wann wo wie warum wieso welche welcher welches welchen welchem "
+        "woher wohin wieviel viele hat haben hatte kann sind gibt es",
+        "es": "quién quiénes qué cuándo dónde cómo cuál cuáles cuánto cuánta cuántos cuántas está "
+        "hay tiene son",
+        "fr": "qui quoi quand où comment pourquoi quel quelle quels quelles combien a ont sont",
+        "it": "chi cosa quando dove come perché quale quali quanto quanta quanti quante ha hanno",
+        "pt": "quem quando onde como porque qual quais quanto quanta quantos quantas é tem são",
+        "nl": "wie wat wanneer waar hoe waarom welke welk hoeveel heeft hebben kan zijn",
+        "pl": "kto co kiedy gdzie jak dlaczego jaki jaka jakie który która które ile ma są",
+        "cs": "kdo co kdy kde jak proč jaký jaká jaké který která které kolik má jsou",
+        "da": "hvem hvad hvornår hvor hvordan hvorfor hvilken hvilket hvilke har kan",
+        "sv": "vem vad när var hur varför vilken vilket vilka har kan",
+        "no": "hvem hva når hvor hvordan hvorfor hvilken hvilket hvilke har kan",
+        "fi": "kuka mikä milloin missä miten miksi mitä mistä kuinka onko",
+        "hu": "ki mi mikor hol hogyan miért melyik milyen mennyi hány",
+        "tr": "kim ne nerede nasıl neden niçin hangi kaç zaman mi mı",
+        "vi": "ai gì nào khi đâu sao bao nhiêu thế",
+        "ru": "кто что когда где как почему какой какая какое какие какого каком какую сколько чей "
+        "в на у и по для ли есть был была было были",
+        "el": "ποιος ποια ποιο τι πότε πού πώς γιατί πόσο πόσα είναι το η ο του της στο στη",
+    }.items()
+}
 _SCRIPTS = {"ru": re.compile("[а-яё]"), "el": re.compile("[α-ω]")}
 _WORD = re.compile(r"(?<![\w.])[^\W\d_]+(?!\.\w)")  # no e.g.
 # Where a full stop makes an ordinal of a number: am 5. Januar, der 2. Weltkrieg.
@@ -222,6 +249,22 @@ def language_of(text: str) -> str:
     # A letter alone tells nothing: "a cat", "vitamin E".
     is_told = any(len(word) > 1 for word in found[likeliest])
     return likeliest if is_told and len(found[likeliest]) > len(found["en"]) * 1.5 else "en"
+
+
+def words_of_asking(question: str) -> frozenset[str]:
+    """Return the common words of the language of a question, which do not say what it is about.
+
+    None where it is English, or nobody knows.
+    """
+    words = _WORD.findall(question.lower())
+    found = {
+        language: sum(word in known or word in _COMMON_WORDS.get(language, ()) for word in words)
+        for language, known in _QUESTION_WORDS.items()
+    }
+    likeliest = max(found, key=lambda language: found[language])
+    if found[likeliest] <= found["en"] * 1.5:
+        return frozenset()
+    return _QUESTION_WORDS[likeliest] | _COMMON_WORDS.get(likeliest, frozenset())
 
 
 def ends_sentence(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nest_demo import model_path
 from nest_engine import NestEngine
 from nest_engine.generation.request import quotable_sentences
 from nest_engine.records import Passage
@@ -174,6 +175,23 @@ def test_no_filter_of_words_keeps_a_passage_from_being_quoted(question: str, tex
     assert text in output.prompt
     assert output.text.strip() == text
     assert [citation.cited_text for citation in output.citations] == [text]
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("Welche Farbe hat die Haustür?", "Die Haustür ist grün gestrichen."),
+        ("Какого цвета дверь?", "Дверь зелёная."),
+        ("Hvor ligger nøglen?", "Nøglen er under måtten."),
+        ("Gdzie jest klucz?", "Klucz leży pod wycieraczką."),
+        ("Who is the mayor of Zagreb?", "The mayor of Zagreb is new."),
+    ],
+)
+def test_words_that_every_question_has_are_not_looked_for(question: str, text: str) -> None:
+    """By a tokenizer of English, for which all words of another language are rare."""
+    engine = NestEngine.from_pretrained(model_path())
+    assert engine.nearness.is_answered(question, [text])
+    assert not engine.nearness.is_answered(question, ["Argon is a gas that fills lamps."])
 
 
 def test_capitals_make_no_difference_to_trust() -> None:  # 7
