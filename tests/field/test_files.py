@@ -80,6 +80,9 @@ def passages(folder: Path, name: str, content: str | bytes) -> list[Passage]:
         ("---\nTitle: 2024-01-01\n---\nText\n", "2024-01-01"),
         ("+++\n  title = 'Hugo'\n+++\nText\n", "Hugo"),
         ('{\n"title": "Hugo"\n}\nText\n', "Hugo"),
+        ("% Refund policy\n% A team\n% 2024\n\n# Usage\n", "Refund policy"),
+        ("% Refund policy\n\nText.\n", "Refund policy"),
+        ("% of all\nwe refund.\n\n# Usage\n", "Usage"),
         # none, and one with marks of its own
         ("---\ntitle: ~\n---\n# Usage\n", "Usage"),
         ("---\ntitle: null # later\n---\n# Usage\n", "Usage"),
@@ -142,6 +145,7 @@ def test_front_matter_with_a_slip_is_front_matter(tmp_path: Path, fields: str) -
         "---\n\nNote: refunds take ten days.\n\n---\n\nMore.",
         "---\n# Only a heading\n---\nText.",
         '{"title": "A"}',
+        "% of all\nwe refund.",
     ],
 )
 def test_what_only_looks_like_front_matter_is_quotable(tmp_path: Path, source: str) -> None:
