@@ -3,7 +3,7 @@
 Models of the Hermes, Qwen and SmolLM families write
 ``<tool_call>{"name": ..., "arguments": {...}}</tool_call>``, Llama's the bare object or one behind
 ``<|python_tag|>``, Mistral's ``[TOOL_CALLS]`` and a list, or a name, ``[ARGS]`` and the arguments;
-Qwen's coders and GLM have elements for each argument, LFM2 and Llama's calls of Python. Some put
+Qwen's coders and GLM have elements for each argument, LFM2, Gemma and Llama calls of Python. Some put
 them in a block of code.
 """
 
@@ -29,7 +29,7 @@ _OWN_WORDS: dict[Method, Method] = {"ra-nest": "ra", "nest": "lossless", "knn-lm
 _START, _END = "<tool_call>", "</tool_call>"
 _FUNCTION_START = "<function="
 _PYTHON_TAG, _LIST_MARKS = "<|python_tag|>", ("<|tool_call|>", "<|tool_call_start|>")
-_MARKS = (_START, _FUNCTION_START, "[TOOL_CALLS]", _PYTHON_TAG, *_LIST_MARKS)
+_MARKS = (_START, _FUNCTION_START, "[TOOL_CALLS]", _PYTHON_TAG, *_LIST_MARKS, "```tool_code")
 # A call without a mark; a call of Python in a list.
 _BARE = regex.compile(r"\s*(?:(?:```\w*\s*)?\[?\s*\{|\[\s*[A-Za-z_][\w.]*\()")
 _BETWEEN = re.compile(
@@ -217,11 +217,23 @@ def _values(text: str, schemas: _Schemas) -> Iterator[Any]:
         return
     while position < len(text):
         named = _WITH_ARGS.match(text, position)
-        value, position = json.JSONDecoder().raw_decode(text, named.end() if named else position)
+        value, position = _value(text, named.end() if named else position)
         position = _between(text, position)
         if named:
             value = {"name": named[1], "arguments": value}
         yield from value if isinstance(value, list) else [value]
+
+
+def _value(text: str, position: int) -> tuple[Any, int]:
+    """Return the object at a place and where it ends; the last one may be written as in Python."""
+    try:
+        return json.JSONDecoder().raw_decode(text, position)
+    except ValueError:
+        return ast.literal_eval(_without_end(text[position:])), len(text)
+
+
+def _without_end(text: str) -> str:
+    return re.sub(r"(?:<\|/?tool_call(?:_end)?\|>|```)\s*\Z", "", text.strip()).strip()
 
 
 def _functions(text: str, schemas: _Schemas) -> Iterator[dict[str, Any]]:
@@ -275,8 +287,7 @@ def _is_python(text: str) -> bool:
 
 def _python_calls(text: str) -> Iterator[dict[str, Any]]:
     """Yield calls as Python writes them: ``[find(gas="neon"), weigh()]``."""
-    code = re.sub(r"(?:<\|tool_call_end\|>|```)\s*\Z", "", text.strip())
-    parsed = ast.parse(code.strip(), mode="eval").body
+    parsed = ast.parse(_without_end(text), mode="eval").body
     for call in parsed.elts if isinstance(parsed, (ast.List, ast.Tuple)) else [parsed]:
         if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
             raise ValueError("a call has a name and named arguments")

@@ -42,6 +42,10 @@ def calls_in(text: str, turn: Turn = TURN) -> list[tuple[str, dict[str, Any]]]:
         f"<|python_tag|>{FIND}",
         '<function=find>{"gas": "neon"}</function>',
         '[find(gas="neon")]',
+        # of Gemma, and of small models that mix Python into JSON
+        'Wait.\n```tool_code\nfind(gas="neon")\n```',
+        "{'name': 'find', 'arguments': {'gas': 'neon'}}",
+        "<tool_call>\n{'name': 'find', 'arguments': {'gas': 'neon'}}\n</tool_call>",
         # of Mistral
         '[TOOL_CALLS]find[ARGS]{"gas": "neon"}',
         'Wait. [TOOL_CALLS]find[CALL_ID]a1[ARGS]{"gas": "neon"}',
