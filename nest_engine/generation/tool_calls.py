@@ -3,8 +3,8 @@
 Models of the Hermes, Qwen and SmolLM families write
 ``<tool_call>{"name": ..., "arguments": {...}}</tool_call>``, Llama's the bare object or one behind
 ``<|python_tag|>``, Mistral's ``[TOOL_CALLS]`` and a list, or a name, ``[ARGS]`` and the arguments;
-Qwen's coders and GLM have elements for each argument, LFM2, Gemma and Llama calls of Python. Some put
-them in a block of code.
+Qwen's coders and GLM have elements for each argument, LFM2, Gemma and Llama calls of Python. Some
+put them in a block of code.
 """
 
 from __future__ import annotations
