@@ -20,12 +20,19 @@ _CLOSING = (
 _AT_END = regex.compile(rf"(?:{_OPENING})\s*\Z", regex.IGNORECASE)
 _OPENS = regex.compile(rf"\s*(?:{_OPENING})", regex.IGNORECASE)
 _CLOSES = regex.compile(_CLOSING, regex.IGNORECASE)
+# One that nothing has opened; a text that names it is about it.
+_UNOPENED = regex.compile(rf"(?<![`'\"“‘(])(?:{_CLOSING})(?![`'\"”’)])\s*", regex.IGNORECASE)
+_ANY_OPENING = regex.compile(_OPENING, regex.IGNORECASE)
 _MARK = regex.compile(rf"\s*(?:(?P<opening>{_OPENING})|{_CLOSING})", regex.IGNORECASE)
 
 OPENING = "<think>"
 _SHOWN = frozenset(
     ["[THINK]", "[/THINK]", "◁think▷", "◁/think▷"]
     + [f"<{slash}{tag}>" for tag in _TAGS.split("|") for slash in ("", "/")]
+    # around tool calls
+    + ["[TOOL_CALLS]", "[CALL_ID]", "[ARGS]", "<|python_tag|>", "<tool_call>", "</tool_call>"]
+    + [f"<|{mark}|>" for mark in ("tool_call", "/tool_call", "tool_call_start", "tool_call_end")]
+    + ["<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"]
 )
 _CHANNELS = frozenset(["<|channel|>", "<|message|>", "<|start|>"])
 
@@ -36,7 +43,7 @@ def opens_reasoning(prompt: str) -> bool:
 
 
 def marks_among(control_strings: Collection[str]) -> frozenset[str]:
-    """Return the control strings that are marks around reasoning, or parts of them."""
+    """Return the control strings around reasoning or tool calls, or parts of them."""
     known = frozenset(control_strings)
     return known & (_SHOWN | _CHANNELS if known >= _CHANNELS else _SHOWN)
 
@@ -81,6 +88,24 @@ class Reasoning:
                 break
         if is_final and self.end is None:
             self.end = len(text)
+
+    def read_again(self, text: str) -> bool:
+        """Look into a whole text that has begun as an answer for the end of reasoning.
+
+        Some models begin to reason without a mark, where a prompt was not written by their
+        template.
+
+        Args:
+            text: all of the text.
+
+        Returns:
+            whether its beginning is reasoning after all.
+        """
+        closing = _UNOPENED.search(text) if self.end == 0 else None
+        if closing is None or _ANY_OPENING.search(text, 0, closing.start()):
+            return False
+        self.text, self.end = text[: closing.start()].strip(), closing.end()
+        return True
 
     def _read_in_front(self, text: str, *, is_final: bool) -> bool:
         """Read what is no reasoning; return whether there is a mark."""

@@ -48,6 +48,33 @@ _COMMON_WORDS = {
         "vi": "và của là các có được trong cho một người không đã ở",
     }.items()
 }
+# Words that a question has whatever it is about.
+_QUESTION_WORDS = {
+    language: frozenset(words.split())
+    for language, words in {
+        "en": "who whom whose what when where why how which did does do has have had can",
+        "de": "wer wen wem was wann wo wie warum wieso welche welcher welches welchen welchem "
+        "woher wohin wieviel viele hat haben hatte kann sind gibt es",
+        "es": "quién quiénes qué cuándo dónde cómo cuál cuáles cuánto cuánta cuántos cuántas está "
+        "hay tiene son",
+        "fr": "qui quoi quand où comment pourquoi quel quelle quels quelles combien a ont sont",
+        "it": "chi cosa quando dove come perché quale quali quanto quanta quanti quante ha hanno",
+        "pt": "quem quando onde como porque qual quais quanto quanta quantos quantas é tem são",
+        "nl": "wie wat wanneer waar hoe waarom welke welk hoeveel heeft hebben kan zijn",
+        "pl": "kto co kiedy gdzie jak dlaczego jaki jaka jakie który która które ile ma są",
+        "cs": "kdo co kdy kde jak proč jaký jaká jaké který která které kolik má jsou",
+        "da": "hvem hvad hvornår hvor hvordan hvorfor hvilken hvilket hvilke har kan",
+        "sv": "vem vad när var hur varför vilken vilket vilka har kan",
+        "no": "hvem hva når hvor hvordan hvorfor hvilken hvilket hvilke har kan",
+        "fi": "kuka mikä milloin missä miten miksi mitä mistä kuinka onko",
+        "hu": "ki mi mikor hol hogyan miért melyik milyen mennyi hány",
+        "tr": "kim ne nerede nasıl neden niçin hangi kaç zaman mi mı",
+        "vi": "ai gì nào khi đâu sao bao nhiêu thế",
+        "ru": "кто что когда где как почему какой какая какое какие какого каком какую сколько чей "
+        "в на у и по для ли есть был была было были",
+        "el": "ποιος ποια ποιο τι πότε πού πώς γιατί πόσο πόσα είναι το η ο του της στο στη",
+    }.items()
+}
 _SCRIPTS = {"ru": re.compile("[а-яё]"), "el": re.compile("[α-ω]")}
 _WORD = re.compile(r"(?<![\w.])[^\W\d_]+(?!\.\w)")  # no e.g.
 # Where a full stop makes an ordinal of a number: am 5. Januar, der 2. Weltkrieg.
@@ -72,6 +99,16 @@ _LEAD_IN = re.compile(
     r"(?:\*\*[^*\n]{1,80}(?::\*\*|\*\*[ \t]?(?::|[–—-](?=\s)))"
     r"|<(b|strong)>[^<\n]{1,80}(?::</\1>|</\1>:))(?=[ \t]+\S)"
 )
+# Likewise in a source, where a line of signs may stand under a heading.
+_HEADING_OR_RULE = re.compile(
+    r"(?m)^[ \t]*(?:#{1,6}[ \t].*|\*\*[^*\n]+\*\*:?[ \t]*(?=\r?\n)|([^\w\s])\1{2,}[ \t]*(?=\r?$))"
+)
+# A line that is a heading without marks: it has room for the next word, but that begins a line.
+_LINES = re.compile(r"[^\r\n]+")
+_BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
+_ENDS_PROSE = ".!?…。！？।؟۔።"
+_FULL, _NARROWEST = 0.6, 40  # of the widest line; characters
+_RULE = re.compile(r"([^\w\s])\1{2,}")
 _BAR = re.compile(r"(?<!\\)\|")
 _NAMED = frozenset(["fa", "ul", "np", "gen", "bp", "św"])  # in front of a name
 _NAMED_IN = {
@@ -115,16 +152,55 @@ def sentences_of(
             sentences[-1] = sentences[-1]._replace(end=end)
         else:
             sentences.append(Sentence(start, end))
-    return [*_apart(text, sentences)] if is_answer else sentences
+    cuts = _cuts_in_answer(text) if is_answer else _cuts_in_source(text, language)
+    return [*_apart(text, sentences, cuts)]
 
 
-def _apart(text: str, sentences: Sequence[Sentence]) -> Iterator[Sentence]:
-    """Yield sentences that are cut where headings, lead-ins and cells of tables begin and end."""
+def _cuts_in_answer(text: str) -> list[int]:
+    """Return where headings, bold lead-ins and the cells of tables begin and end."""
     cuts: list[int] = []
     for line in _HEADING_OR_ROW.finditer(text):
         bars = [bar.end() for bar in _BAR.finditer(text, *line.span())] if line[1] else []
         cuts += line.start(), *bars, line.end()
-    cuts = sorted((*cuts, *(lead_in.end() for lead_in in _LEAD_IN.finditer(text))))
+    return sorted((*cuts, *(lead_in.end() for lead_in in _LEAD_IN.finditer(text))))
+
+
+def _cuts_in_source(text: str, language: str) -> list[int]:
+    """Return where headings begin and end, with marks of Markdown and others or without."""
+    if "\n" not in text:
+        return []
+    cuts = [cut for line in _HEADING_OR_RULE.finditer(text) for cut in line.span()]
+    start = 0
+    for end in [*(blank.start() for blank in _BLANK_LINE.finditer(text)), len(text)]:
+        cuts += _ends_of_headings(text, start, end, language)
+        start = end
+    return sorted(set(cuts))
+
+
+def _ends_of_headings(text: str, start: int, end: int, language: str) -> Iterator[int]:
+    """Yield where the headings without marks end among the lines of a paragraph.
+
+    Lines of a paragraph that is broken by its width are nearly as long as the longest, and those of
+    a list are all short.
+    """
+    lines = [line for line in _LINES.finditer(text, start, end) if line[0].strip()]
+    full = _FULL * max([_NARROWEST, *(len(line[0].strip()) for line in lines)])
+    for line, following in pairwise(lines):
+        said, next_said = line[0].strip(), following[0].strip()
+        first, last = next_said.split()[0], said.split()[-1]
+        if (
+            last[-1].isalnum()
+            and last not in _COMMON_WORDS.get(language, ())
+            and first[0].isalpha()
+            and not first[0].islower()
+            and len(said) + 1 + (len(first) if first.isascii() else 1) <= full
+            and (len(next_said) > full or next_said[-1] in _ENDS_PROSE)
+        ):
+            yield line.end()
+
+
+def _apart(text: str, sentences: Sequence[Sentence], cuts: Sequence[int]) -> Iterator[Sentence]:
+    """Yield sentences that are cut at some places; nothing without a word is one."""
     for sentence in sentences:
         inner = cuts[bisect_right(cuts, sentence.start) : bisect_left(cuts, sentence.end)]
         if not inner:
@@ -132,7 +208,7 @@ def _apart(text: str, sentences: Sequence[Sentence]) -> Iterator[Sentence]:
             continue
         for start, end in pairwise([sentence.start, *inner, sentence.end]):
             piece = text[start:end].rstrip(" \t\r\n|")
-            if piece.strip(" \t|"):
+            if piece.strip(" \t|") and not _RULE.fullmatch(piece.strip()):
                 begin = start + len(piece) - len(piece.lstrip(" \t\r\n|"))
                 yield Sentence(begin, start + len(piece))
 
@@ -179,6 +255,22 @@ def language_of(text: str) -> str:
     # A letter alone tells nothing: "a cat", "vitamin E".
     is_told = any(len(word) > 1 for word in found[likeliest])
     return likeliest if is_told and len(found[likeliest]) > len(found["en"]) * 1.5 else "en"
+
+
+def words_of_asking(question: str) -> frozenset[str]:
+    """Return the common words of the language of a question, which do not say what it is about.
+
+    None where it is English, or nobody knows.
+    """
+    words = _WORD.findall(question.lower())
+    found = {
+        language: sum(word in known or word in _COMMON_WORDS.get(language, ()) for word in words)
+        for language, known in _QUESTION_WORDS.items()
+    }
+    likeliest = max(found, key=lambda language: found[language])
+    if found[likeliest] <= found["en"] * 1.5:
+        return frozenset()
+    return _QUESTION_WORDS[likeliest] | _COMMON_WORDS.get(likeliest, frozenset())
 
 
 def ends_sentence(text: str) -> bool:

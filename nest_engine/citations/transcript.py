@@ -55,7 +55,7 @@ class Transcript:
     Args:
         sequence: the answer being decoded.
         decode: token ids to text.
-        attributor: cites the answer.
+        attributor: makes what cites the answer.
         reasons: whether the prompt ends where the model's reasoning begins; None takes all that the
             model says for its answer.
         next_turn: what ends the answer, where the model begins another turn.
@@ -70,14 +70,15 @@ class Transcript:
         self,
         sequence: SequenceState,
         decode: Callable[[Sequence[int]], str],
-        attributor: Settles,
+        attributor: Callable[[], Settles],
         *,
         reasons: bool | None = False,
         next_turn: regex.Pattern[str] | None = None,
     ) -> None:
         self._sequence = sequence
         self._detokenizer = Detokenizer(decode)
-        self._attributor = attributor
+        self._new_attributor, self._attributor = attributor, attributor()
+        self._tells_reasoning = reasons is not None
         self._reasoning = Reasoning(has_begun=bool(reasons))
         self._reasoning.end = 0 if reasons is None else None
         self._sequence.is_reasoning = bool(reasons)
@@ -116,7 +117,10 @@ class Transcript:
         self._stop()
         is_final = self._sequence.finish_reason is not None
         end = len(self.text) - (0 if is_final else self._held_back())
-        return replace(self._release(end, is_final=is_final), reasoning=reasoning)
+        release = replace(self._release(end, is_final=is_final), reasoning=reasoning)
+        if is_final and self._tells_reasoning and self._reasoning.read_again(self.text):
+            self._begin_again()
+        return release
 
     @property
     def reasoning(self) -> str:
@@ -172,6 +176,16 @@ class Transcript:
         num_kept = sum(start < cut for start in self._starts)
         self._sequence.cut(max(num_kept, self.num_reasoning_tokens))
         self._sequence.finish_reason = "stop"
+
+    def _begin_again(self) -> None:
+        """Read the whole answer without what was reasoning; what was released has been."""
+        begin = self._reasoning.end or 0
+        self.text = self.text[begin:]
+        for positions in (self._starts, self._ends):
+            positions[:] = [max(position - begin, 0) for position in positions]
+        self.citations, self._provenance = [], []
+        self._attributor, self._num_released = self._new_attributor(), 0
+        self._release(len(self.text), is_final=True)
 
     def _held_back(self) -> int:
         """Return how many characters at the end may yet be cut off."""

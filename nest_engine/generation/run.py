@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import cast
 
 from nest_engine._stopwatch import Stopwatch
@@ -255,7 +255,7 @@ class Run:
         transcript = Transcript(
             sequence,
             lm.tokenizer.decode,
-            _attributor(datastore, request),
+            partial(_attributor, datastore, request),
             reasons=opens_reasoning(request.prompt) if request.reads_reasoning else None,
             next_turn=request.next_turn,
         )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nest_engine.citations.sentences import Sentence
+from nest_engine.citations.sentences import Sentence, words_of_asking
 from nest_engine.errors import RetrievalError
 from nest_engine.models.tokenization import titled_text
 from nest_engine.records import Passage
@@ -147,6 +147,9 @@ class LetterNearness:
         """Return whether a text contains what the question tells beyond common words."""
         told = {word: self._information(word) - _COMMON for word in bare_words(question)}
         told = {word: more for word, more in told.items() if more > 0}
+        # To a model of English, common words of other languages are rare.
+        common = frozenset(bare_words(" ".join(words_of_asking(question))))
+        told = {word: more for word, more in told.items() if word not in common} or told
         total = sum(told.values())
         if not total:
             return False

@@ -83,7 +83,8 @@ class ChatTemplate:
         Instructions of a ``developer`` are those of the ``system`` for a template that does not
         know developers. A template that refuses a conversation, or leaves some of it out, gets it
         in other words: neighbours of one role in one turn, then instructions in a turn of the user
-        as well, then what tools were asked and have said as text.
+        as well, then what tools were asked and have said as text; then all that with texts as lists
+        of parts.
 
         Args:
             messages: the turns, first to last, with ``role``, ``content`` and what else the
@@ -111,8 +112,9 @@ class ChatTemplate:
                 written = self._render(form(marked), tools, variables)
             except InputError:
                 continue
-            # A call as Python writes it is none that a model knows.
-            if all(mark in written for mark in marks) and f"{{'{_MARK}'" not in written:
+            # A call, or a part, as Python writes it is none that a model knows.
+            as_python = f"{{'{_MARK}'", f"'text': 'text{_MARK}"
+            if all(mark in written for mark in marks) and not any(map(written.count, as_python)):
                 return self._render(form(turns), tools, variables)
         return self._render(turns, tools, variables)
 
@@ -230,18 +232,34 @@ def _with_calls(turns: Sequence[Turn], *, as_json: bool, text: str | None) -> li
     return written
 
 
-_FORMS_OF_TEXT: tuple[Form, ...] = (list, _merged, _instructions_by_user, _all_by_two)
+def _in_parts(form: Form) -> Form:
+    """Return a form whose texts are lists of parts, as templates of models that see know them."""
+
+    def written(turns: Sequence[Turn]) -> list[Turn]:
+        return [
+            {**turn, "content": [{"type": "text", "text": turn["content"]}]}
+            if turn.get("content")
+            else turn
+            for turn in form(turns)
+        ]
+
+    return written
+
+
+_TEXT_FORMS: tuple[Form, ...] = (list, _merged, _instructions_by_user, _all_by_two)
+_FORMS_OF_TEXT = (*_TEXT_FORMS, *map(_in_parts, _TEXT_FORMS))
 
 
 def _composed(form: Form, as_json: bool, text: str | None) -> Form:
     return lambda turns: _with_calls(form(turns), as_json=as_json, text=text)
 
 
-_FORMS = (
+_WITH_CALLS = (
     *(
         _composed(form, as_json, text)
-        for form in _FORMS_OF_TEXT[:-1]
+        for form in _TEXT_FORMS[:-1]
         for as_json, text in product((False, True), ("", None))
     ),
     _all_by_two,
 )
+_FORMS = (*_WITH_CALLS, *map(_in_parts, _WITH_CALLS))

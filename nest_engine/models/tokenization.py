@@ -234,7 +234,7 @@ class TextTokenizer(OffsetTokenizer):
         )
         # Private copies: truncation and padding are state that the tokenizer's owner may set at any
         # moment.
-        self._trusted = tokenizers.Tokenizer.from_str(_with_reasoning_shown(self._definition))
+        self._trusted = tokenizers.Tokenizer.from_str(_with_marks_shown(self._definition))
         self._untrusted = _without_control_tokens(self._definition)
         self._prefix_ids = self._find_prefix_ids()
 
@@ -292,8 +292,8 @@ def _without_limits(definition: str) -> str:
     return json.dumps(json.loads(definition) | {"truncation": None, "padding": None})
 
 
-def _with_reasoning_shown(definition: str) -> str:
-    """Return a tokenizer that decodes the marks around reasoning as text."""
+def _with_marks_shown(definition: str) -> str:
+    """Return a tokenizer that decodes the marks around reasoning and tool calls as text."""
     settings = json.loads(definition)
     marks = marks_among([token["content"] for token in settings["added_tokens"]])
     for token in settings["added_tokens"]:

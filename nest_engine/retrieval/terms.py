@@ -65,12 +65,21 @@ _POINTED = regex.compile(r"[\p{Arabic}\p{Hebrew}]")
 _POINT = regex.compile(r"[\p{Mn}&&[\u0590-\u06ff]]", regex.V1)
 # The dotless i, whose capital is that of the other; letters that Arabic, Persian and Urdu set
 # differently, or whose dots are left out.
-_ALIKE = str.maketrans("ıىیېکةۃہە", "iيييكهههه") | {
+_ALIKE = str.maketrans("ıىیېکةۃہەٱ", "iيييكهههها") | {
     # letters without their vowel, for which there are characters of their own
     **{ord(sign): f"{letter}\u0d4d" for sign, letter in zip("ൺൻർൽൾൿ", "ണനരലളക", strict=True)},
     ord("ৎ"): "ত\u09cd",
 }
-_ARABIC_ARTICLE = regex.compile(r"[وفبك]?(?:ال|لل)(?=\p{Arabic}{2})|و(?=\p{Arabic}{3})")
+# "And", "in", "as", "for" and the article, which "for" merges with: the language (اللغة), for the
+# language (للغة). Without the article, shorter words are rather words that begin so.
+_ARABIC_PREFIX = regex.compile(
+    r"[وف]?(?:[بك]?ال|لل)(?=\p{Arabic}{2})|و(?=\p{Arabic}{3})|[وف]?[بل](?=\p{Arabic}{4})"
+)
+_MERGED_ARTICLE = regex.compile(r"[وف]?لل(?=\p{Arabic}{2})")
+# A hamza sits on one letter or another: by the custom of the country (مسؤول, مسئول), or by none.
+_SEATED_HAMZA = regex.compile("يء|[ؤئ]")
+_HAMZA_WORD = regex.compile(r"[\p{Arabic}\p{M}]*?(?:يء|[ؤئ])[\p{Arabic}\p{M}]*")
+_MEASURE = regex.compile(r"(\d+)(\p{L}\p{M}*\p{L}+)|(\p{L}\p{M}*\p{L}+)(\d+)")  # 10km, Windows11
 _TWO_AS_ONE = ("เเ", "แ")  # of Thai, which look the same
 _HEBREW_PREFIX = regex.compile(r"ו?(?:[בכלמ]|ש?ה|ש)(?=\p{Hebrew}{3})|ו(?=\p{Hebrew}{3})")
 # Words of one character: ideographs between kana, or between the particles and question words of
@@ -135,9 +144,10 @@ def bare_words(text: str) -> list[str]:
 def terms_of(text: str) -> list[str]:
     """Return the terms by which a text is found: its words, and other ways to write them.
 
-    Those are: compounds and words broken at a line end, in one piece; words without their accents,
-    apostrophes and full stops, numbers without what groups their digits; Arabic words without their
-    article or "and", Hebrew ones without their prefix, parts of Persian ones; single characters of
+    Those are: compounds and words broken at a line end, in one piece; a word and the number that it
+    is written with; words without their accents, apostrophes and full stops, numbers without what
+    groups their digits; Arabic words without their article, "and", "in" or "for", and with any seat
+    of a hamza; Hebrew ones without their prefix, parts of Persian ones; single characters of
     unspaced scripts.
     """
     return [*_found_by(text), *(single for run in _unspaced_runs(text) for single in run)]
@@ -157,6 +167,8 @@ def _found_by(text: str) -> list[str]:
     if "\N{ZERO WIDTH NON-JOINER}" in text:
         for piece in _HALF_SPACED.findall(text):
             words += folded_words(piece.replace("\N{ZERO WIDTH NON-JOINER}", " "))
+    for word in _HAMZA_WORD.findall(text):
+        words += folded_words(_SEATED_HAMZA.sub("ء", word))
     pieces = _SIGNED.findall(text)
     if "-" in text or "‐" in text or "‑" in text:
         pieces += _HYPHENED.findall(text)
@@ -167,14 +179,18 @@ def _found_by(text: str) -> list[str]:
 def _other_forms(word: str) -> Iterator[str]:
     if "_" in word and len(parts := word.split("_")) > 1:
         yield from filter(None, parts)
+    if (measure := _MEASURE.fullmatch(word)) is not None:
+        yield from filter(None, measure.groups())
     if word.isascii():
         return
     if _ACCENTED.match(word):
         others = {_without(_ACCENT, word).translate(_SIMPLER), word.translate(_UMLAUTS)}
         yield from sorted(others - {word})
-    for prefix in (_ARABIC_ARTICLE, _HEBREW_PREFIX):
+    for prefix in (_ARABIC_PREFIX, _HEBREW_PREFIX):
         if (found := prefix.match(word)) is not None:
             yield word[found.end() :]
+    if (found := _MERGED_ARTICLE.match(word)) is not None:
+        yield word[found.end() - 1 :]
 
 
 def _single_words(query: str) -> list[str]:

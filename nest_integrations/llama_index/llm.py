@@ -67,7 +67,7 @@ from nest_integrations.llama_index.embedding import as_embedder, embedder_of_set
 from nest_integrations.llama_index.events import NestCitationEvent
 from nest_integrations.llama_index.loading import StoppingLanguageModel, load_engine
 from nest_integrations.llama_index.nodes import Quotable, cite_nodes, passages_of
-from nest_integrations.llama_index.postprocessor import offered_passages
+from nest_integrations.llama_index.postprocessor import offered_passages, remember_answer
 from nest_integrations.llama_index.responses import NestChatResponse, NestCompletionResponse
 from nest_integrations.llama_index.retriever import passage_retriever
 from nest_integrations.llama_index.settings import nest_settings
@@ -504,6 +504,8 @@ class NestLLM(CustomLLM, ToolCalling):
         if self._log:
             self._log.answers.append(output)
         call.context.run(lambda: dispatcher.event(NestCitationEvent(output=output)))
+        if output.citations:
+            call.context.run(remember_answer, call.prompt, output.text)
         return output
 
     def __getstate__(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from nest_engine.generation.tool_calls import (
     opening,
     read_arguments,
     read_tool_choice,
+    schemas_of,
 )
 
 # LlamaIndex has names of its own for these.
@@ -108,7 +109,7 @@ def take_tools(kwargs: dict[str, Any]) -> tuple[list[dict[str, Any]], Turn]:
     if choice == "none" or not tools:
         return [], Turn()
     begun = opening(tools, read_tool_choice(choice, tools))
-    return tools, Turn(True, begun, is_parallel=is_parallel)
+    return tools, Turn(True, begun, is_parallel=is_parallel, schemas=schemas_of(tools))
 
 
 def template_turn(message: ChatMessage) -> dict[str, Any]:

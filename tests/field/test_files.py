@@ -15,6 +15,7 @@ from docx.opc.packuri import PackURI
 from docx.opc.part import Part
 from docx.oxml import OxmlElement, parse_xml
 from docx.oxml.ns import nsdecls
+from fpdf import FPDF
 
 from nest_engine.records import Passage
 from nest_engine.retrieval import Document, read_documents, read_passages
@@ -79,6 +80,9 @@ def passages(folder: Path, name: str, content: str | bytes) -> list[Passage]:
         ("---\nTitle: 2024-01-01\n---\nText\n", "2024-01-01"),
         ("+++\n  title = 'Hugo'\n+++\nText\n", "Hugo"),
         ('{\n"title": "Hugo"\n}\nText\n', "Hugo"),
+        ("% Refund policy\n% A team\n% 2024\n\n# Usage\n", "Refund policy"),
+        ("% Refund policy\n\nText.\n", "Refund policy"),
+        ("% of all\nwe refund.\n\n# Usage\n", "Usage"),
         # none, and one with marks of its own
         ("---\ntitle: ~\n---\n# Usage\n", "Usage"),
         ("---\ntitle: null # later\n---\n# Usage\n", "Usage"),
@@ -141,6 +145,7 @@ def test_front_matter_with_a_slip_is_front_matter(tmp_path: Path, fields: str) -
         "---\n\nNote: refunds take ten days.\n\n---\n\nMore.",
         "---\n# Only a heading\n---\nText.",
         '{"title": "A"}',
+        "% of all\nwe refund.",
     ],
 )
 def test_what_only_looks_like_front_matter_is_quotable(tmp_path: Path, source: str) -> None:
@@ -776,6 +781,31 @@ def test_presentations_have_slides_as_pages(tmp_path: Path) -> None:
     ]
 
 
+def test_points_on_slides_are_paragraphs(tmp_path: Path) -> None:
+    presentation = pptx.Presentation()
+    slide = presentation.slides.add_slide(presentation.slide_layouts[1])
+    slide.shapes.title.text = "Titan"
+    slide.placeholders[1].text = "It is a moon\nIt has lakes"
+    text = read(tmp_path, "a.pptx", saved(presentation)).text
+    assert text == "Titan\n\nIt is a moon\n\nIt has lakes"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "between"), [((16, 11), "\n\n"), ((11, 11), "\n"), ((11, 8), "\n\n")]
+)
+def test_lines_of_a_pdf_in_another_size_are_another_paragraph(
+    tmp_path: Path, sizes: tuple[int, int], between: str
+) -> None:
+    first, second = "The many moons of Saturn and their lakes", "Titan is the largest moon."
+    document = FPDF()
+    document.add_page()
+    for number, (size, line) in enumerate(zip(sizes, (first, second), strict=True)):
+        document.set_font("helvetica", size=size)
+        document.text(20, 20 + 5 * number, line)
+    text = read(tmp_path, "a.pdf", bytes(document.output())).text
+    assert text == f"{first}{between}{second}"
+
+
 CONTAINER = '<container><rootfiles><rootfile full-path="OPS/a.opf"/></rootfiles></container>'
 
 
@@ -923,6 +953,44 @@ def test_tables(tmp_path: Path, source: str, texts: list[str]) -> None:
     found = read_passages(tmp_path / "a.csv").passages
     assert [passage.text for passage in found] == texts
     assert found[0].metadata["line"] >= 2
+
+
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [
+        ("Rain 2023\nCity,Rain\nOslo,5\nRome,7\n", "Rain 2023"),
+        ("Rain 2023,\nCity,Rain\nOslo,5\nRome,7\n", "Rain 2023"),
+        (",\n,Rain 2023\n,\nCity,Rain\nOslo,5\nRome,7\n", "Rain 2023"),
+        ('"Rain, by city"\r\n\r\nCity;Rain\r\nOslo;5\r\nRome;7\r\n', "Rain, by city"),
+        ("Rain, 2023\nCity;Rain\nOslo;5\nRome;7\n", "Rain, 2023"),
+        ("Rain, l\nCity;Rain\nOslo;5\nRome;7\nBern;5,2\nGraz;5,2\nBonn;5,2\n", "Rain, l"),
+        ("# Rain\n# by city\nCity\tRain\nOslo\t5\nRome\t7\nBern\t7\n", "Rain by city"),
+    ],
+)
+def test_lines_above_the_header_are_the_title(tmp_path: Path, source: str, title: str) -> None:
+    (tmp_path / "a.csv").write_bytes(source.encode())
+    found = read_passages(tmp_path / "a.csv").passages
+    assert [passage.text for passage in found][:2] == [
+        "City: Oslo\nRain: 5",
+        "City: Rome\nRain: 7",
+    ]
+    assert {passage.title for passage in found} == {title}
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("Text\nHelium, a gas\nNeon, a gas\n", "Text: Helium, a gas"),
+        ("Text\nNeon,a gas.\nHelium,a gas.\n", "Text: Neon,a gas."),
+        ("City,,\nOslo,1,2\nRome,3,4\n", "City: Oslo\n1\n2"),
+        ("Name,\nOslo,\nRome,\nSmall,town\n", "Name: Oslo"),
+        (",2023,2024\nRain,5,7\n", "Rain\n2023: 5\n2024: 7"),
+    ],
+)
+def test_a_header_is_no_title(tmp_path: Path, source: str, text: str) -> None:
+    (tmp_path / "a.csv").write_text(source)
+    passage, *_ = read_passages(tmp_path / "a.csv").passages
+    assert (passage.text, passage.title) == (text, "a")
 
 
 def test_quotation_marks_behind_the_first_rows(tmp_path: Path) -> None:

@@ -77,6 +77,12 @@ def test_a_reply_can_be_sent_back_with_its_nulls(address: str) -> None:  # 27
         {"chat_template_kwargs": {"enable_thinking": False}},  # 28
         {"reasoning_effort": "low"},
         {"seed": -1},  # 31
+        {"stop": ""},
+        {"top_k": 5, "nest": {"top_k": 3}},
+        {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0},
+        {"top_k": 40, "repeat_penalty": 1, "cache_prompt": True},
+        {"add_generation_prompt": True, "continue_final_message": False, "ignore_eos": False},
+        {"skip_special_tokens": True, "use_beam_search": False, "length_penalty": 1.0},
         {"stop": ["a1", "b2", "c3", "d4"]},
         {"response_format": {"type": "text"}},
         {"messages": [{"role": "user", "content": None}, *ASKED["messages"]]},

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nest_demo import model_path
 from nest_engine import NestEngine
 from nest_engine.generation.request import quotable_sentences
 from nest_engine.records import Passage
@@ -50,6 +51,19 @@ def bm25(texts: list[str], query: str) -> list[str]:
         (["أحمد كاتب.", "علي طبيب."], "احمد"),
         (["شرب القهوة.", "شرب الشاي."], "قهوة"),
         (["شرب قهوة.", "شرب شايا."], "القهوة"),
+        (["ثمن للكتاب الجديد.", "قلم."], "الكتاب"),
+        (["ثمن الكتاب الجديد.", "قلم."], "للكتاب"),
+        (["قواعد للغة العربية.", "قلم."], "اللغة"),
+        (["قواعد اللغة العربية.", "قلم."], "وللغة"),
+        (["الليل طويل.", "قلم."], "لليل"),
+        (["ثمن بكتاب جديد.", "قلم."], "كتاب"),
+        (["كتاب جديد.", "قلم."], "لكتاب"),
+        (["وبالكتاب الجديد.", "قلم."], "كتاب"),
+        (["مدينة كبيرة.", "قلم."], "المدينه"),
+        (["هو مسؤول كبير.", "قلم."], "مسئول"),
+        (["شئون الطلاب.", "قلم."], "شؤون"),
+        (["هذا شيء كبير.", "قلم."], "شئ"),
+        (["ٱلرَّحْمَٰن كريم.", "قلم."], "الرحمن"),
         (["می\u200cخواهم بروم", "نمی دانم"], "میخواهم"),
         (["کتاب است", "قلم"], "كتاب"),
         (["שָׁלוֹם עולם", "להתראות"], "שלום"),
@@ -71,6 +85,10 @@ def bm25(texts: list[str], query: str) -> list[str]:
         (["Helium\u200bgas is light.", "Neon"], "Helium gas"),
         (["COVID-19 spread.", "Flu"], "COVID19"),
         (["Set max_tokens to 5.", "Other"], "max tokens"),
+        (["The iPhone15 is new.", "Other"], "iphone 15"),
+        (["A walk of 10km.", "Other"], "10 km"),
+        (["A walk of 10 km.", "Other"], "10km"),
+        (["Прошёл км пути.", "Другое"], "10км"),
         (["It costs 5,500 dollars.", "Other"], "5500"),
         (["It costs 5500 dollars.", "Other"], "5,500"),
         (["Es kostet 5.500 Euro.", "Anderes"], "5500"),
@@ -157,6 +175,23 @@ def test_no_filter_of_words_keeps_a_passage_from_being_quoted(question: str, tex
     assert text in output.prompt
     assert output.text.strip() == text
     assert [citation.cited_text for citation in output.citations] == [text]
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("Welche Farbe hat die Haustür?", "Die Haustür ist grün gestrichen."),
+        ("Какого цвета дверь?", "Дверь зелёная."),
+        ("Hvor ligger nøglen?", "Nøglen er under måtten."),
+        ("Gdzie jest klucz?", "Klucz leży pod wycieraczką."),
+        ("Who is the mayor of Zagreb?", "The mayor of Zagreb is new."),
+    ],
+)
+def test_words_that_every_question_has_are_not_looked_for(question: str, text: str) -> None:
+    """By a tokenizer of English, for which all words of another language are rare."""
+    engine = NestEngine.from_pretrained(model_path())
+    assert engine.nearness.is_answered(question, [text])
+    assert not engine.nearness.is_answered(question, ["Argon is a gas that fills lamps."])
 
 
 def test_capitals_make_no_difference_to_trust() -> None:  # 7

@@ -146,8 +146,8 @@ def parse_table(stream: BinaryIO, file: SourceFile) -> Iterator[Document]:
     """Read a table: a document for each row, with ``line`` in its metadata."""
     delimiter = "\t" if file.path.suffix.lower() == ".tsv" else None
     line = 0
-    for line, text in read_table(decode(stream.read()), delimiter):
-        yield file.document(text, id=f"{file.source}:{line}", metadata={"line": line})
+    for line, text, title in read_table(decode(stream.read()), delimiter):
+        yield file.document(text, title, id=f"{file.source}:{line}", metadata={"line": line})
     if not line:
         raise InputError("holds no rows below its header")
 

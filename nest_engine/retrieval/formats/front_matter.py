@@ -1,4 +1,4 @@
-"""What stands in front of a Markdown file about it: YAML, TOML or JSON."""
+"""What stands in front of a Markdown file about it: YAML, TOML, JSON, or lines of Pandoc."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if sys.version_info >= (3, 11):
 _FRONT_MATTER = re.compile(
     r"(---|\+\+\+)[ \t]*\r?\n(?![ \t]*\r?\n)(.*?)^(?:\1|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.S | re.M
 )
+# Title, authors and date, of which the latter may be missing.
+_TITLE_BLOCK = re.compile(r"%[ \t]+(\S[^\r\n]*)\r?\n(?:%[^\r\n]*\r?\n){0,2}(?=[ \t]*\r?\n)")
 _TOML_TITLE = re.compile(r"""^\s*title\s*=\s*(?:"([^"\n]*)"|'([^'\n]*)')""", re.MULTILINE)
 _FIELD = re.compile(r"""(?:"[^"\n]+"|'[^'\n]+'|[^\s:#"'\-][^:\n]*):(?:\s|\Z)""")
 _NO_FIELD = re.compile(r"\s|#|[-*] |[\]}]")  # what may stand on a line of its own beside fields
@@ -31,6 +33,8 @@ def front_matter(source: str) -> tuple[str, int]:
     """Return the title that front matter gives a file, and where it ends; 0 if there is none."""
     if source.startswith("{"):
         return _json(source)
+    if block := _TITLE_BLOCK.match(source):
+        return block[1].strip(), block.end()
     found = _FRONT_MATTER.match(source)
     if found is None:
         return "", 0

@@ -293,7 +293,7 @@ def read_pptx(stream: BinaryIO) -> Office:
 def _slide(slide: Any) -> Iterator[str]:
     yield from _shapes(slide.shapes)
     if slide.has_notes_slide and (frame := slide.notes_slide.notes_text_frame) is not None:
-        yield from filter(str.strip, [_frame(frame)])
+        yield from filter(str.strip, _paragraphs(frame))
 
 
 def _shapes(shapes: Any) -> Iterator[str]:
@@ -303,14 +303,19 @@ def _shapes(shapes: Any) -> Iterator[str]:
         if hasattr(shape, "shapes"):
             yield from _shapes(shape.shapes)
         elif shape.has_text_frame:
-            yield from filter(str.strip, [_frame(shape.text_frame)])
+            yield from filter(str.strip, _paragraphs(shape.text_frame))
         elif getattr(shape, "has_table", False) and shape.has_table:
             for row in shape.table.rows:
                 yield from row_text(_frame(cell.text_frame).strip() for cell in row.cells)
 
 
 def _frame(frame: Any) -> str:
-    return "\n".join(in_line("".join(_runs(paragraph._p))) for paragraph in frame.paragraphs)
+    return "\n".join(_paragraphs(frame))
+
+
+def _paragraphs(frame: Any) -> Iterator[str]:
+    for paragraph in frame.paragraphs:
+        yield in_line("".join(_runs(paragraph._p)))
 
 
 def _runs(paragraph: Any) -> Iterator[str]:

@@ -10,6 +10,7 @@ import ctypes
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from statistics import median
 from typing import Any, BinaryIO, NamedTuple
 
 import regex
@@ -25,6 +26,7 @@ _WIDE_GAP = 1.0  # heights of a line: more white than between words
 _SHORTEST_COLUMN_LINE = 12  # characters on average: cells of tables are shorter
 _FEWEST_ROWS = 3  # of two columns side by side
 _PARAGRAPH_GAP = 0.6  # heights of a line: more white than between lines
+_OTHER_SIZE = 1.15  # times as high: not the type of the same paragraph
 _DEVICE, _FAR = 100, 1000  # device units in a point, which are whole numbers; points
 _WORD = regex.compile(r"[\w'’]+|[^\w\s]")
 
@@ -250,7 +252,7 @@ def _joined(lines: list[_Line]) -> tuple[str, tuple[WordBox, ...]]:
     before: _Line | None = None
     for line in lines:
         if before is not None:
-            pieces.append(_between(before.box, line.box))
+            pieces.append(_between(before, line))
             length += len(pieces[-1])
         text = "".join(glyph.char for glyph in line.glyphs).rstrip()
         text, skipped = text.lstrip(), len(text) - len(text.lstrip())
@@ -267,9 +269,21 @@ def _joined(lines: list[_Line]) -> tuple[str, tuple[WordBox, ...]]:
     return "".join(pieces), tuple(words)
 
 
-def _between(before: Box, after: Box) -> str:
+def _between(before: _Line, after: _Line) -> str:
     """Return what stands between two lines: nothing but a space, if they are one."""
-    if _is_beside(before, after):
+    if _is_beside(before.box, after.box):
         return " "
-    white = after.top - before.bottom
-    return "\n\n" if white > _PARAGRAPH_GAP * (before.bottom - before.top) else "\n"
+    white = after.box.top - before.box.bottom
+    is_wide = white > _PARAGRAPH_GAP * (before.box.bottom - before.box.top)
+    smaller, larger = sorted((_type_size(before), _type_size(after)))
+    return "\n\n" if is_wide or larger > _OTHER_SIZE * smaller > 0 else "\n"
+
+
+def _type_size(line: _Line) -> float:
+    """Return how high the type of most of a line is; 0 if nobody knows.
+
+    An initial may stand by itself, and upright lines have letters of many heights.
+    """
+    heights = [glyph.box.bottom - glyph.box.top for glyph in line.glyphs if glyph.box]
+    is_level = line.box.right - line.box.left > line.box.bottom - line.box.top
+    return median(heights) if is_level and len(heights) > 1 else 0.0

@@ -171,7 +171,6 @@ class MessagesRequest(_MessagesBase):
 
     max_tokens: int = Field(ge=1)
     stop_sequences: list[str] | None = None
-    top_k: int | None = Field(default=None, ge=1)
 
     def most_tokens(self) -> int | None:
         """Return the most tokens that an answer may have."""
@@ -179,7 +178,7 @@ class MessagesRequest(_MessagesBase):
 
     def named_settings(self) -> dict[str, Any]:
         """Return the settings that the API has a field for, by our names."""
-        return super().named_settings() | {"stop": self.stop_sequences, "top_k": self.top_k}
+        return super().named_settings() | {"stop": self.stop_sequences}
 
 
 class CountRequest(_MessagesBase):

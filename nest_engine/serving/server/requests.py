@@ -167,6 +167,7 @@ class SentMessage(Sent):
     phase: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    reasoning_details: list[Any] | None = None
     nest: dict[str, Any] | None = None
 
     @model_validator(mode="before")
@@ -236,10 +237,11 @@ class Asked(Sent):
     stream: bool | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=-1, description="0 and -1 set no limit.")
     seed: int | None = Field(
         default=None, ge=-1, lt=2**63, description="-1 draws one, as no seed does."
     )
-    stop: str | list[str] | None = None
+    stop: str | list[str] | None = None  # "" stops nowhere
     # As other servers of models that reason have them.
     chat_template_kwargs: dict[str, Any] | None = Field(
         default=None,
@@ -261,6 +263,20 @@ class Asked(Sent):
     parallel_tool_calls: bool | None = None
     top_logprobs: Literal[0] | None = None
     verbosity: str | None = None
+    # Likewise, of vLLM, llama.cpp, SGLang and their clients.
+    add_generation_prompt: Literal[True] | None = None
+    cache_prompt: bool | None = None
+    continue_final_message: Literal[False] | None = None
+    ignore_eos: Literal[False] | None = None
+    include_stop_str_in_output: Literal[False] | None = None
+    length_penalty: Literal[1] | None = None
+    min_p: Literal[0] | None = None
+    min_tokens: Literal[0] | None = None
+    repeat_penalty: Literal[1] | None = None
+    repetition_penalty: Literal[1] | None = None
+    skip_special_tokens: Literal[True] | None = None
+    spaces_between_special_tokens: bool | None = None
+    use_beam_search: Literal[False] | None = None
 
     @property
     def options(self) -> _NestOptions:
@@ -322,15 +338,16 @@ class Asked(Sent):
         if asked is not None:
             named["max_new_tokens"] = min(asked, most_tokens)
         given = {name: value for name, value in named.items() if value is not None}
-        return default.replace(**given, **self.options.settings())
+        return default.replace(**given | self.options.settings())
 
     def named_settings(self) -> dict[str, Any]:
         """Return the settings that the API has a field for, by our names."""
         return {
             "temperature": self.temperature,
             "top_p": self.top_p,
+            "top_k": max(self.top_k or 0, 0) or None,
             "seed": None if self.seed == -1 else self.seed,
-            "stop": self.stop,
+            "stop": self.stop or None,
             "chat_template_kwargs": self.chat_template_kwargs,
         }
 

@@ -83,6 +83,26 @@ def test_a_conversation_goes_on():
     assert "cited_text" not in collected.outputs[1].prompt
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_rewritten_question_quotes_no_earlier_answer(way):
+    """The answer of the first turn, in the history, is the whole text of a node."""
+    engine = CondensePlusContextChatEngine.from_defaults(
+        retriever=FixedRetriever([node(HELIUM, id_="he")]),
+        llm=scripted_llm(answering(HELIUM)),
+        memory=ChatMemoryBuffer.from_defaults(token_limit=10_000),
+        condense_prompt="{chat_history}\n{question}\nAnswer: ",
+        node_postprocessors=[NestNodePostprocessor()],
+    )
+
+    def converse():
+        with CitationCollector() as collected:
+            for _ in range(3):
+                WAYS[way](engine)
+        return [[citation.node_id for citation in each.citations] for each in collected.outputs]
+
+    assert contextvars.Context().run(converse) == [["he"], *[[], ["he"]] * 2]
+
+
 def _offer(*nodes):
     found = scored(*nodes)
     assert NestNodePostprocessor().postprocess_nodes(found) == found
@@ -93,6 +113,18 @@ def test_offered_nodes_are_used_only_by_prompts_that_hold_them():
         _offer(node(HELIUM))
         assert scripted_llm(HELIUM).complete("Say something else. ").citations == []
         assert scripted_llm(HELIUM).complete(f"{HELIUM}\n\nWhat? ").citations
+
+    contextvars.Context().run(run)
+
+
+def test_a_prompt_may_be_asked_again():
+    def run():
+        _offer(node(HELIUM))
+        llm = scripted_llm(HELIUM)
+        assert llm.complete(f"{HELIUM}\n\nWhat? ").citations
+        assert llm.complete(f"{HELIUM}\n\nWhat? ").citations
+        assert llm.complete(f"{HELIUM}\n\nWhat? {HELIUM} Again? ").citations
+        assert llm.complete(f"What? {HELIUM} Rewrite this: ").citations == []
 
     contextvars.Context().run(run)
 

@@ -113,3 +113,32 @@ def test_languages(text: str, language: str) -> None:
 def test_headings_and_cells_of_an_answer(text: str, sentences: list[str]) -> None:
     found = sentences_of(text, is_answer=True)
     assert [text[sentence.start : sentence.end] for sentence in found] == sentences
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Titan\n|Titan is the largest moon.| It has lakes.",
+        "Refunds\n|Ten days.|\nShipping\n|Orders leave in two days.",
+        "3.2 Storage\r\n|Keep it cold.|\r\n",
+        "Contents\nTitan\n|Titan is the largest moon.",
+        "土卫六\n|土卫六是土星最大的卫星。",
+        "# Titan\n|Titan is the largest moon.",
+        "**Titan**\n|It is the largest moon.",
+        "Titan|\n=====\n|Titan is a moon.|\n\nLakes|\n-----\n|It has lakes.",
+        "It is late.|\n---\n|It is early.",
+        # lines that are broken by their width
+        "It was led by\nNASA and another agency, which sent\nHuygens there.",
+        "The eighth planet of the Sun was found in\nBerlin by a man who looked for it.",
+        "Der größte Mond des Saturn heißt\nTitan und hat eine dichte Luft aus\nStickstoff.",
+        "It is so:\nOrders leave in two days.",
+        "Oslo\nRome\nBern",
+        "University of\nOxford is old.",
+        "Wait ...\nand see.",
+    ],
+)
+def test_headings_of_a_source_stand_by_themselves(text: str) -> None:
+    sentences = [part.strip() for part in text.split("|")]
+    sentences = [part for part in sentences if any(map(str.isalnum, part))]
+    whole = text.replace("|", "")
+    assert [whole[sentence.start : sentence.end] for sentence in sentences_of(whole)] == sentences

@@ -75,6 +75,34 @@ def test_a_template_may_open_the_reasoning() -> None:
     assert (output.text, output.reasoning) == (ANSWER, THOUGHT)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("mark", ["</think>", "\n</think>\n\n", "[/THINK]"])
+def test_reasoning_that_nothing_has_opened_is_no_part_of_a_whole_answer(
+    method: str, mark: str
+) -> None:
+    settings = {"passages": [PASSAGE], "method": method, "max_new_tokens": 200}
+    output = engine(f"{THOUGHT}{mark}{ANSWER}").generate("What of helium? ", **settings)
+    if method in ("lm", "lossless"):
+        assert (output.text, output.reasoning) == (ANSWER, THOUGHT)
+    for citation in output.citations:
+        quoted = output.text[citation.answer_start : citation.answer_end]
+        source = PASSAGE.text[citation.source_start : citation.source_end]
+        assert quoted == source == citation.cited_text
+        tokens = bytes(output.token_ids[citation.token_start : citation.token_end])
+        assert tokens.decode() == quoted
+    assert output.citations
+    *_, last = engine(f"{THOUGHT}{mark}{ANSWER}").stream("What of helium? ", **settings)
+    assert (last.output.text, last.output.citations) == (output.text, output.citations)
+
+
+@pytest.mark.parametrize(
+    "said", ["Write `</think>` at its end.", "Between <think> and </think> it reasons."]
+)
+def test_an_answer_about_marks_is_an_answer(said: str) -> None:
+    output = engine(said).generate("What of helium? ", passages=[], method="lm")
+    assert (output.text, output.reasoning) == (said, "")
+
+
 def test_reasoning_without_an_end_is_said() -> None:
     output = engine().generate("What of helium? ", passages=[PASSAGE], max_new_tokens=20)
     assert (output.text, output.citations, output.finish_reason) == ("", (), "length")

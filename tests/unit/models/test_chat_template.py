@@ -125,6 +125,30 @@ def test_a_template_that_wants_turns_to_alternate() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        "{% for part in m.content %}{{ part.text }}{% endfor %}",
+        "{% for part in m.content | selectattr('type', 'equalto', 'text') %}"
+        "{{ part['text'] }}{% endfor %}",
+        "{{ m.content[0]['text'] + '' }}",
+    ],
+)
+def test_a_template_whose_texts_are_lists_of_parts(parts: str) -> None:
+    """As models that see have them."""
+    template = ChatTemplate(
+        tokenizer(
+            f"{{% for m in messages %}}<{{{{ m.role[0] }}}}>{parts}{{% endfor %}}"
+            "{% if add_generation_prompt %}<a>{% endif %}"
+        )
+    )
+    turns = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    assert template.write(turns) == "<s>Be brief.<u>Hi<a>"
+    begun = [*turns, {"role": "assistant", "content": "Hel"}]
+    assert template.write(begun) == "<s>Be brief.<u>Hi<a>Hel"
+    assert "42" in template.write(WITH_TOOLS)
+
+
 def test_tool_calls_are_written_as_the_template_expects_them() -> None:
     assert written(OF_JSON, *WITH_TOOLS) == '<s>Be brief.<u>Hi<a>find{"q": "\\u00e9"}<t>42'
     printed = OF_JSON.replace(" + c.function.arguments", " ~ c.function.arguments")
