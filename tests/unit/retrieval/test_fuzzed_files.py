@@ -73,9 +73,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
         elif kind == 2:
             changed[start:start] = changed[start:end] * chance.randint(1, 20)
         else:
-            changed[start:start] = chance.choice(
-                [b"<", b">", b"\0", b"\xff\xfe", b'"', b"`", b"--"]
-            )
+            changed[start:start] = chance.choice(SIGNS)
     return bytes(changed)
 
 
@@ -100,11 +98,7 @@ def test_damaged_files(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".html", ".md", ".rst"])
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    st.text(
-        st.sampled_from("<>/!-?&;#\"'= \n\t`~*_[]():.|a1é漢\0dipv") | st.characters(), max_size=120
-    )
-)
+@given(st.text(CHARACTERS, max_size=120))
 def test_texts_of_signs(tmp_path: Path, suffix: str, text: str) -> None:
     (path := tmp_path / f"a{suffix}").write_text(text, encoding="utf-8", errors="surrogatepass")
     read(path)
