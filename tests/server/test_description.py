@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from typing import Any
 
@@ -67,6 +68,12 @@ def test_the_server_does_as_it_describes(
         case.call_and_validate(base_url=address, checks=CHECKS, timeout=300)
 
     check()
+
+
+def test_every_reference_leads_somewhere(address: str) -> None:
+    whole = description(address)
+    references = set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(whole)))
+    assert references == {f"#/components/schemas/{name}" for name in whole["components"]["schemas"]}
 
 
 VALUES = st.recursive(

@@ -8,14 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, TypeAdapter, WithJsonSchema
+from pydantic import BaseModel, GetJsonSchemaHandler, TypeAdapter
 
 from nest_engine.citations.formats import json_ready, to_openai_annotation, utf16_offset
 from nest_engine.citing import CitedAnswer
 from nest_engine.output import NestOutput
 from nest_engine.records import Citation, plain
 
-CitationRecord = Annotated[dict[str, Any], WithJsonSchema(TypeAdapter(Citation).json_schema())]
+
+class _AsCitation:
+    """Describes a dictionary as a citation, by references that hold in the whole description."""
+
+    def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(TypeAdapter(Citation).core_schema)
+
+
+CitationRecord = Annotated[dict[str, Any], _AsCitation()]
 """All fields of a ``nest_engine.Citation``; its offsets count Unicode code points."""
 
 
