@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["HuggingFaceLanguageModel", "HuggingFaceSession", "KeyLayer"]
 
 # Tokens of a piece of a prompt: few, so that much of a beginning is whole pieces; and as many as
-# keep the device busy. Two CPU cores take a tenth longer over a prompt of 400 in pieces of 256 than
-# in one forward, and half as long again in pieces of 64 (benchmarks/prompt_beginnings.py).
+# keep the device busy. Two CPU cores take a seventh longer over a prompt of 400 in pieces of 256
+# and 128 than in one forward, a fifth longer in pieces of 128, and half as long again in pieces of
+# 64 (benchmarks/prompt_beginnings.py).
 _PIECE = {"cpu": 256}
 _WIDE_PIECE = 512
 

@@ -1,10 +1,10 @@
 """What reading the beginnings of prompts has yielded, kept between requests.
 
 A chain's prompts begin alike: the system's text, often the same passages, the conversation so far.
-Prompts are read in pieces of a fixed length, and each piece is kept under the tokens up to its end.
-Reading goes on behind the longest beginning that is known. Since the same pieces would have been
-read otherwise, in forwards of the same width over the same cache, the result is the same to the
-last bit, in any precision.
+Prompts are read in pieces of a fixed length, the last of which may be half as long, and each piece
+is kept under the tokens up to its end. Reading goes on behind the longest beginning that is known.
+Since the same pieces would have been read otherwise, in forwards of the same width over the same
+cache, the result is the same to the last bit, in any precision.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -75,7 +76,7 @@ class PromptCache:
 
     Args:
         max_bytes: most bytes of all pieces.
-        piece: tokens of a piece.
+        piece: tokens of a piece, but for a last one of half as many.
     """
 
     def __init__(self, max_bytes: int, piece: int) -> None:
@@ -94,18 +95,28 @@ class PromptCache:
             self._pieces.clear()
             self.nbytes = 0
 
-    def names(self, prompt: Sequence[int], state: bytes = b"") -> list[bytes]:
-        """Return a name for each whole piece of a prompt, but for one at its very end.
+    def ends(self, length: int) -> list[int]:
+        """Return where the pieces of a prompt end, none of them at the very end of the prompt.
 
         The state behind the last token is what decoding begins with, so that is always read.
+
+        Args:
+            length: tokens of the prompt.
+        """
+        ends = list(range(self.piece, length, self.piece))
+        half = len(ends) * self.piece + self.piece // 2
+        return [*ends, half] if half < length else ends
+
+    def names(self, prompt: Sequence[int], state: bytes = b"") -> list[bytes]:
+        """Return a name for each piece of a prompt.
 
         Args:
             prompt: token ids.
             state: of the model that reads them.
         """
         names, digest = [], hashlib.sha256(state)
-        for start in range(0, len(prompt) - self.piece, self.piece):
-            digest.update(array("q", prompt[start : start + self.piece]).tobytes())
+        for start, end in pairwise([0, *self.ends(len(prompt))]):
+            digest.update(array("q", prompt[start:end]).tobytes())
             names.append(digest.digest())
         return names
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -98,19 +99,19 @@ class HuggingFaceSession:
         pieces = known.beginning(names)
         hidden = [piece.hidden_TD for piece in pieces]
         nbytes = sum(piece.nbytes for piece in pieces)
-        num_known = len(pieces) * known.piece
+        ends = [0, *known.ends(len(prompt))]
+        num_known = ends[len(pieces)]
         if pieces:
             self._cache.begin(pieces)
             self._lengths = [num_known]
-        for start in range(num_known, len(names) * known.piece, known.piece):
-            end = start + known.piece
+        for start, end in pairwise(ends[len(pieces) :]):
             _, [hidden_TD] = self.forward([prompt[start:end]], last_logits_only=True)
             hidden.append(hidden_TD)
             if nbytes < known.max_bytes:  # no copies of what cannot be kept
                 pieces.append(self._cache.piece(start, end, hidden_TD))
                 nbytes += pieces[-1].nbytes
         known.put(names[: len(pieces)], pieces)
-        rest = prompt[len(names) * known.piece :]
+        rest = prompt[ends[-1] :]
         [logits_TV], [hidden_TD] = self.forward([rest], last_logits_only=True)
         return logits_TV[-1], torch.cat([*hidden, hidden_TD[: len(rest)]]), num_known
 

@@ -15,8 +15,9 @@ from nest_engine.models.prompt_cache import Piece, PromptCache
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 PIECE = 64
-BEGINNING = [5 + number % 200 for number in range(150)]
-PROMPTS = [[*BEGINNING, *range(20 + number, 60 + number)] for number in range(3)]
+END = 160  # of the pieces of PROMPTS: two whole ones and half a one
+BEGINNING = [5 + number % 200 for number in range(165)]
+PROMPTS = [[*BEGINNING, *range(20 + number, 45 + number)] for number in range(3)]
 # Among them sliding windows, and heads that share keys.
 ARCHITECTURES = ["llama", "mistral", "gemma", "qwen3", "gpt2", "opt"]
 
@@ -55,7 +56,7 @@ def test_what_follows_a_known_beginning_is_the_same(architecture: str, dtype: to
             session, [prefill] = each.prefill([prompt])
             sessions.append(session)
             states.append(prefill)
-        assert (states[0].num_known, states[1].num_known) == (2 * PIECE, 0)
+        assert (states[0].num_known, states[1].num_known) == (END, 0)
         assert torch.equal(states[0].hidden_TD, states[1].hidden_TD)
         assert torch.equal(states[0].frontier.logits_V, states[1].frontier.logits_V)
         outputs = [session.extend([[7, 8, 9]])[0] for session in sessions]
@@ -73,13 +74,15 @@ def test_pieces_and_one_forward_agree() -> None:
 
 def test_only_what_is_new_is_read() -> None:
     language_model = loaded()
-    assert widths(language_model, PROMPTS[0]) == [64, 64, 62]
-    assert widths(language_model, PROMPTS[0]) == [62]
-    assert widths(language_model, PROMPTS[1]) == [62]
-    assert widths(language_model, [9, *PROMPTS[0]]) == [64, 64, 63]
+    assert widths(language_model, PROMPTS[0]) == [64, 64, 32, 30]
+    assert widths(language_model, PROMPTS[0]) == [30]
+    assert widths(language_model, PROMPTS[1]) == [30]
+    assert widths(language_model, [9, *PROMPTS[0]]) == [64, 64, 32, 31]
     # The state behind the last token is needed, so something is always read.
-    assert widths(language_model, BEGINNING[:128]) == [64]
+    assert widths(language_model, BEGINNING[:128]) == [32, 32]
     assert widths(language_model, BEGINNING[:129]) == [1]
+    # Where a prompt is longer, the half piece that another ended with is not one of its pieces.
+    assert widths(language_model, PROMPTS[0] + PROMPTS[1]) == [64] * 3 + [32, 28]
     assert widths(loaded(prompt_cache=0), PROMPTS[0]) == [190]
 
 
@@ -102,7 +105,7 @@ def test_rows_that_began_from_the_cache_join_others() -> None:
     expected = alone.extend([[3, 4]])[0]
     first.truncate([190, 80])
     found = first.extend([[3, 4], [5]])[0]
-    assert one.num_known == 128
+    assert one.num_known == END
     assert torch.allclose(found.logits_TV, expected.logits_TV, atol=1e-5)
     first.keep([1])
     assert first.lengths == (81,)
@@ -150,7 +153,7 @@ def test_a_changed_model_begins_anew(change: str) -> None:
     [after] = language_model.prefill([PROMPTS[0]])[1]
     assert after.num_known == 0
     assert not torch.equal(before.frontier.logits_V, after.frontier.logits_V)
-    assert language_model.prefill([PROMPTS[0]])[1][0].num_known == 128
+    assert language_model.prefill([PROMPTS[0]])[1][0].num_known == END
 
 
 def test_positions_that_depend_on_the_length_are_read_in_one() -> None:
