@@ -31,6 +31,13 @@ _BOUNDARIES = tuple(
         r"\n",  # between lines
     )
 )
+# What a passage does not end with: a short paragraph of one line that is no sentence, or is marked.
+_HEADING = re.compile(
+    r"\n\s*\n(?=(?:#{1,6} [^\n]*|[^\n]{0,80}[^\n.!?…:;,؟۔" + _FULL_STOPS + r"]"
+    r"(?:\n(?:={3,}|-{3,}|~{3,}))?)\s*\Z)"
+)
+_LONGEST_HEADING = 200  # characters, with the space around it
+_MOST_HEADINGS = 3  # one behind another
 _TEXT = re.compile(r"\S")
 _SPACE = re.compile(r"\s")
 _PIECE = re.compile(r"[A-Za-z]{1,5}|[^\sA-Za-z]")
@@ -56,8 +63,8 @@ def split_document(
 
     A passage ends at the best boundary in the second half of the longest stretch that fits: between
     paragraphs, else between sentences, lines or words, and inside a word only if that word alone is
-    too long. It never spans two pages. White space between passages belongs to none; all other
-    characters belong to exactly one.
+    too long. It never spans two pages, nor ends with a heading of what follows. White space between
+    passages belongs to none; all other characters belong to exactly one.
 
     Args:
         document: the text with its title and source.
@@ -165,5 +172,16 @@ def _best_boundary(text: str, start: int, longest: int, end: int) -> int:
         matches = boundary.finditer(text, (start + longest) // 2, min(next_start + 2, end))
         cuts = [match.end() for match in matches if match.end() <= next_start]
         if cuts:
-            return cuts[-1]
+            return _before_headings(text, start, cuts[-1])
     return longest
+
+
+def _before_headings(text: str, start: int, cut: int) -> int:
+    """Return where to end instead of behind headings, which belong to what follows."""
+    before = cut
+    for _ in range(_MOST_HEADINGS + 1):
+        heading = _HEADING.search(text, max(start, before - _LONGEST_HEADING), before)
+        if heading is None:
+            return before
+        before = heading.end()
+    return cut  # a list

@@ -60,6 +60,21 @@ def test_passages_are_well_filled():
     assert all(100 <= size < 200 for size in sizes[:-1])
 
 
+@pytest.mark.parametrize(
+    "heading", ["Venus", "## Venus", "# What is Venus?", "Venus\n=====", "Planets\n\nVenus", "金星"]
+)
+def test_a_heading_goes_with_what_follows(heading: str):
+    sentences = "One two three four. Five six seven eight."
+    text = f"{sentences}\n\n{heading}\n\n{sentences}"
+    assert split(text, 14, count_tokens=count_words) == [sentences, f"{heading}\n\n{sentences}"]
+
+
+def test_a_list_is_not_made_of_headings():
+    lines = "\n\n".join(["alpha", "beta", "gamma", "delta"] * 5)
+    sizes = [count_words(each) for each in split(lines, 9, count_tokens=count_words)]
+    assert sizes == [8, 8, 4]
+
+
 def test_prefers_paragraphs_then_sentences_then_lines_then_words():
     sentences = "One two three four. Five six seven eight. "
     paragraphs = f"{sentences}\n\n{sentences}\n\n{sentences}"
