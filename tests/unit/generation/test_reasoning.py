@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from nest_engine import NestEngine, Passage
+from nest_engine import NestEngine, NestOutput, Passage
 from nest_engine.citations.reasoning import Reasoning
 from nest_engine.models.tokenization import TextTokenizer
 from nest_engine.testing import ScriptedLanguageModel
@@ -24,6 +24,16 @@ def engine(script: str = SAID) -> NestEngine:
     return NestEngine(ScriptedLanguageModel(script, confidence=0.99))
 
 
+def assert_cited_exactly(output: NestOutput) -> None:
+    for citation in output.citations:
+        quoted = output.text[citation.answer_start : citation.answer_end]
+        source = PASSAGE.text[citation.source_start : citation.source_end]
+        assert quoted == source == citation.cited_text
+        tokens = bytes(output.token_ids[citation.token_start : citation.token_end])
+        assert tokens.decode() == quoted
+    assert output.citations
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_reasoning_is_no_part_of_the_answer(method: str) -> None:
     output = engine().generate(
@@ -36,13 +46,7 @@ def test_reasoning_is_no_part_of_the_answer(method: str) -> None:
         assert output.usage["completion_tokens"] == len(SAID) + 1
     shown = "".join(token.text for token in output.trace if token.status != "rejected")
     assert shown == output.text
-    for citation in output.citations:
-        quoted = output.text[citation.answer_start : citation.answer_end]
-        source = PASSAGE.text[citation.source_start : citation.source_end]
-        assert quoted == source == citation.cited_text
-        tokens = bytes(output.token_ids[citation.token_start : citation.token_end])
-        assert tokens.decode() == quoted
-    assert output.citations
+    assert_cited_exactly(output)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -84,13 +88,7 @@ def test_reasoning_that_nothing_has_opened_is_no_part_of_a_whole_answer(
     output = engine(f"{THOUGHT}{mark}{ANSWER}").generate("What of helium? ", **settings)
     if method in ("lm", "lossless"):
         assert (output.text, output.reasoning) == (ANSWER, THOUGHT)
-    for citation in output.citations:
-        quoted = output.text[citation.answer_start : citation.answer_end]
-        source = PASSAGE.text[citation.source_start : citation.source_end]
-        assert quoted == source == citation.cited_text
-        tokens = bytes(output.token_ids[citation.token_start : citation.token_end])
-        assert tokens.decode() == quoted
-    assert output.citations
+    assert_cited_exactly(output)
     *_, last = engine(f"{THOUGHT}{mark}{ANSWER}").stream("What of helium? ", **settings)
     assert (last.output.text, last.output.citations) == (output.text, output.citations)
 
