@@ -195,6 +195,19 @@ class Session(Protocol):
         ...
 
 
+class ForwardCost(NamedTuple):
+    """How the time of a forward pass grows with its tokens.
+
+    Args:
+        two: time over two tokens, relative to one: on CPUs the second costs far more than those
+            after it.
+        more: time of each further token, relative to two.
+    """
+
+    two: float
+    more: float
+
+
 class LanguageModel(Protocol):
     """A decoder that reads tokens and shows its hidden state."""
 
@@ -224,8 +237,8 @@ class LanguageModel(Protocol):
         ...
 
     @property
-    def marginal_token_cost(self) -> float:
-        """Time of one more token in a forward pass, relative to a forward pass over two tokens."""
+    def forward_cost(self) -> ForwardCost:
+        """How the time of a forward pass grows with its tokens."""
         ...
 
     def encode(self, passages: Sequence[TokenizedPassage]) -> list[Tensor]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from nest_engine.interfaces import (
+    ForwardCost,
     Frontier,
     Message,
     Outputs,
@@ -110,7 +111,7 @@ class ScriptedLanguageModel:
         self.context_length = context_length
         self.eos_ids = frozenset([EOS])
         self.device = torch.device("cpu")
-        self.marginal_token_cost = 0.01
+        self.forward_cost = ForwardCost(two=1.0, more=0.01)
         self.fingerprint = f"scripted, memory {memory}"
         self.num_forwards = 0
         self.num_encoded = 0

@@ -126,10 +126,11 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
 @pytest.fixture(scope="session", autouse=True)
 def _no_clock_chooses_drafts() -> Iterator[None]:
     """`lossless` drafts as much as pays by the time of forwards: answers would cite differently."""
+    from nest_engine.interfaces import ForwardCost
     from nest_engine.models import huggingface
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(huggingface, "marginal_token_cost", lambda language_model: 0.02)
+        patched.setattr(huggingface, "forward_cost", lambda language_model: ForwardCost(1.0, 0.02))
         yield
 
 

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from nest_engine.interfaces import ForwardCost
+
 _DECAY = 0.9  # weight of the past after each draft: about the last ten drafts count
-# What to expect before the first draft, as (tested, accepted).
-_FIRST = (4.0, 2.0)
-_LATER = (20.0, 18.0)
+# What to expect before the first draft, as (tested, accepted): of its first tested token, by how
+# many tokens agree in front of it, and of every later one.
+_FIRST = {1: (4.0, 1.0), 2: (4.0, 1.0), 3: (4.0, 2.0), 4: (4.0, 3.0)}
+_LATER = (10.0, 7.0)
 
 
 class DraftLength(Protocol):
-    """Chooses the length of the next draft."""
+    """Chooses the length of the next draft.
 
-    def limit(self, *, continues: bool) -> int:
-        """Return the most tokens that the next draft may have, its decided first token included.
+    Agreement is the number of tokens, up to the draft's first, that stand alike in the text so far
+    and where the draft is copied from.
+    """
 
-        Args:
-            continues: whether the draft goes on where a wholly accepted one ended.
-        """
+    def limit(self, agreement: int) -> int:
+        """Return the most tokens that the next draft may have, its decided first token included."""
         ...
 
-    def observe(self, num_drafted: int, num_accepted: int, *, continues: bool) -> None:
+    def observe(self, num_drafted: int, num_accepted: int, agreement: int) -> None:
         """Learn how much of a draft stood, its decided first token included."""
         ...
 
@@ -36,58 +39,59 @@ class FixedDraftLength:
     def __init__(self, limit: int) -> None:
         self._limit = limit
 
-    def limit(self, *, continues: bool) -> int:
+    def limit(self, agreement: int) -> int:
         """Return the limit."""
         return self._limit
 
-    def observe(self, num_drafted: int, num_accepted: int, *, continues: bool) -> None:
+    def observe(self, num_drafted: int, num_accepted: int, agreement: int) -> None:
         """Learn nothing."""
 
 
 class AdaptiveDraftLength:
     """The length that promises the most tokens for the time.
 
-    Drafts begun at a new place mostly fail at once; those that do not go on for long. So two rates
-    are learnt: ``a`` of the first token tested at a new
-    place, and ``b`` of every later one. A draft of ``n`` tokens yields ``1 + a (1 + b + ... +
-    b^(n-2))``, its first token being decided, and costs ``1 + c (n - 2)`` forwards of two tokens;
-    one that goes on where the last one ended has ``b`` for ``a``. What a device computes beside one
-    token almost for free (small ``c``) is drafted freely; where a forward grows with its width,
-    drafts stay as long as they have proved to be.
+    Drafts of a place that has little in common with the text so far mostly fail at once; those that
+    do not go on for long. So rates are learnt: ``a`` of the first token tested, by agreement, and
+    ``b`` of every later one. A draft of ``n`` tokens yields ``1 + a (1 + b + ... + b^(n-2))``, its
+    first token being decided, and costs ``two (1 + more (n - 2))`` forwards of one token. Where
+    that promises less than a token for a forward, nothing is drafted. What a device computes
+    beside one token almost for free is drafted freely; where a forward grows with its width, drafts
+    stay as long as they have proved to be.
 
     Args:
         longest: longest draft ever.
-        marginal_cost: ``c``, time of one more token in a forward relative to a forward of two
-            tokens.
+        cost: time of forwards.
     """
 
-    def __init__(self, longest: int, marginal_cost: float) -> None:
+    def __init__(self, longest: int, cost: ForwardCost) -> None:
         self._longest = longest
-        self._marginal_cost = marginal_cost
-        self._first = _Rate(*_FIRST)
+        self._cost = cost
+        self._first = {agreement: _Rate(*rate) for agreement, rate in _FIRST.items()}
         self._later = _Rate(*_LATER)
 
-    def limit(self, *, continues: bool) -> int:
-        """Return the length of the best yield for its cost; at least two, or nothing is learnt."""
-        first = (self._later if continues else self._first).value
-        expected, best_rate, length = 1.0, 0.0, 1
+    def limit(self, agreement: int) -> int:
+        """Return the length that promises most; 1 where drafts cost more than they save."""
+        first, later = self._first_tested(agreement).value, self._later.value
+        expected, best_rate, best = 1.0, 0.0, 1
         # from two on the rate has one maximum, so its first fall ends the search
-        while length < self._longest:
-            expected += first * self._later.value ** (length - 1)
-            rate = expected / (1 + self._marginal_cost * (length - 1))
+        for length in range(2, self._longest + 1):
+            expected += first * later ** (length - 2)
+            rate = expected / (self._cost.two * (1 + self._cost.more * (length - 2)))
             if rate < best_rate:
                 break
-            best_rate, length = rate, length + 1
-        return length
+            best_rate, best = rate, length
+        return best if best_rate > 1 else 1
 
-    def observe(self, num_drafted: int, num_accepted: int, *, continues: bool) -> None:
+    def observe(self, num_drafted: int, num_accepted: int, agreement: int) -> None:
         """Learn from the tokens that were tested: the accepted ones and the first that was not."""
         stood = num_accepted - 1
         tested = stood + (num_accepted < num_drafted)
-        if not continues and tested:
-            self._first.observe(1, min(stood, 1))
-            tested, stood = tested - 1, max(stood - 1, 0)
-        self._later.observe(tested, stood)
+        if tested:
+            self._first_tested(agreement).observe(1, min(stood, 1))
+            self._later.observe(tested - 1, max(stood - 1, 0))
+
+    def _first_tested(self, agreement: int) -> _Rate:
+        return self._first[min(agreement, max(self._first))]
 
 
 class _Rate:

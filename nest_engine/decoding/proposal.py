@@ -8,7 +8,7 @@ third class.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,13 +28,26 @@ class Draft:
         tokens: token ids, at least one.
         entries: the index entry of each token, or empty when the draft is a plain token of the
             model.
+        agreement: tokens, up to the first, that stand alike in the text so far and where the draft
+            is copied from.
+        next: the token that would have been drafted next, where a draft of one token was worth no
+            more.
     """
 
     tokens: tuple[int, ...]
     entries: tuple[int, ...] = ()
+    agreement: int = 1
+    next: int | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def up_to(self, limit: int) -> Draft:
+        """Return a draft of at most ``limit`` tokens."""
+        following = self.tokens[1] if limit == 1 and len(self) > 1 else None
+        return replace(
+            self, tokens=self.tokens[:limit], entries=self.entries[:limit], next=following
+        )
 
 
 class Proposal(Protocol):
@@ -98,14 +111,14 @@ class SuffixProposal:
         """Draft from the longer match: in a passage, or in prompt and answer."""
         so_far = [*self._text.tokens[-SUFFIX_TOKENS:], token]
         in_passages, in_text = sequence.index.match(so_far), self._text.longest(so_far)
-        copied = None if in_passages is None else sequence.copy_from(in_passages[0])
+        copied = None if in_passages is None else sequence.copy_from(*in_passages)
         if in_text is None or (in_passages is not None and in_passages[1] >= in_text.length):
             return copied
-        limit = sequence.longest_draft(continues=False) - 1
-        repeated = self._text.continuation(in_text.position, token, limit)
+        limit = sequence.longest_draft(in_text.length)
+        repeated = self._text.continuation(in_text.position, token, max(limit - 1, 1))
         # A chat prompt holds end-of-sequence tokens: nothing may be drafted behind one.
         kept = takewhile(lambda following: following not in sequence.eos_ids, repeated)
-        draft = Draft((token, *kept))
+        draft = Draft((token, *kept), agreement=in_text.length).up_to(limit)
         says_the_same = copied is not None and copied.tokens == draft.tokens[: len(copied)]
         return copied if says_the_same else draft  # a copy from a passage has a source
 

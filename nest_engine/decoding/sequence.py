@@ -16,6 +16,7 @@ from nest_engine.decoding.acceptance import Acceptance
 from nest_engine.decoding.draft_length import DraftLength
 from nest_engine.decoding.mixture import Mixture, model_alone
 from nest_engine.decoding.proposal import Draft, Proposal
+from nest_engine.decoding.suffix_match import SUFFIX_TOKENS
 from nest_engine.decoding.trace import Trace
 from nest_engine.interfaces import Frontier
 from nest_engine.records import DecodeStats, FinishReason, Provenance
@@ -94,6 +95,7 @@ class SequenceState:
         self.spans: list[tuple[int, int]] = []  # start and accepted length of each draft
         self._num_rejected = 0
         self._draft_length = draft_length
+        self._foregone: tuple[int, int] | None = None  # a token that was not drafted, its agreement
         self._ending = ending
         self._process_logits = process_logits
         self._reasoning_ids = reasoning_ids
@@ -135,20 +137,24 @@ class SequenceState:
             return model_alone(lm_probs_QV)
         return self.acceptance.target(self, lm_probs_QV, hidden_QD, draft)
 
-    def copy_from(self, entry: int) -> Draft:
-        """Draft the passage from ``entry`` on."""
-        entries = self.index.span(entry, self.longest_draft(continues=entry == self.continuation))
-        return Draft(tuple(self.index.value(entry) for entry in entries), tuple(entries))
+    def copy_from(self, entry: int, agreement: int = 1) -> Draft:
+        """Draft the passage from ``entry`` on, with which the text so far agrees that far."""
+        if entry == self.continuation:
+            agreement = SUFFIX_TOKENS
+        limit = self.longest_draft(agreement)
+        entries = self.index.span(entry, max(limit, 2))
+        tokens = tuple(self.index.value(entry) for entry in entries)
+        return Draft(tokens, tuple(entries), agreement).up_to(limit)
 
     def tokens_from(self, start: int) -> list[int]:
         """Return the tokens of prompt and answer from position ``start`` on."""
         num_prompt = len(self.prompt_ids)
         return self.prompt_ids[start:] + self.token_ids[max(start - num_prompt, 0) :]
 
-    def longest_draft(self, *, continues: bool) -> int:
-        """Return how many tokens a draft may have; ``continues`` if it goes on where one ended."""
+    def longest_draft(self, agreement: int) -> int:
+        """Return how many tokens a draft may have with which the text so far agrees that far."""
         remaining = self._ending.max_tokens - len(self.token_ids)
-        return min(self._draft_length.limit(continues=continues), remaining)
+        return min(self._draft_length.limit(agreement), remaining)
 
     def after(self, copied: Sequence[int]) -> int | None:
         """Return the entry behind copied ones, if spans are drafted and their passage goes on."""
@@ -162,10 +168,13 @@ class SequenceState:
 
     def observe(self, draft: Draft, num_accepted: int) -> None:
         """Learn from a draft whose accepted tokens have just been appended."""
+        if self._foregone is not None:  # what was not drafted shows now whether it would have stood
+            token, agreement = self._foregone
+            self._draft_length.observe(2, 1 + (draft.tokens[0] == token), agreement)
+        self._foregone = None if draft.next is None else (draft.next, draft.agreement)
         if not draft.entries and len(draft) == 1:
             return
-        continues = bool(draft.entries) and draft.entries[0] == self.continuation
-        self._draft_length.observe(len(draft), num_accepted, continues=continues)
+        self._draft_length.observe(len(draft), num_accepted, draft.agreement)
         self.spans.append((len(self.token_ids) - num_accepted, num_accepted))
         self._num_rejected += len(draft) - num_accepted
 

@@ -111,22 +111,24 @@ def custom_generate(
         ]
         texts = [text for text, _ in prompts]
         found = find_passages(engine.retriever, texts, [passages] * len(texts), texts, settings)
-        requests = [
-            Request(
-                settings,
-                text,
-                tokens,
-                row_passages,
-                locate(text, row_passages),
-                quotable_sentences(
-                    engine.language_model.tokenizer, row_passages, text, settings, engine.nearness
-                ),
-                process_logits=_on_row(logits_processor, input_ids, row, len(tokens.token_ids)),
-                is_refusal_sure=engine.nearness.knows_wording,
-                is_stopped=_after_row(stopping_criteria, input_ids, row, len(tokens.token_ids)),
+        requests = []
+        for row, ((text, tokens), row_passages) in enumerate(zip(prompts, found, strict=True)):
+            sentences_P, is_refusal_sure = quotable_sentences(
+                engine.language_model.tokenizer, row_passages, text, settings, engine.nearness
             )
-            for row, ((text, tokens), row_passages) in enumerate(zip(prompts, found, strict=True))
-        ]
+            requests.append(
+                Request(
+                    settings,
+                    text,
+                    tokens,
+                    row_passages,
+                    locate(text, row_passages),
+                    sentences_P,
+                    process_logits=_on_row(logits_processor, input_ids, row, len(tokens.token_ids)),
+                    is_refusal_sure=is_refusal_sure,
+                    is_stopped=_after_row(stopping_criteria, input_ids, row, len(tokens.token_ids)),
+                )
+            )
         run = Run(engine.language_model, engine.key_cache, eos_ids=_eos_ids(generation_config))
         outputs = answer_all(run, requests)
         sequences = _sequences(input_ids, outputs, generation_config)

@@ -222,7 +222,8 @@ def _to_read(
         return missing
     if request.read_ahead is not None:
         return {}  # what is affordable has been read
-    left = _AFFORDABLE * _SHORT_ANSWER / language_model.marginal_token_cost
+    cost = language_model.forward_cost
+    left = _AFFORDABLE * _SHORT_ANSWER / (cost.two * cost.more)
     affordable = {}
     for name, passage in missing.items():
         left -= len(language_model.tokenizer.encode_passage(passage).token_ids)

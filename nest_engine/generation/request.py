@@ -257,11 +257,14 @@ def _prepare(
         prompt, passages, located, language_model.tokenizer.control_strings
     )
     tokens = language_model.tokenizer.encode_prompt(prompt, untrusted)
-    sentences_P = quotable_sentences(language_model.tokenizer, passages, question, config, nearness)
+    sentences_P, is_refusal_sure = quotable_sentences(
+        language_model.tokenizer, passages, question, config, nearness
+    )
     if sentences_P is None:
         notices.append(
             f"no sentence of the {len(passages)} passages seems to answer the question: the model "
-            "chose every word" + ", and nothing is cited" * nearness.knows_wording
+            "chose every word, and "
+            + ("nothing is cited" if is_refusal_sure else "what it repeats of them is cited")
         )
     return Request(
         config,
@@ -274,7 +277,7 @@ def _prepare(
         notices,
         Stopwatch(stopwatch),
         query=query,
-        is_refusal_sure=nearness.knows_wording,
+        is_refusal_sure=is_refusal_sure,
         next_turn=next_turn,
     )
 
@@ -294,8 +297,8 @@ def quotable_sentences(
     asked: str,
     config: NestConfig,
     nearness: Nearness,
-) -> list[list[Sentence]] | None:
-    """Return the sentences of passages with their trust.
+) -> tuple[list[list[Sentence]] | None, bool]:
+    """Return the sentences of passages with their trust, and whether really nothing answers.
 
     Args:
         tokenizer: the model's.
@@ -306,14 +309,16 @@ def quotable_sentences(
 
     Returns:
         the sentences of each passage, in characters; nothing where spans may go beyond them, and
-        None if none answers what is asked.
+        None if none answers what is asked; and whether it is sure then that the passages do not.
     """
     if not (config.by_sentence and config.uses_datastore and passages):
-        return []
+        return [], False
     question = question_in(asked, passages, _control_offsets(tokenizer, asked))
-    return trusted(
+    sentences_P = trusted(
         nearness, question, passages, [sentences_of(passage.text) for passage in passages]
     )
+    is_refusal = sentences_P is None and nearness.knows_wording
+    return sentences_P, is_refusal and nearness.asks_of_all(question) is None
 
 
 def _place_fitting(

@@ -12,7 +12,6 @@ from nest_engine.citations.attribution import Attributor
 from nest_engine.citations.reasoning import opens_reasoning
 from nest_engine.citations.transcript import Transcript
 from nest_engine.citing import TextAttributor
-from nest_engine.config import NestConfig
 from nest_engine.datastore.key_cache import KeyCache
 from nest_engine.datastore.token_index import TokenIndex
 from nest_engine.decoding.acceptance import Acceptance, LosslessAcceptance, RelaxedAcceptance
@@ -246,7 +245,7 @@ class Run:
             config,
             acceptance=acceptance,
             proposal=proposal,
-            draft_length=_draft_length(config, lm),
+            draft_length=_draft_length(request, lm),
             ending=Ending(self._eos_ids, request.room(lm.context_length), request.is_stopped),
             stopwatch=request.stopwatch,
             process_logits=request.process_logits,
@@ -315,9 +314,11 @@ def answer_all(
     return [decoding.output for decoding in decodings]
 
 
-def _draft_length(config: NestConfig, language_model: LanguageModel) -> DraftLength:
-    if config.adaptive_draft:
-        return AdaptiveDraftLength(config.max_draft_tokens, language_model.marginal_token_cost)
+def _draft_length(request: Request, language_model: LanguageModel) -> DraftLength:
+    config = request.config
+    # Where the model chooses every word, most drafts fail at once: long ones are never worth it.
+    if config.adaptive_draft or not request.may_copy:
+        return AdaptiveDraftLength(config.max_draft_tokens, language_model.forward_cost)
     return FixedDraftLength(config.max_draft_tokens)
 
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +51,22 @@ _SMALL_TALK = (
 )
 # Of the way from chance to the greatest nearness, how much the nearest sentence has to go.
 _BEYOND_CHANCE = 0.36
+# What is asked of passages as a whole: to say in short what they say, or to do something with it.
+_SUMMARIES = (
+    "Summarize this document.",
+    "What is this text about?",
+    "What are the main points?",
+    "What do the sources say?",
+)
+_TASKS = ("Translate the text.", "Rewrite the text in simpler words.")
+_OF_ALL = 0.2  # of that way, how much such a request has to go; of 1,172 questions none goes 0.19
+_LATER = 0.01  # so much farther counts each passage than the one before, where all are summarized
 _COMMON = 6.0  # nats: words that tell no more are those of any question
 _COVERED = 0.45  # of what a question tells, the share that a sentence has to contain
+
+
+AskedOfAll = Literal["summary", "task"]
+"""What is asked of passages as a whole: "What are the main points?", "Translate this."."""
 
 
 class Nearness(Protocol):
@@ -73,6 +87,10 @@ class Nearness(Protocol):
 
     def is_answered(self, question: str, texts: Sequence[str]) -> bool:
         """Return whether the nearest of the texts can be about the question at all."""
+        ...
+
+    def asks_of_all(self, question: str) -> AskedOfAll | None:
+        """Return what is asked of the passages as a whole, if anything is."""
         ...
 
 
@@ -96,15 +114,24 @@ class VectorNearness:
 
     def of(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
         """Return how near texts are beyond chance, ``[questions, texts]``; negative below it."""
-        asked_QE = _vectors([*questions, *_SMALL_TALK], self._questions, self._embed_queries)
-        cosines_QT = asked_QE @ _vectors(texts, self._texts, self._embed).T
-        near_QT, chance_QT = np.split(cosines_QT, [len(questions)])
-        chance = float(chance_QT.max(-1).mean())
-        return np.asarray((near_QT - chance) / max(1 - chance, 1e-3), dtype=np.float32)
+        asked_QE = self._asked(questions)
+        return _beyond_chance(asked_QE, _vectors(texts, self._texts, self._embed))
 
     def is_answered(self, question: str, texts: Sequence[str]) -> bool:
         """Return whether a text is nearer to the question than the texts are to small talk."""
         return bool(self.of([question], texts).max() >= _BEYOND_CHANCE)
+
+    def asks_of_all(self, question: str) -> AskedOfAll | None:
+        """Return what a question is nearest to that is asked of passages as a whole."""
+        of_all_TE = _vectors([*_SUMMARIES, *_TASKS], self._questions, self._embed_queries)
+        [near_T] = _beyond_chance(self._asked([question]), of_all_TE)
+        if near_T.max() < _OF_ALL:
+            return None
+        return "summary" if near_T.argmax() < len(_SUMMARIES) else "task"
+
+    def _asked(self, questions: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of questions, with those of small talk behind them."""
+        return _vectors([*questions, *_SMALL_TALK], self._questions, self._embed_queries)
 
 
 class LetterNearness:
@@ -163,6 +190,9 @@ class LetterNearness:
                 return True
         return False
 
+    def asks_of_all(self, question: str) -> None:
+        """Return None: letters cannot tell."""
+
 
 def rank_information(token_ids: Sequence[int]) -> float:
     """Return how rare a word is, in nats, from its tokens.
@@ -184,7 +214,8 @@ def trusted(
 ) -> list[list[Sentence]] | None:
     """Return the sentences of passages with their trust.
 
-    A sentence is read behind its passage's title, which says whom its pronouns mean.
+    A sentence is read behind its passage's title, which says whom its pronouns mean. Where a
+    summary is asked for, those are trusted that say most of what their passage says.
 
     Args:
         nearness: tells how near sentences are.
@@ -200,8 +231,49 @@ def trusted(
         for passage, sentences in zip(passages, sentences_P, strict=True)
         for sentence in sentences
     ]
-    if not said or not nearness.is_answered(question, said):
+    if not said:
         return None
+    if nearness.is_answered(question, said):
+        near_T = _near_question(nearness, question, passages, sentences_P, said)
+    elif nearness.asks_of_all(question) == "summary":
+        near_T = _near_passage(nearness, passages, sentences_P, said)
+    else:
+        return None
+    trust = np.exp((near_T - near_T.max()) / nearness.sharpness).clip(min=_LEAST).tolist()
+    of_sentence = iter(trust)
+    return [
+        [sentence._replace(trust=next(of_sentence)) for sentence in sentences]
+        for sentences in sentences_P
+    ]
+
+
+def _near_passage(
+    nearness: Nearness,
+    passages: Sequence[Passage],
+    sentences_P: Sequence[Sequence[Sentence]],
+    said: Sequence[str],
+) -> NDArray[np.float32]:
+    """Return how near each sentence is to its passage, ``[sentences]``; no passage is left out."""
+    near_P: list[NDArray[np.float32]] = []
+    start = 0
+    for number, (passage, sentences) in enumerate(zip(passages, sentences_P, strict=True)):
+        own = said[start : start + len(sentences)]
+        start += len(sentences)
+        if own:
+            near_S = nearness.of([titled_text(passage)], own)[0].copy()
+            near_S[0] += _INTRODUCTION
+            near_P.append(near_S - near_S.max() - _LATER * number)
+    return np.concatenate(near_P)
+
+
+def _near_question(
+    nearness: Nearness,
+    question: str,
+    passages: Sequence[Passage],
+    sentences_P: Sequence[Sequence[Sentence]],
+    said: Sequence[str],
+) -> NDArray[np.float32]:
+    """Return how near each sentence is to the question, ``[sentences]``."""
     is_first_T = np.array(
         [number == 0 for sentences in sentences_P for number in range(len(sentences))]
     )
@@ -218,12 +290,7 @@ def trusted(
     near_T += _INTRODUCTION * is_first_T
     if titles:
         near_T[is_first_T] = np.maximum(near_T[is_first_T], near_title_P - _SUBJECT)
-    trust = np.exp((near_T - near_T.max()) / nearness.sharpness).clip(min=_LEAST).tolist()
-    of_sentence = iter(trust)
-    return [
-        [sentence._replace(trust=next(of_sentence)) for sentence in sentences]
-        for sentences in sentences_P
-    ]
+    return near_T
 
 
 def _near(
@@ -310,6 +377,15 @@ def _embedded(
             "must return one row for each"
         )
     return vectors
+
+
+def _beyond_chance(
+    asked_QE: NDArray[np.float32], texts_TE: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return how near texts are to questions, ``[questions, texts]``: 0 as to small talk, to 1."""
+    near_QT, chance_QT = np.split(asked_QE @ texts_TE.T, [-len(_SMALL_TALK)])
+    chance = float(chance_QT.max(-1).mean())
+    return np.asarray((near_QT - chance) / max(1 - chance, 1e-3), dtype=np.float32)
 
 
 def _runs_of(word: str) -> list[str]:

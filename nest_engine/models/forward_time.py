@@ -16,32 +16,33 @@ import time
 import torch
 
 from nest_engine._cache_folder import cache_folder, write_whole
-from nest_engine.interfaces import LanguageModel, Session
+from nest_engine.interfaces import ForwardCost, LanguageModel, Session
 
 _WIDE = 32  # tokens of the forward that tells what wide forwards cost
 _REPEATS = 7
 
 
-def marginal_token_cost(language_model: LanguageModel) -> float:
-    """Return the time of one more token in a forward, relative to a forward over two tokens.
+def forward_cost(language_model: LanguageModel) -> ForwardCost:
+    """Return how the time of a forward grows with its tokens.
 
-    Two tokens are the shortest draft: the second costs a CPU far more than those after it, and
-    every draft has it. A line through the medians at both ends is enough: choosing a draft length
-    needs no better, and a noisy machine offers no better.
+    Two tokens are the shortest draft: the second costs a CPU far more than those after it. From
+    there a line through the medians at both ends is enough: choosing a draft length needs no
+    better, and a noisy machine offers no better.
 
     Args:
         language_model: the model.
 
     Returns:
-        the cost, kept between a GPU's and a slow CPU's; the one that was measured first for this
-        model on this device, where the cache folder can keep it.
+        the cost, kept between a GPU's and a slow CPU's; what was measured first for this model on
+        this device, where the cache folder can keep it.
     """
     file = cache_folder() / "forward_time" / f"{_identity(language_model)}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or spoilt
-        return float(json.loads(file.read_text(encoding="utf-8"))["marginal_token_cost"])
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        return ForwardCost(two=float(kept["two"]), more=float(kept["more"]))
     cost = _measured(language_model)
     with contextlib.suppress(OSError):
-        write_whole(file, json.dumps({"marginal_token_cost": cost}))
+        write_whole(file, json.dumps(cost._asdict()))
     return cost
 
 
@@ -58,16 +59,16 @@ def _identity(language_model: LanguageModel) -> str:
     return hashlib.sha256("\n".join([language_model.fingerprint, *where]).encode()).hexdigest()
 
 
-def _measured(language_model: LanguageModel) -> float:
-    """Time forwards over two and over many tokens, in turns: a busy moment meets both."""
+def _measured(language_model: LanguageModel) -> ForwardCost:
+    """Time forwards over one, two and many tokens, in turns: a busy moment meets all."""
     context = language_model.context_length or 2 * _WIDE + 1
     prompt_length = min(_WIDE, context - 1)
     session, _ = language_model.prefill([[0] * prompt_length])
-    widths = [min(width, context - prompt_length) for width in (2, _WIDE)]
+    widths = [min(width, context - prompt_length) for width in (1, 2, _WIDE)]
     seconds = [[_seconds(session, width) for width in widths] for _ in range(_REPEATS)]
-    two, wide = (statistics.median(of_width) for of_width in zip(*seconds, strict=True))
-    cost = (wide / two - 1) / (_WIDE - 2)
-    return float(min(max(cost, 0.001), 0.5))
+    one, two, wide = (statistics.median(of_width) for of_width in zip(*seconds, strict=True))
+    more = (wide / two - 1) / (_WIDE - 2)
+    return ForwardCost(two=min(max(two / one, 1.0), 2.0), more=min(max(more, 0.001), 0.5))
 
 
 def _seconds(session: Session, width: int) -> float:

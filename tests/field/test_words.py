@@ -203,7 +203,7 @@ def test_capitals_make_no_difference_to_trust() -> None:  # 7
     trusts = [
         quotable_sentences(
             engine.language_model.tokenizer, passages, asked, engine.config, engine.nearness
-        )
+        )[0]
         for asked in ("who discovered helium?", "Who Discovered Helium?", "WHO DISCOVERED HELIUM?")
     ]
     assert trusts[0] == trusts[1] == trusts[2] is not None

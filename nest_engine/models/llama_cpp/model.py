@@ -17,9 +17,9 @@ from nest_engine.errors import (
     DecodingError,
     UnsupportedModelError,
 )
-from nest_engine.interfaces import Frontier, Prefill, TokenizedPassage
+from nest_engine.interfaces import ForwardCost, Frontier, Prefill, TokenizedPassage
 from nest_engine.models.batching import require_room
-from nest_engine.models.forward_time import marginal_token_cost
+from nest_engine.models.forward_time import forward_cost
 from nest_engine.models.llama_cpp import OPTIONS
 from nest_engine.models.llama_cpp.known_prompts import PIECE, KnownPrompts
 from nest_engine.models.llama_cpp.library import MAX_BATCH, LlamaModel, Row
@@ -159,9 +159,9 @@ class LlamaCppLanguageModel:
         return cls(find_gguf(model_id, **place), **options)
 
     @cached_property
-    def marginal_token_cost(self) -> float:
-        """Time of one more token in a forward, relative to a forward over two; measured once."""
-        return marginal_token_cost(self)
+    def forward_cost(self) -> ForwardCost:
+        """How the time of a forward grows with its tokens; measured once."""
+        return forward_cost(self)
 
     @cached_property
     def fingerprint(self) -> str:

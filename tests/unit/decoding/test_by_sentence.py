@@ -212,6 +212,43 @@ def test_where_an_embedder_finds_no_answer_nothing_is_cited(has_embedder: bool) 
     assert not lossless.notices
 
 
+class _Kinds:
+    """Tells summaries and tasks from small talk, and sentences by their letters."""
+
+    fingerprint = "kinds"
+
+    def embed(self, texts):
+        kinds = [
+            [float("Summarize" in text), float("Translate" in text), float("?" in text)]
+            for text in texts
+        ]
+        letters = letter_vectors(texts)
+        return np.concatenate(
+            [10 * np.array(kinds), letters * (np.sum(kinds, axis=-1) == 0)[:, None]], axis=-1
+        )
+
+
+def test_for_a_summary_the_sentences_count_that_say_most_of_each_passage() -> None:
+    river = Passage("It is said to be deep. The Jade is a river. Ferries cross it.")
+    told = [sentences_of(each.text) for each in (river, NEON)]
+    of_river, of_neon = trusted(VectorNearness(_Kinds()), "Summarize them.", [river, NEON], told)
+    assert [each.trust for each in of_river] == pytest.approx([0.01, 1, 0.01])
+    assert 0.5 < max(each.trust for each in of_neon) < 1
+    engine = NestEngine(ScriptedLanguageModel("", confidence=0.1), embedder=_Kinds())
+    output = engine.ask("Summarize them.", passages=[river, NEON])
+    assert output.text == "The Jade is a river."
+    assert output.citations
+    assert output.notices == ()
+
+
+def test_what_is_done_with_passages_is_in_the_models_words_and_cited_where_they_repeat() -> None:
+    engine = NestEngine(ScriptedLanguageModel(HELIUM.text), embedder=_Kinds())
+    output = engine.ask("Translate them.", passages=[HELIUM])
+    assert output.text == HELIUM.text
+    assert output.citations
+    assert "what it repeats of them is cited" in output.notices[0]
+
+
 def test_without_a_query_the_prompt_is_what_is_asked() -> None:
     output = unsure().generate(
         "Glowing red, neon ", passages=[HELIUM, NEON], method="nest", by_sentence=True

@@ -44,7 +44,7 @@ def test_one_forward_per_step(monkeypatch, method):
     config = WORD_BY_WORD.replace(
         method=method, max_new_tokens=40, k=16, alpha=0.8, delta=0.9, gamma=0.05
     )
-    assert engine.language_model.marginal_token_cost  # measured by forwards of its own, once
+    assert engine.language_model.forward_cost  # measured by forwards of its own, once
     widths = count_forwards(monkeypatch, model)
     output = engine.generate(PROMPT, passages=PASSAGES, config=config)
     assert len(widths) == output.stats.lm_forwards

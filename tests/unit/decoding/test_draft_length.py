@@ -4,61 +4,83 @@ from __future__ import annotations
 
 import pytest
 
-from nest_engine import NestConfig, NestEngine, Passage
+from nest_engine import DecodeStats, NestConfig, NestEngine, Passage
 from nest_engine.decoding.draft_length import AdaptiveDraftLength, FixedDraftLength
+from nest_engine.interfaces import ForwardCost
 from nest_engine.models import forward_time, huggingface
 from nest_engine.testing import ScriptedLanguageModel
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
-
-def rate(length: int, first: float, later: float, cost: float) -> float:
-    """Return expected tokens for the time of a forward over two tokens."""
-    return (1 + first * sum(later**i for i in range(length - 1))) / (1 + cost * (length - 2))
+NEW, LONG = 1, 8  # tokens that agree
 
 
-@pytest.mark.parametrize("cost", [0.001, 0.02, 0.1, 0.2])
-@pytest.mark.parametrize("continues", [False, True])
+def rate(length: int, first: float, later: float, cost: ForwardCost) -> float:
+    """Return expected tokens for the time of a forward over one."""
+    if length == 1:
+        return 1.0
+    expected = 1 + first * sum(later**i for i in range(length - 1))
+    return expected / (cost.two * (1 + cost.more * (length - 2)))
+
+
+@pytest.mark.parametrize("two", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("more", [0.001, 0.02, 0.1, 0.2])
 @pytest.mark.parametrize("accepted", [1, 2, 3, 9, 63])
-def test_limit_is_the_best_of_all_lengths(accepted, continues, cost):
+def test_limit_is_the_best_of_all_lengths(accepted, more, two):
+    cost = ForwardCost(two, more)
     length = AdaptiveDraftLength(64, cost)
     for _ in range(300):  # so often that the prior is forgotten; every other draft fails at once
-        length.observe(64, accepted + 1, continues=False)
-        length.observe(64, 1, continues=False)
+        length.observe(64, accepted + 1, NEW)
+        length.observe(64, 1, NEW)
     tested = accepted - 1 + (accepted < 63)
-    later = (accepted - 1) / tested if tested else 18 / 20
-    first = later if continues else 9 / 19  # the latest counts most, and it failed
-    found = length.limit(continues=continues)
-    best = max(rate(n, first, later, cost) for n in range(2, 65))
+    later = (accepted - 1) / tested if tested else 7 / 10
+    first = 9 / 19  # the latest counts most, and it failed
+    found = length.limit(NEW)
+    best = max(rate(n, first, later, cost) for n in range(1, 65))
     assert rate(found, first, later, cost) == pytest.approx(best, rel=1e-6)
 
 
 def test_acceptance_lengthens_and_rejection_shortens():
-    length = AdaptiveDraftLength(64, 0.05)
-    start = length.limit(continues=False)
+    length = AdaptiveDraftLength(64, ForwardCost(1.0, 0.05))
+    start = length.limit(NEW)
     for _ in range(3):
-        length.observe(start, start, continues=False)
-    grown = length.limit(continues=False)
+        length.observe(start, start, NEW)
+    grown = length.limit(NEW)
     for _ in range(60):
-        length.observe(grown, 2, continues=False)
-    assert length.limit(continues=False) < start < grown
-    assert length.limit(continues=True) == 2, (
-        "a draft of one token tests nothing, so nothing could be learnt any more"
-    )
+        length.observe(grown, 2, NEW)
+    assert length.limit(NEW) < start < grown
+    assert length.limit(LONG) < start, "what follows the first token is the same for all"
 
 
-def test_what_went_on_so_far_goes_on():
+def test_places_are_told_apart_by_what_agrees():
     """Half of the new places fail at once: that says nothing about a copy that stands for long."""
-    length = AdaptiveDraftLength(64, 0.05)
+    length = AdaptiveDraftLength(64, ForwardCost(1.5, 0.05))
     for _ in range(20):
-        length.observe(30, 1, continues=False)
-        length.observe(30, 30, continues=True)
-    assert length.limit(continues=True) > 2 * length.limit(continues=False)
+        length.observe(30, 1, NEW)
+        length.observe(30, 30, LONG)
+    assert length.limit(NEW) == 1
+    assert length.limit(LONG) > 20
 
 
 def test_fixed_length_stays():
     length = FixedDraftLength(64)
-    length.observe(64, 1, continues=False)
-    assert length.limit(continues=False) == length.limit(continues=True) == 64
+    length.observe(64, 1, NEW)
+    assert length.limit(NEW) == length.limit(LONG) == 64
+
+
+def test_where_drafts_cost_more_than_they_save_nothing_is_drafted_until_they_save():
+    own, copied = "a0b1c2d3e4f5g6h7i8j9k0l1m2n3o4p5q6r7s8", "The tale that is told is true. " * 3
+    passages = [Passage("a b c d e f g h i j k l m n o p q r s "), Passage(copied)]
+
+    def stats(two: float) -> DecodeStats:
+        lm = ScriptedLanguageModel(own + copied, confidence=0.95)
+        lm.forward_cost = ForwardCost(two, more=0.01)
+        asked = {"passages": passages, "method": "lossless", "max_new_tokens": 200}
+        return NestEngine(lm).generate("x", **asked).stats
+
+    cheap, dear = stats(two=1.0), stats(two=2.0)
+    rejected = [each.drafted_tokens - each.accepted_tokens for each in (cheap, dear)]
+    assert rejected[1] < rejected[0] / 2
+    assert cheap.lm_forwards <= dear.lm_forwards < len(own) + len(copied) / 4
 
 
 def test_lossless_text_does_not_depend_on_the_length():
@@ -89,29 +111,31 @@ def test_lossless_text_does_not_depend_on_the_length():
 
 @pytest.mark.parametrize("context", [33, 40, 256])
 def test_cost_is_measured_once_and_within_bounds(monkeypatch, tmp_path, context):
-    monkeypatch.setattr(huggingface, "marginal_token_cost", forward_time.marginal_token_cost)
+    monkeypatch.setattr(huggingface, "forward_cost", forward_time.forward_cost)
     monkeypatch.setenv("NEST_CACHE", str(tmp_path))
     model = tiny_model("llama", max_position_embeddings=context)
     engine = NestEngine(model, tiny_tokenizer())
-    cost = engine.language_model.marginal_token_cost
-    assert 0.001 <= cost <= 0.2
-    assert engine.language_model.marginal_token_cost is cost
+    cost = engine.language_model.forward_cost
+    assert 1 <= cost.two <= 2
+    assert 0.001 <= cost.more <= 0.5
+    assert engine.language_model.forward_cost is cost
     # Another start of the same model drafts alike.
     monkeypatch.setattr(forward_time, "_seconds", lambda *_: pytest.fail("measured again"))
-    assert NestEngine(model, tiny_tokenizer()).language_model.marginal_token_cost == cost
+    assert NestEngine(model, tiny_tokenizer()).language_model.forward_cost == cost
     assert len(list(tmp_path.rglob("*.json"))) == len(list(tmp_path.rglob("*.*"))) == 1
 
 
-@pytest.mark.parametrize("kept", ["", "[]", "{}", '{"marginal_token_cost": "much"}'])
+@pytest.mark.parametrize("kept", ["", "[]", "{}", '{"two": 1.5, "more": "much"}'])
 def test_what_was_kept_may_be_spoilt_or_not_be_kept_at_all(monkeypatch, tmp_path, kept):
     monkeypatch.setenv("NEST_CACHE", str(tmp_path))
     lm = NestEngine(tiny_model("llama"), tiny_tokenizer()).language_model
-    forward_time.marginal_token_cost(lm)
+    forward_time.forward_cost(lm)
     [file] = tmp_path.rglob("*.json")
     file.write_text(kept)
-    monkeypatch.setattr(forward_time, "_measured", lambda _: 0.125)
-    assert forward_time.marginal_token_cost(lm) == 0.125
-    assert forward_time.marginal_token_cost(lm) == 0.125
+    measured = ForwardCost(1.5, 0.125)
+    monkeypatch.setattr(forward_time, "_measured", lambda _: measured)
+    assert forward_time.forward_cost(lm) == measured
+    assert forward_time.forward_cost(lm) == measured
     (tmp_path / "file").touch()
     monkeypatch.setenv("NEST_CACHE", str(tmp_path / "file"))  # where no folder can be made
-    assert forward_time.marginal_token_cost(lm) == 0.125
+    assert forward_time.forward_cost(lm) == measured

@@ -10,6 +10,7 @@ from nest_engine import NestConfig, NestEngine, Passage
 from nest_engine.datastore.key_cache import KeyCache
 from nest_engine.generation.datastores import build_datastores, read_ahead
 from nest_engine.generation.request import prepare
+from nest_engine.interfaces import ForwardCost
 from nest_engine.testing import ScriptedLanguageModel
 
 PROMPT = "What is the harbour of Oss called? "
@@ -20,7 +21,7 @@ LONG = Passage("Boats are moored there in winter. " * 12, title="Boats")
 
 def engine(cost: float = 0.01, script: str = " Nothing is known of it.") -> NestEngine:
     model = ScriptedLanguageModel(script, confidence=0.6)
-    model.marginal_token_cost = cost
+    model.forward_cost = ForwardCost(two=1.0, more=cost)
     return NestEngine(model)
 
 

@@ -381,4 +381,6 @@ def test_the_fingerprint_is_the_files(file: Path, tmp_path: Path) -> None:
     copy.write_bytes(file.read_bytes())
     assert LlamaCppLanguageModel(copy).fingerprint == same.fingerprint
     assert LlamaCppLanguageModel(file, cache_type="f32").fingerprint != same.fingerprint
-    assert 0.001 <= same.marginal_token_cost <= 0.5
+    two, more = same.forward_cost
+    assert 1 <= two <= 2
+    assert 0.001 <= more <= 0.5
