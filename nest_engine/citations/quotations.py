@@ -12,13 +12,8 @@ from typing import Literal, NamedTuple
 
 from nest_engine.citations.alignment import Step, steps
 from nest_engine.citations.comparison import Comparison, Passages, Place, num_words
-from nest_engine.citations.quotation_marks import (
-    LEAST_WORDS,
-    Found,
-    bare,
-    quotations_in,
-    source_text,
-)
+from nest_engine.citations.found_quotations import Found, bare, quotations_in, source_text
+from nest_engine.citations.quotation_marks import LEAST_WORDS
 from nest_engine.citations.references import REFERENCE
 from nest_engine.citations.word_boundaries import is_inside_word, is_whole
 from nest_engine.citations.words import Word, is_word, words_of
