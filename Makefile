@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+LOWEST := .venv-lowest
 PROCESSES ?= 2
 PYTEST_ARGS ?=
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) $(PYTEST_ARGS)
 
-.PHONY: demo ui test test-all check format cookbooks bench screenshot dist docs clean
+.PHONY: demo ui test test-all lowest check format cookbooks bench screenshot dist docs clean
 
 demo: $(VENV)/.demo $(VENV)/.smollm2 ## Answer questions offline, and show what was copied from where
 	$(BIN)/nest demo
@@ -20,6 +21,9 @@ test: $(VENV)/.dev ## Run the tests of every change, in a few minutes
 
 test-all: $(VENV)/.dev $(VENV)/.smollm2 ## Run every test: those of Ray, notebooks, split models, PostgreSQL and the page, too
 	$(PYTEST)
+
+lowest: $(LOWEST)/.dev ## Run the tests of every change with the lowest versions that pyproject.toml declares, in an environment of its own
+	$(LOWEST)/bin/python -m pytest --numprocesses $(PROCESSES) $(PYTEST_ARGS) -m "not slow" -o filterwarnings=default
 
 check: $(VENV)/.dev ## Lint, types, import directions
 	$(BIN)/ruff check .
@@ -48,7 +52,7 @@ docs: $(VENV)/.dev ## Build the site of docs/ and of the docstrings, in build/si
 	$(BIN)/mkdocs build --strict
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -70,6 +74,13 @@ $(VENV)/.ui: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[all,dev]'
 	touch $@ $(VENV)/.demo $(VENV)/.ui
+
+# Old versions of other packages warn of each other, so that warnings are no failures here.
+$(LOWEST)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[all,dev]'
+	touch $@
 
 # llama.cpp for GGUF files, compiled from its sources.
 $(VENV)/.llama-cpp: | $(VENV)/.dev
