@@ -156,33 +156,50 @@ def question_in(
 
     In a prompt, which holds passages, control strings or a label with nothing behind it
     ("Answer:"), that is the last sentence with a question mark, or else the last line with a label
-    ("Query: ..."), or else all that is no passage; in a chat, of the last turn unless that is
-    nothing but passages. Any other text is a question.
+    ("Query: ..."), or else all that is no passage, labels in front of one if there is nothing else
+    ("Write a summary of the following:"); in a chat, of the last turn unless that is nothing but
+    passages. Any other text is a question.
 
     Args:
         text: a question, or a prompt that may hold passages.
         passages: all passages of the request.
         control_strings: where control strings are in the text.
     """
-    for start, end in _turns(text, control_strings)[-1:]:
-        if asked := _asked(text[start:end], passages).strip():
-            return asked
-    return _asked(text, passages, control_strings) or text
+    turns = _turns(text, control_strings)
+    for start, end in turns[-1:]:
+        said = text[start:end]
+        asked = _asked(said, passages) or (len(turns) == 1 and _asked(said, passages, labels=True))
+        if asked and asked.strip():
+            return asked.strip()
+    return (
+        _asked(text, passages, control_strings)
+        or _asked(text, passages, control_strings, labels=True)
+        or text
+    )
 
 
 def _asked(
     text: str,
     passages: Sequence[Passage],
     control_strings: Sequence[tuple[int, int]] = (),
+    *,
+    labels: bool = False,
 ) -> str:
-    """Return what a text asks, or nothing; arguments as for :func:`question_in`."""
+    """Return what a text asks, or nothing; arguments as for :func:`question_in`.
+
+    With ``labels``, one with nothing behind it may be what is asked.
+    """
     others = [*untrusted_ranges(text, passages, locate(text, passages)), *control_strings]
     kept, end = [], 0
     for start, stop in sorted(others):
         kept.append(text[end : max(start, end)])
         end = max(stop, end)
     written = [line.strip() for line in "\n".join([*kept, text[end:]]).splitlines()]
-    lines = [line for line in written if any(map(str.isalnum, line)) and line[-1] not in _COLONS]
+    lines = [
+        line
+        for line in written
+        if any(map(str.isalnum, line)) and (labels or line[-1] not in _COLONS)
+    ]
     if not others and not any(line[-1:] in _COLONS for line in written if line):
         return text
     plain = [_LABEL.sub("", line) for line in lines]

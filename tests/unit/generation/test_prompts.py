@@ -151,6 +151,8 @@ _STUFFED = "Janssen discovered helium in 1868. Is it light?"
         (f"{_STUFFED}\n\nwho found helium", "who found helium"),
         (f"根据上下文回答。\n{_STUFFED}\n问题:谁发现了氦?\n回答:", "谁发现了氦?"),
         (_STUFFED, _STUFFED),
+        (f"Sum up the following:\n\n{_STUFFED}\n\nSUMMARY:", "Sum up the following:\nSUMMARY:"),
+        (f"Summarize: {_STUFFED}", "Summarize:"),
     ],
 )
 def test_what_a_chains_prompt_asks(text: str, asked: str) -> None:
@@ -187,6 +189,7 @@ CHAT = (
             "Helium is a colourless gas that is lighter than air.",
             "Who are you?",
         ),  # a turn of nothing but passages asks nothing
+        (f"Context:\n{GAS}", "Who are you?"),
     ],
 )
 def test_what_the_last_turn_of_a_chat_asks(said: str, asked: str) -> None:
@@ -194,3 +197,9 @@ def test_what_the_last_turn_of_a_chat_asks(said: str, asked: str) -> None:
     control = [match.span() for match in re.finditer(r"<\|im_(?:start|end)\|>", prompt)]
     found = question_in(prompt, [Passage(GAS)], control)
     assert found == asked
+
+
+def test_a_chat_of_one_turn_may_ask_by_a_label() -> None:
+    prompt = f"<s>system\nWrite a summary of the following:\n\n{GAS}</s>\n<s>assistant\n"
+    control = [match.span() for match in re.finditer(r"</?s>", prompt)]
+    assert question_in(prompt, [Passage(GAS)], control) == "Write a summary of the following:"
