@@ -75,11 +75,12 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[all,dev]'
 	touch $@ $(VENV)/.demo $(VENV)/.ui
 
-# Old versions of other packages warn of each other, so that warnings are no failures here.
+# Old versions of other packages warn of each other, so that warnings are no failures here. Copies: NLTK refuses files
+# that have a second name.
 $(LOWEST)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
-	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[all,dev]'
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --link-mode copy --editable '.[all,dev]'
 	touch $@
 
 # llama.cpp for GGUF files, compiled from its sources.

@@ -60,10 +60,7 @@ _SUMMARIES = (
 )
 _TASKS = ("Translate the text.", "Rewrite the text in simpler words.")
 _OF_ALL = 0.2  # of that way, how much such a request has to go; of 1,172 questions none goes 0.19
-# Where all are summarized, so much nearer to a passage counts its first sentence, and so much
-# farther each passage than the one before.
-_LEADS = 0.1
-_LATER = 0.01
+_LATER = 0.01  # so much farther counts each passage than the one before, where all are summarized
 _COMMON = 6.0  # nats: words that tell no more are those of any question
 _COVERED = 0.45  # of what a question tells, the share that a sentence has to contain
 
@@ -256,16 +253,20 @@ def _near_passage(
     sentences_P: Sequence[Sequence[Sentence]],
     said: Sequence[str],
 ) -> NDArray[np.float32]:
-    """Return how near each sentence is to its passage, ``[sentences]``; no passage is left out."""
+    """Return how near each sentence is to its passage, ``[sentences]``.
+
+    No passage is left out, and each begins with its first sentence, nearer than its nearest.
+    """
     near_P: list[NDArray[np.float32]] = []
     start = 0
     for number, (passage, sentences) in enumerate(zip(passages, sentences_P, strict=True)):
         own = said[start : start + len(sentences)]
         start += len(sentences)
         if own:
-            near_S = nearness.of([titled_text(passage)], own)[0].copy()
-            near_S[0] += _LEADS
-            near_P.append(near_S - near_S.max() - _LATER * number)
+            [near_S] = nearness.of([titled_text(passage)], own)
+            near_S = near_S - near_S.max() - _INTRODUCTION
+            near_S[0] = 0.0
+            near_P.append(near_S - _LATER * number)
     return np.concatenate(near_P)
 
 

@@ -232,11 +232,11 @@ def test_for_a_summary_the_sentences_count_that_say_most_of_each_passage() -> No
     river = Passage("It is said to be deep. The Jade is a river. Ferries cross it.")
     told = [sentences_of(each.text) for each in (river, NEON)]
     of_river, of_neon = trusted(VectorNearness(_Kinds()), "Summarize them.", [river, NEON], told)
-    assert [each.trust for each in of_river] == pytest.approx([0.01, 1, 0.01], abs=0.01)
-    assert 0.5 < max(each.trust for each in of_neon) < 1
+    first, nearest, other = (each.trust for each in of_river)
+    assert 1 == first > of_neon[0].trust > nearest > 0.5 > other
     engine = NestEngine(ScriptedLanguageModel("", confidence=0.1), embedder=_Kinds())
     output = engine.ask("Summarize them.", passages=[river, NEON])
-    assert output.text == "The Jade is a river."
+    assert output.text == "It is said to be deep."
     assert output.citations
     assert output.notices == ()
 
