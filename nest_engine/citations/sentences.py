@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -75,6 +75,10 @@ _QUESTION_WORDS = {
         "el": "ποιος ποια ποιο τι πότε πού πώς γιατί πόσο πόσα είναι το η ο του της στο στη",
     }.items()
 }
+_QUESTION_MARKS = frozenset(
+    "?\N{FULLWIDTH QUESTION MARK}\N{ARABIC QUESTION MARK}\N{GREEK QUESTION MARK}"
+    "\N{ARMENIAN QUESTION MARK}\N{ETHIOPIC QUESTION MARK}"
+)
 _SCRIPTS = {"ru": re.compile("[а-яё]"), "el": re.compile("[α-ω]")}
 _WORD = re.compile(r"(?<![\w.])[^\W\d_]+(?!\.\w)")  # no e.g.
 # Where a full stop makes an ordinal of a number: am 5. Januar, der 2. Weltkrieg.
@@ -106,8 +110,9 @@ _HEADING_OR_RULE = re.compile(
 # A line that is a heading without marks: it has room for the next word, but that begins a line.
 _LINES = re.compile(r"[^\r\n]+")
 _BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
-_ENDS_PROSE = ".!?…。！？।؟۔።"
+ENDS_PROSE = ".!?…。！？।؟۔።"
 _FULL, _NARROWEST = 0.6, 40  # of the widest line; characters
+_AROUND_CUTS = " \t\r\n|"
 _RULE = re.compile(r"([^\w\s])\1{2,}")
 _BAR = re.compile(r"(?<!\\)\|")
 _NAMED = frozenset(["fa", "ul", "np", "gen", "bp", "św"])  # in front of a name
@@ -127,11 +132,13 @@ class Sentence(NamedTuple):
         end: one past the last.
         trust: how far it can be trusted to answer what was asked, in (0, 1]; 0 if nobody knows what
             was asked.
+        introduces: whether it is its passage's first that is no heading: it says whom others mean.
     """
 
     start: int
     end: int
     trust: float = 0.0
+    introduces: bool = False
 
 
 def sentences_of(
@@ -153,7 +160,7 @@ def sentences_of(
         else:
             sentences.append(Sentence(start, end))
     cuts = _cuts_in_answer(text) if is_answer else _cuts_in_source(text, language)
-    return [*_apart(text, sentences, cuts)]
+    return [*_with_closing_signs(text, _apart(text, sentences, cuts))]
 
 
 def _cuts_in_answer(text: str) -> list[int]:
@@ -177,6 +184,16 @@ def _cuts_in_source(text: str, language: str) -> list[int]:
     return sorted(set(cuts))
 
 
+def ends_of_headings(text: str) -> set[int]:
+    """Return where the headings of a source end that have marks, or room behind them."""
+    cuts = set(_cuts_in_source(text, language_of(text)))
+    for line in _HEADING_OR_RULE.finditer(text):
+        is_rule, begin = line[1] is not None, line.start()
+        is_below_line = is_rule and begin > 1 and not _BLANK_LINE.search(text, begin - 3, begin)
+        cuts -= {line.end() if is_rule else begin, *(() if is_below_line else (begin,))}
+    return {len(text[:cut].rstrip(_AROUND_CUTS)) for cut in cuts}
+
+
 def _ends_of_headings(text: str, start: int, end: int, language: str) -> Iterator[int]:
     """Yield where the headings without marks end among the lines of a paragraph.
 
@@ -194,7 +211,7 @@ def _ends_of_headings(text: str, start: int, end: int, language: str) -> Iterato
             and first[0].isalpha()
             and not first[0].islower()
             and len(said) + 1 + (len(first) if first.isascii() else 1) <= full
-            and (len(next_said) > full or next_said[-1] in _ENDS_PROSE)
+            and (len(next_said) > full or next_said[-1] in ENDS_PROSE)
         ):
             yield line.end()
 
@@ -207,9 +224,9 @@ def _apart(text: str, sentences: Sequence[Sentence], cuts: Sequence[int]) -> Ite
             yield sentence
             continue
         for start, end in pairwise([sentence.start, *inner, sentence.end]):
-            piece = text[start:end].rstrip(" \t\r\n|")
+            piece = text[start:end].rstrip(_AROUND_CUTS)
             if piece.strip(" \t|") and not _RULE.fullmatch(piece.strip()):
-                begin = start + len(piece) - len(piece.lstrip(" \t\r\n|"))
+                begin = start + len(piece) - len(piece.lstrip(_AROUND_CUTS))
                 yield Sentence(begin, start + len(piece))
 
 
@@ -237,6 +254,24 @@ def _goes_on(text: str, sentence: Sentence, following: int, language: str) -> bo
     return word.lower() in _ABBREVIATIONS or (
         begins.islower() and (len(word) == 1 or _ROMAN.fullmatch(word) is not None)
     )
+
+
+def _with_closing_signs(text: str, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
+    """Yield sentences with what closes them, as in **Why?**, and without the rules below them."""
+    last: Sentence | None = None
+    for sentence in sentences:
+        said = text[sentence.start : sentence.end]
+        if last is not None and not any(map(str.isalnum, said)):
+            if sentence.start == last.end:
+                last = last._replace(end=sentence.end)
+                continue
+            if _RULE.fullmatch(said):
+                continue
+        if last is not None:
+            yield last
+        last = sentence
+    if last is not None:
+        yield last
 
 
 @lru_cache(maxsize=1 << 12)
@@ -273,6 +308,12 @@ def words_of_asking(question: str) -> frozenset[str]:
     return _QUESTION_WORDS[likeliest] | _COMMON_WORDS.get(likeliest, frozenset())
 
 
+def is_question(sentence: str) -> bool:
+    """Return whether a sentence ends with the question mark of its language."""
+    last = sentence.rstrip()[-1:]
+    return last in _QUESTION_MARKS or (last == ";" and language_of(sentence) == "el")
+
+
 def ends_sentence(text: str) -> bool:
     """Return whether a text ends where a sentence ends, or a line: what follows begins another."""
     tail = text[-_LONGEST_TAIL:]
@@ -296,5 +337,5 @@ def in_tokens(sentences: Sequence[Sentence], tokens: TokenizedPassage) -> list[S
         while token < len(tokens.ends) and tokens.starts[token] < sentence.end:
             token += 1
         if token > first:
-            ranges.append(Sentence(first, token, sentence.trust))
+            ranges.append(sentence._replace(start=first, end=token))
     return ranges

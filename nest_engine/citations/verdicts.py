@@ -67,7 +67,7 @@ def judge_sentences(
         rest = len(text) - before.answer_end
         stretches[before.answer_end :] = [stretches[before.answer_start]] * rest
     judged = []
-    for start, end, _ in sentences_of(text, is_answer=True):
+    for start, end, *_ in sentences_of(text, is_answer=True):
         found = {stretches[i] for i in range(start, end) if counts[i] or _measures(text, start, i)}
         if any(map(str.isalnum, text[start:end])) and found:
             kind: SentenceKind = (

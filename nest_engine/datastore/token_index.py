@@ -25,14 +25,14 @@ class Beginning(NamedTuple):
         length: in tokens.
         trust: how far it can be trusted to answer, in (0, 1].
         passage: number of its passage.
-        is_first: whether it is its passage's first.
+        introduces: whether it is its passage's first that is no heading.
     """
 
     entry: int
     length: int
     trust: float
     passage: int
-    is_first: bool
+    introduces: bool
 
 
 class TokenIndex:
@@ -196,13 +196,13 @@ class TokenIndex:
     ) -> None:
         """Add the sentences of the passage whose entries come next."""
         first = len(self._values)
-        for number, (start, end, trust) in enumerate(sentences):
+        for start, end, trust, introduces in sentences:
             # But for the first token, which depends on the space in front of the sentence.
             said = tuple(token_ids[start + 1 : end])
             self._sentences.setdefault(said, []).append(first + start)
             if trust > 0:
                 self.beginnings.append(
-                    Beginning(first + start, end - start, trust, passage, number == 0)
+                    Beginning(first + start, end - start, trust, passage, introduces)
                 )
             self._ends_sentence.add(first + end - 1)
 

@@ -99,7 +99,7 @@ class SentenceAcceptance(RelaxedAcceptance):
         beginnings: dict[int, int] = {}
         for each in sequence.index.beginnings:
             token = self._first_token(sequence, each, text)
-            introduces = each.is_first and each.passage in quoted
+            introduces = each.introduces and each.passage in quoted
             trust = each.trust * _INTRODUCES if introduces else each.trust
             if token is not None and trust > votes.get(token, 0.0):
                 votes[token], beginnings[token] = trust, each.entry

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import regex
 
-from nest_engine.citations.sentences import language_of, sentences_of
+from nest_engine.citations.sentences import is_question, sentences_of
 from nest_engine.errors import InputError
 from nest_engine.interfaces import TokenizedPassage, TokenizedText
 from nest_engine.models.tokenization import titled_text
@@ -30,10 +30,6 @@ _PRONOUNS = frozenset(
 _GOES_ON = regex.compile(r"(?:and|but|what about|how about)\b", regex.IGNORECASE)
 _LONGEST_FOLLOW_UP = 12  # words
 _AROUND = "?!.,;:'\"()"
-_QUESTION_MARKS = frozenset(
-    "?\N{FULLWIDTH QUESTION MARK}\N{ARABIC QUESTION MARK}\N{GREEK QUESTION MARK}"
-    "\N{ARMENIAN QUESTION MARK}\N{ETHIOPIC QUESTION MARK}"
-)
 
 # Shorter texts occur in a prompt by coincidence: a word, or a control string of its template.
 _SHORTEST_LOCATED = 32
@@ -206,17 +202,12 @@ def _asked(
     questions = [
         sentence
         for line in plain
-        for start, end, _ in sentences_of(line)
-        if _is_question(sentence := line[start:end])
+        for start, end, *_ in sentences_of(line)
+        if is_question((sentence := line[start:end]).rstrip("\"'”’»」) "))
     ]
     labelled = [after for after, line in zip(plain, lines, strict=True) if after != line]
     asked = questions or labelled
     return asked[-1] if asked else "\n".join(lines)
-
-
-def _is_question(sentence: str) -> bool:
-    bare = sentence.rstrip("\"'”’»」) ")
-    return bare[-1:] in _QUESTION_MARKS or (bare[-1:] == ";" and language_of(bare) == "el")
 
 
 def question_start(

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, Protocol
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nest_engine.citations.headings import standing_below
 from nest_engine.citations.sentences import Sentence, words_of_asking
 from nest_engine.errors import RetrievalError
 from nest_engine.models.tokenization import titled_text
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 _LEAST = 0.01  # trust in the sentence that is farthest from the question
 _INTRODUCTION = 0.03  # so much nearer counts a passage's first sentence: it says what it is about
 # And it counts nearly as near as the title alone: whoever asks for no more than the title ("Tell me
-# about helium.") wants to know what that is.
+# about helium.") wants to know what that is. Likewise the first sentence below a heading.
 _SUBJECT = 0.1
 _BESIDE_TITLE = 1 / 3  # so much counts, within a document, what is asked beside its title
 _ASKED = 0.2  # what is left of "Tell me about helium." asks nothing: no sentence is as near to it
@@ -60,7 +63,7 @@ _SUMMARIES = (
 )
 _TASKS = ("Translate the text.", "Rewrite the text in simpler words.")
 _OF_ALL = 0.2  # of that way, how much such a request has to go; of 1,172 questions none goes 0.19
-_LATER = 0.01  # so much farther counts each passage than the one before, where all are summarized
+_LATER = 0.01  # so much farther counts what is to be said later
 _COMMON = 6.0  # nats: words that tell no more are those of any question
 _COVERED = 0.45  # of what a question tells, the share that a sentence has to contain
 
@@ -214,7 +217,8 @@ def trusted(
 ) -> list[list[Sentence]] | None:
     """Return the sentences of passages with their trust.
 
-    A sentence is read behind its passage's title, which says whom its pronouns mean. Where a
+    A sentence is read behind its passage's title and what it stands below, which say whom its
+    pronouns mean; headings, and questions that the next sentence answers, are not trusted. Where a
     summary is asked for, those are trusted that say most of what their passage says.
 
     Args:
@@ -226,75 +230,118 @@ def trusted(
     Returns:
         the sentences, or None if none of them answers the question.
     """
-    said = [
-        titled_text(replace(passage, text=passage.text[sentence.start : sentence.end]))
+    read_T = [
+        read
         for passage, sentences in zip(passages, sentences_P, strict=True)
-        for sentence in sentences
+        for read in _read(passage, sentences)
     ]
+    said = [read.text for read in read_T]
     if not said:
         return None
     if nearness.is_answered(question, said):
-        near_T = _near_question(nearness, question, passages, sentences_P, said)
+        near_T = _near_question(nearness, question, read_T)
     elif nearness.asks_of_all(question) == "summary":
-        near_T = _near_passage(nearness, passages, sentences_P, said)
+        near_T = _near_passage(nearness, read_T)
     else:
         return None
+    near_T[[read.is_heading for read in read_T]] = -np.inf
     trust = np.exp((near_T - near_T.max()) / nearness.sharpness).clip(min=_LEAST).tolist()
-    of_sentence = iter(trust)
+    of_sentence = zip(trust, read_T, strict=True)
     return [
-        [sentence._replace(trust=next(of_sentence)) for sentence in sentences]
+        [
+            sentence._replace(trust=trust, introduces=read.introduces)
+            for sentence, (trust, read) in zip(sentences, of_sentence, strict=False)
+        ]
         for sentences in sentences_P
     ]
 
 
-def _near_passage(
-    nearness: Nearness,
-    passages: Sequence[Passage],
-    sentences_P: Sequence[Sequence[Sentence]],
-    said: Sequence[str],
-) -> NDArray[np.float32]:
+class _Read(NamedTuple):
+    """A sentence as it is read.
+
+    Args:
+        text: the sentence, behind its passage's title and what it stands below.
+        passage: where it stands.
+        is_heading: whether it says nothing by itself: a heading, or a question answered below.
+        introduces: whether it is the first of its passage that says something.
+        is_first_below: whether it is the first below a heading or a question.
+    """
+
+    text: str
+    passage: Passage
+    is_heading: bool
+    introduces: bool
+    is_first_below: bool
+
+
+def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
+    """Return the sentences of a passage as they are read."""
+    below_S = standing_below(passage.text, sentences)
+    introduction = next((n for n, below in enumerate(below_S) if below is not None), 0)
+    read = []
+    for number, (sentence, below) in enumerate(zip(sentences, below_S, strict=True)):
+        context = f"{below} " if below and below != passage.title else ""
+        said = f"{context}{passage.text[sentence.start : sentence.end]}"
+        read.append(
+            _Read(
+                titled_text(replace(passage, text=said)),
+                passage,
+                is_heading=below is None,
+                introduces=number == introduction,
+                is_first_below=number > 0 and below is not None and below_S[number - 1] is None,
+            )
+        )
+    return read
+
+
+def _near_passage(nearness: Nearness, read_T: Sequence[_Read]) -> NDArray[np.float32]:
     """Return how near each sentence is to its passage, ``[sentences]``.
 
     No passage is left out, and each begins with its first sentence, nearer than its nearest.
     """
     near_P: list[NDArray[np.float32]] = []
-    start = 0
-    for number, (passage, sentences) in enumerate(zip(passages, sentences_P, strict=True)):
-        own = said[start : start + len(sentences)]
-        start += len(sentences)
-        if own:
-            [near_S] = nearness.of([titled_text(passage)], own)
-            near_S = near_S - near_S.max() - _INTRODUCTION
-            near_S[0] = 0.0
-            near_P.append(near_S - _LATER * number)
+    for number, (passage, own) in enumerate(groupby(read_T, key=attrgetter("passage"))):
+        read_S = list(own)
+        [near_S] = nearness.of([titled_text(passage)], [read.text for read in read_S])
+        nearest = max(n for n, r in zip(near_S, read_S, strict=True) if not r.is_heading)
+        near_S = near_S - nearest - _INTRODUCTION
+        near_S[[read.introduces for read in read_S]] = 0.0
+        near_P.append(near_S - _LATER * number)
     return np.concatenate(near_P)
 
 
 def _near_question(
-    nearness: Nearness,
-    question: str,
-    passages: Sequence[Passage],
-    sentences_P: Sequence[Sequence[Sentence]],
-    said: Sequence[str],
+    nearness: Nearness, question: str, read_T: Sequence[_Read]
 ) -> NDArray[np.float32]:
     """Return how near each sentence is to the question, ``[sentences]``."""
-    is_first_T = np.array(
-        [number == 0 for sentences in sentences_P for number in range(len(sentences))]
-    )
-    title_T = [
-        passage.title
-        for passage, sentences in zip(passages, sentences_P, strict=True)
-        for _ in sentences
-    ]
-    titles = [title for title, is_first in zip(title_T, is_first_T, strict=True) if is_first]
+    introduces_T = np.array([read.introduces for read in read_T])
+    title_T = [read.passage.title for read in read_T]
+    titles = [read.passage.title for read in read_T if read.introduces]
     if not all(titles):
         titles = []
-    near = _near(nearness, question, [*said, *titles], [*title_T, *titles])
-    near_T, near_title_P = np.split(near, [len(said)])
-    near_T += _INTRODUCTION * is_first_T
+    near = _near(nearness, question, [*(r.text for r in read_T), *titles], [*title_T, *titles])
+    near_T, near_title_P = np.split(near, [len(read_T)])
+    near_T += _INTRODUCTION * introduces_T
+    for first, end in _sections(read_T):
+        nearest = near_T[first:end].max()
+        if near_T[first - 1] >= nearest:  # whoever asks as the heading does is told all below it
+            near_T[first] = max(nearest + _LATER, near_T[first - 1] - _SUBJECT)
     if titles:
-        near_T[is_first_T] = np.maximum(near_T[is_first_T], near_title_P - _SUBJECT)
+        near_T[introduces_T] = np.maximum(near_T[introduces_T], near_title_P - _SUBJECT)
     return near_T
+
+
+def _sections(read_T: Sequence[_Read]) -> Iterator[tuple[int, int]]:
+    """Yield the sentences below each heading or question, as a range."""
+    first = 0
+    for number, read in enumerate(read_T):
+        if first and (read.is_heading or read.introduces):
+            yield first, number
+            first = 0
+        if read.is_first_below:
+            first = number
+    if first:
+        yield first, len(read_T)
 
 
 def _near(

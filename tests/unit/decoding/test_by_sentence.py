@@ -212,6 +212,38 @@ def test_where_an_embedder_finds_no_answer_nothing_is_cited(has_embedder: bool) 
     assert not lossless.notices
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Returns\n\n## {}\n\nIt goes back within 30 days. The box has to be whole.",
+        "Returns\n\n{}\n\nIt goes back within 30 days. The box has to be whole.",
+        "Q: {}\nA: It goes back within 30 days.\n\nQ: Is there a shop?\nA: There is one in Oss.",
+        "Is there a shop? There is one in Oss.\n\n{} It goes back within 30 days.",
+    ],
+)
+@pytest.mark.parametrize("has_embedder", [False, True])
+def test_a_question_in_a_source_is_answered_by_what_stands_below_it(
+    text: str, has_embedder: bool
+) -> None:
+    """Nothing is nearer to a question than itself."""
+    asked = "How does the Jade parcel go back?"
+    passages = [NEON, Passage(text.format(asked), title="Shop")]
+    engine = unsure()
+    engine.embedder = _Vectors() if has_embedder else None
+    output = engine.ask(asked, passages=passages, method="ra-nest", max_new_tokens=40)
+    assert "It goes back within 30 days." in output.text
+    assert asked not in output.text
+    assert [sentence.kind for sentence in output.sentences] == ["quoted"]
+
+
+def test_the_first_sentence_of_prose_says_what_a_passage_is_about() -> None:
+    passage = Passage("# Jade\n\nThe river is long. It is deep.")
+    told = sentences_of(passage.text)
+    [trusted_sentences] = trusted(VectorNearness(_Vectors()), "Jade", [passage], [told]) or []
+    assert [each.introduces for each in trusted_sentences] == [False, True, False]
+    assert [each.trust == 1 for each in trusted_sentences] == [False, True, False]
+
+
 class _Kinds:
     """Tells summaries and tasks from small talk, and sentences by their letters."""
 

@@ -1,0 +1,82 @@
+"""What the sentences of a source stand below."""
+
+from __future__ import annotations
+
+import pytest
+
+from nest_engine.citations.headings import standing_below
+from nest_engine.citations.sentences import sentences_of
+
+HOW = "How do I return a product?"
+
+
+def below(text: str) -> dict[str, str | None]:
+    """What each sentence of a text stands below."""
+    sentences = sentences_of(text)
+    said = [text[sentence.start : sentence.end] for sentence in sentences]
+    return dict(zip(said, standing_below(text, sentences), strict=True))
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        f"# Returns\n\n## {HOW}\n\n",
+        f"Returns\n\n{HOW}\n\n",  # as readers of web pages and Word write them
+        f"**{HOW}**\n",
+        f"{HOW}\n==========================\n\n",
+        f"{HOW} ",
+        f"It is easy.\n\n## Returns\n\n{HOW}\n",
+    ],
+)
+def test_sentences_stand_below_the_nearest_heading_or_question(heading: str) -> None:
+    found = below(f"{heading}Send it back within 30 days. The label is in your account.")
+    assert found["Send it back within 30 days."] == HOW
+    assert found["The label is in your account."] == HOW
+    asked = [said for said in found if HOW in said]
+    assert [found[said] for said in asked] == [None]
+
+
+def test_headings_without_marks_stand_in_front_of_prose() -> None:
+    text = "Shipping\n\nOrders leave in two days.\n\nCosts\n\nIt is free above 50 euros."
+    assert below(text) == {
+        "Shipping": None,
+        "Orders leave in two days.": "Shipping",
+        "Costs": None,
+        "It is free above 50 euros.": "Costs",
+    }
+
+
+def test_a_question_is_answered_in_its_paragraph_or_the_next() -> None:
+    text = "# Shipping\n\nHow long?\n\nTwo days. Or three.\n\nParcels are insured."
+    assert below(text) == {
+        "# Shipping": None,
+        "How long?": None,
+        "Two days.": "How long?",
+        "Or three.": "How long?",
+        "Parcels are insured.": "Shipping",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Orders leave in two days. Nobody knows why.",
+        'He asked: "Where is it?" Nobody knew.',
+        "We sell these.\n\nApples\n\nPears\n\nPlums\n\nThey are fresh.",  # a list
+        "- Apples\n\n- Pears\n\nThey are fresh.",
+        "Oslo\nRome\nBern",
+        "Oslo",
+        "Why?",
+        "Why? Who? When?",
+        "สวัสดี\n\nขอบคุณ",
+        "",
+    ],
+)
+def test_what_is_no_heading(text: str) -> None:
+    assert set(below(text).values()) <= {""}
+
+
+def test_other_scripts() -> None:
+    found = below("# 土卫六\n\n它有多大？\n\n它比水星大。\n\n它有湖。")
+    assert found["它比水星大。"] == "它有多大？"
+    assert found["它有湖。"] == "土卫六"
