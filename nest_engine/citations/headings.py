@@ -55,7 +55,7 @@ def _headings(text: str, sentences: Sequence[Sentence]) -> set[int]:
     alone = [_stands_alone(text, sentences, number) for number in range(len(sentences))]
     found = {number for number, each in enumerate(sentences) if each.end in marked}
     for number in range(len(sentences) - 1):
-        in_front = all(alone[: number + 1]) and number < _MOST_IN_FRONT
+        in_front = number < _MOST_IN_FRONT and all(alone[: number + 1])
         is_last = alone[number] and not alone[number + 1]
         if is_last and (in_front or not alone[number - 1]):
             found |= set(range(number + 1)) if in_front else {number}
