@@ -9,12 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from nest_engine.citations.sentences import ENDS_PROSE, Sentence, ends_of_headings, is_question
+from nest_engine.citations.sentences import (
+    CLOSING_SIGNS,
+    ENDS_PROSE,
+    Sentence,
+    ends_of_headings,
+    is_question,
+)
 
 _PARAGRAPH = re.compile(r"\n[ \t]*\r?\n")
 _LONGEST = 100  # characters of a heading
 _MOST_IN_FRONT = 2  # headings at the beginning of a text; more would be a list
 _ITEM = re.compile(r"[-*+•–]|\d{1,3}[.)]|[|>]")
+_TAG = re.compile(r"</?\w{1,10}>")
 _MARKS = " \t\r\n#*_|=-"
 _QUOTED = "\"'”’»」)]*_ "
 
@@ -39,14 +46,19 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
             asked = ""
         end = sentence.end
         if number in headings:
-            heading, asked = said.strip(_MARKS), ""
+            heading, asked = _bare(said), ""
             below.append(None)
-        elif is_question(said.rstrip("*_")):
-            asked = said.strip(_MARKS)
+        elif is_question(CLOSING_SIGNS.sub("", said)):
+            asked = _bare(said)
             below.append(None)
         else:
             below.append(asked or heading)
     return below if any(each is not None for each in below) else [""] * len(sentences)
+
+
+def _bare(said: str) -> str:
+    """Return a heading or a question without its marks."""
+    return _TAG.sub("", said).strip(_MARKS)
 
 
 def _headings(text: str, sentences: Sequence[Sentence]) -> set[int]:

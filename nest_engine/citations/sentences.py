@@ -112,6 +112,8 @@ _LINES = re.compile(r"[^\r\n]+")
 _BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
 ENDS_PROSE = ".!?…。！？।؟۔።"
 _FULL, _NARROWEST = 0.6, 40  # of the widest line; characters
+CLOSING_SIGNS = re.compile(r"(?:[*_~]{1,3}|</\w{1,10}>)+(?=\s|\Z)")  # of Markdown's emphasis
+_NOT_SPACE = re.compile(r"\S")
 _AROUND_CUTS = " \t\r\n|"
 _RULE = re.compile(r"([^\w\s])\1{2,}")
 _BAR = re.compile(r"(?<!\\)\|")
@@ -260,14 +262,16 @@ def _with_closing_signs(text: str, sentences: Iterable[Sentence]) -> Iterator[Se
     """Yield sentences with what closes them, as in **Why?**, and without the rules below them."""
     last: Sentence | None = None
     for sentence in sentences:
-        said = text[sentence.start : sentence.end]
-        if last is not None and not any(map(str.isalnum, said)):
-            if sentence.start == last.end:
-                last = last._replace(end=sentence.end)
-                continue
-            if _RULE.fullmatch(said):
-                continue
         if last is not None:
+            if _RULE.fullmatch(text, sentence.start, sentence.end):
+                continue
+            if sentence.start == last.end:
+                closing = CLOSING_SIGNS.match(text, sentence.start, sentence.end)
+                last = last._replace(end=closing.end() if closing else last.end)
+                start = _NOT_SPACE.search(text, last.end, sentence.end)
+                if start is None:
+                    continue
+                sentence = sentence._replace(start=start.start())
             yield last
         last = sentence
     if last is not None:

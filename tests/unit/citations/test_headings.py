@@ -25,6 +25,9 @@ def below(text: str) -> dict[str, str | None]:
         f"**{HOW}**\n",
         f"{HOW}\n==========================\n\n",
         f"{HOW} ",
+        f"**{HOW}** ",
+        f"- _{HOW}_ ",
+        f"<b>{HOW}</b> ",
         f"It is easy.\n\n## Returns\n\n{HOW}\n",
     ],
 )
