@@ -21,13 +21,15 @@ _PARAGRAPH = re.compile(r"\n[ \t]*\r?\n")
 _LONGEST = 100  # characters of a heading
 _MOST_IN_FRONT = 2  # headings at the beginning of a text; more would be a list
 _ITEM = re.compile(r"[-*+•–]|\d{1,3}[.)]|[|>]")
+_CONTENTS = re.compile(r"(?:\.{4}|(?: \.){4}|…{2})[ .…]*\d{1,4}\Z")  # a heading and its page
+_NO_LEVEL = 7  # that of headings without a number of signs
 _TAG = re.compile(r"</?\w{1,10}>")
 _MARKS = " \t\r\n#*_|=-"
 _QUOTED = "\"'”’»」)]*_ "
 
 
 def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]:
-    """Return what each sentence stands below: nothing, a heading, or a question.
+    """Return what each sentence stands below: nothing, headings, or a question.
 
     None for headings and questions themselves: they say nothing, unless there is nothing else.
 
@@ -37,7 +39,8 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
     """
     headings = _headings(text, sentences)
     below: list[str | None] = []
-    heading = asked = ""
+    above: list[tuple[int, str]] = []  # the headings of each level
+    asked = ""
     end = 0  # of the sentence before
     for number, sentence in enumerate(sentences):
         said = text[sentence.start : sentence.end]
@@ -46,13 +49,17 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
             asked = ""
         end = sentence.end
         if number in headings:
-            heading, asked = _bare(said), ""
+            level = len(said) - len(said.lstrip("#")) or _NO_LEVEL
+            above = [each for each in above if each[0] < level] + [(level, _bare(said))]
+            asked = ""
             below.append(None)
         elif is_question(CLOSING_SIGNS.sub("", said)):
             asked = _bare(said)
             below.append(None)
+        elif _CONTENTS.search(said):
+            below.append(None)
         else:
-            below.append(asked or heading)
+            below.append(asked or " ".join(heading for _, heading in above))
     return below if any(each is not None for each in below) else [""] * len(sentences)
 
 

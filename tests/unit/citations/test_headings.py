@@ -33,8 +33,8 @@ def below(text: str) -> dict[str, str | None]:
 )
 def test_sentences_stand_below_the_nearest_heading_or_question(heading: str) -> None:
     found = below(f"{heading}Send it back within 30 days. The label is in your account.")
-    assert found["Send it back within 30 days."] == HOW
-    assert found["The label is in your account."] == HOW
+    for said in ("Send it back within 30 days.", "The label is in your account."):
+        assert (found[said] or "").removeprefix("Returns ") == HOW
     asked = [said for said in found if HOW in said]
     assert [found[said] for said in asked] == [None]
 
@@ -47,6 +47,17 @@ def test_headings_without_marks_stand_in_front_of_prose() -> None:
         "Costs": None,
         "It is free above 50 euros.": "Costs",
     }
+
+
+def test_headings_stand_below_those_of_higher_levels() -> None:
+    text = "# Jug\n\n## Care\n\n### Lid\n\nRinse it.\n\n## Data\n\nIt holds a litre."
+    found = below(text)
+    assert (found["Rinse it."], found["It holds a litre."]) == ("Jug Care Lid", "Jug Data")
+
+
+def test_a_table_of_contents_says_nothing() -> None:
+    text = "1. How do I clean it? ........ 2\n2. Costs . . . . . 13\n\nIt costs 4.50 euros."
+    assert [*below(text).values()] == [None, None, ""]
 
 
 def test_a_question_is_answered_in_its_paragraph_or_the_next() -> None:
