@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from nest_engine.citations.sentences import (
+    BLANK_LINE,
     CLOSING_SIGNS,
     ENDS_PROSE,
     Sentence,
@@ -17,7 +18,6 @@ from nest_engine.citations.sentences import (
     is_question,
 )
 
-_PARAGRAPH = re.compile(r"\n[ \t]*\r?\n")
 _LONGEST = 100  # characters of a heading
 _MOST_IN_FRONT = 2  # headings at the beginning of a text; more would be a list
 _ITEM = re.compile(r"[-*+•–]|\d{1,3}[.)]|[|>]")
@@ -45,7 +45,7 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
     for number, sentence in enumerate(sentences):
         said = text[sentence.start : sentence.end]
         answers = bool(below) and below[-1] is not None
-        if answers and _PARAGRAPH.search(text, end, sentence.start):
+        if answers and BLANK_LINE.search(text, end, sentence.start):
             asked = ""
         end = sentence.end
         if number in headings:
@@ -92,6 +92,6 @@ def _stands_alone(text: str, sentences: Sequence[Sentence], number: int) -> bool
         and "\n" not in said
         and not _ITEM.match(said)
         and said.rstrip(_QUOTED)[-1:] not in {*ENDS_PROSE, ""}
-        and (number == 0 or _PARAGRAPH.search(text, before, sentence.start) is not None)
-        and (after == len(text) or _PARAGRAPH.search(text, sentence.end, after) is not None)
+        and (number == 0 or BLANK_LINE.search(text, before, sentence.start) is not None)
+        and (after == len(text) or BLANK_LINE.search(text, sentence.end, after) is not None)
     )

@@ -109,7 +109,7 @@ _HEADING_OR_RULE = re.compile(
 )
 # A line that is a heading without marks: it has room for the next word, but that begins a line.
 _LINES = re.compile(r"[^\r\n]+")
-_BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
+BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
 ENDS_PROSE = ".!?…。！？।؟۔።"
 _FULL, _NARROWEST = 0.6, 40  # of the widest line; characters
 CLOSING_SIGNS = re.compile(r"(?:[*_~]{1,3}|</\w{1,10}>)+(?=\s|\Z)")  # of Markdown's emphasis
@@ -180,7 +180,7 @@ def _cuts_in_source(text: str, language: str) -> list[int]:
         return []
     cuts = [cut for line in _HEADING_OR_RULE.finditer(text) for cut in line.span()]
     start = 0
-    for end in [*(blank.start() for blank in _BLANK_LINE.finditer(text)), len(text)]:
+    for end in [*(blank.start() for blank in BLANK_LINE.finditer(text)), len(text)]:
         cuts += _ends_of_headings(text, start, end, language)
         start = end
     return sorted(set(cuts))
@@ -191,7 +191,7 @@ def ends_of_headings(text: str) -> set[int]:
     cuts = set(_cuts_in_source(text, language_of(text)))
     for line in _HEADING_OR_RULE.finditer(text):
         is_rule, begin = line[1] is not None, line.start()
-        is_below_line = is_rule and begin > 1 and not _BLANK_LINE.search(text, begin - 3, begin)
+        is_below_line = is_rule and begin > 1 and not BLANK_LINE.search(text, begin - 3, begin)
         cuts -= {line.end() if is_rule else begin, *(() if is_below_line else (begin,))}
     return {len(text[:cut].rstrip(_AROUND_CUTS)) for cut in cuts}
 
