@@ -598,6 +598,7 @@ def test_a_server_that_fails_is_named_and_the_question_is_kept(blank: Page, addr
     page.keyboard.press("Enter")  # the settings come now
     expect(alert).to_have_text("the server answered with status 502")
     expect(page.get_by_role("radio")).to_have_count(6)
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()  # it was "Stop"
     page.unroute("**/api/ask")
     page.route("**/api/ask", lambda route: route.abort())
     page.keyboard.press("Enter")
