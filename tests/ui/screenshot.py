@@ -73,7 +73,7 @@ class Scene(NamedTuple):
     of_pdf: bool = False
 
 
-URANUS = "When did William Herschel discover Uranus?"
+URANUS = "When was Uranus discovered?"
 SCENES = {
     "ui": Scene(URANUS),
     "ui_pieces": Scene("Tell me about Lake Baikal.", "ra"),
