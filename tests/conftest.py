@@ -127,10 +127,10 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
 def _no_clock_chooses_drafts() -> Iterator[None]:
     """`lossless` drafts as much as pays by the time of forwards: answers would cite differently."""
     from nest_engine.interfaces import ForwardCost
-    from nest_engine.models import huggingface
+    from nest_engine.models import forward_time
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(huggingface, "forward_cost", lambda language_model: ForwardCost(1.0, 0.02))
+        patched.setattr(forward_time, "forward_cost", lambda language_model: ForwardCost(1.0, 0.02))
         yield
 
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 import nest_demo
 from nest_engine import NestEngine, NestOutput, Passage
 from nest_engine.interfaces import ForwardCost, TokenizedPassage
-from nest_engine.models import huggingface, tensor_parallel
+from nest_engine.models import forward_time, tensor_parallel
 from nest_engine.serving.scheduler import Scheduler
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
@@ -25,7 +25,7 @@ NUM_PROCESSES = 2
 _TOKENS = 20
 
 # No clock chooses drafts here either, as in conftest.py.
-huggingface.forward_cost = lambda language_model: ForwardCost(1.0, 0.02)
+forward_time.forward_cost = lambda language_model: ForwardCost(1.0, 0.02)
 _FAILING = 5  # a token that the model chokes on, in the scenarios that want it
 
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from nest_engine._validation import require_count
 from nest_engine.interfaces import ForwardCost, Frontier, Prefill, TokenizedPassage
+from nest_engine.models import forward_time
 from nest_engine.models.attention_mask import AttentionMasks
 from nest_engine.models.batching import padded, require_room
 from nest_engine.models.cuda_graphs import CudaGraphs, eager
 from nest_engine.models.exactness import require_exact_steps
 from nest_engine.models.fingerprint import fingerprint
-from nest_engine.models.forward_time import forward_cost
 from nest_engine.models.hidden_state import HiddenStateTap, KeyLayer, decoder_layers, key_module
 from nest_engine.models.loading import load_pretrained, require_compatible_placement
 from nest_engine.models.passage_reading import encode_passages
@@ -242,7 +242,7 @@ class HuggingFaceLanguageModel:
     @cached_property
     def forward_cost(self) -> ForwardCost:
         """How the time of a forward grows with its tokens; measured once."""
-        return forward_cost(self)
+        return forward_time.forward_cost(self)
 
     @property
     def tuned(self) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from nest_engine.errors import (
     UnsupportedModelError,
 )
 from nest_engine.interfaces import ForwardCost, Frontier, Prefill, TokenizedPassage
+from nest_engine.models import forward_time
 from nest_engine.models.batching import require_room
-from nest_engine.models.forward_time import forward_cost
 from nest_engine.models.llama_cpp import OPTIONS
 from nest_engine.models.llama_cpp.known_prompts import PIECE, KnownPrompts
 from nest_engine.models.llama_cpp.library import MAX_BATCH, LlamaModel, Row
@@ -161,7 +161,7 @@ class LlamaCppLanguageModel:
     @cached_property
     def forward_cost(self) -> ForwardCost:
         """How the time of a forward grows with its tokens; measured once."""
-        return forward_cost(self)
+        return forward_time.forward_cost(self)
 
     @cached_property
     def fingerprint(self) -> str:

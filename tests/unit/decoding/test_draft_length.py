@@ -7,7 +7,8 @@ import pytest
 from nest_engine import DecodeStats, NestConfig, NestEngine, Passage
 from nest_engine.decoding.draft_length import AdaptiveDraftLength, FixedDraftLength
 from nest_engine.interfaces import ForwardCost
-from nest_engine.models import forward_time, huggingface
+from nest_engine.models import forward_time
+from nest_engine.models.forward_time import forward_cost  # before any test replaces it
 from nest_engine.testing import ScriptedLanguageModel
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
@@ -111,7 +112,7 @@ def test_lossless_text_does_not_depend_on_the_length():
 
 @pytest.mark.parametrize("context", [33, 40, 256])
 def test_cost_is_measured_once_and_within_bounds(monkeypatch, tmp_path, context):
-    monkeypatch.setattr(huggingface, "forward_cost", forward_time.forward_cost)
+    monkeypatch.setattr(forward_time, "forward_cost", forward_cost)
     monkeypatch.setenv("NEST_CACHE", str(tmp_path))
     model = tiny_model("llama", max_position_embeddings=context)
     engine = NestEngine(model, tiny_tokenizer())
@@ -129,13 +130,13 @@ def test_cost_is_measured_once_and_within_bounds(monkeypatch, tmp_path, context)
 def test_what_was_kept_may_be_spoilt_or_not_be_kept_at_all(monkeypatch, tmp_path, kept):
     monkeypatch.setenv("NEST_CACHE", str(tmp_path))
     lm = NestEngine(tiny_model("llama"), tiny_tokenizer()).language_model
-    forward_time.forward_cost(lm)
+    forward_cost(lm)
     [file] = tmp_path.rglob("*.json")
     file.write_text(kept)
     measured = ForwardCost(1.5, 0.125)
     monkeypatch.setattr(forward_time, "_measured", lambda _: measured)
-    assert forward_time.forward_cost(lm) == measured
-    assert forward_time.forward_cost(lm) == measured
+    assert forward_cost(lm) == measured
+    assert forward_cost(lm) == measured
     (tmp_path / "file").touch()
     monkeypatch.setenv("NEST_CACHE", str(tmp_path / "file"))  # where no folder can be made
-    assert forward_time.forward_cost(lm) == measured
+    assert forward_cost(lm) == measured

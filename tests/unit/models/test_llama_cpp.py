@@ -24,7 +24,8 @@ from nest_engine import (
     Passage,
     UnsupportedModelError,
 )
-from nest_engine.models import backend
+from nest_engine.models import backend, forward_time
+from nest_engine.models.forward_time import forward_cost  # before any test replaces it
 from nest_engine.models.huggingface import HuggingFaceLanguageModel
 from nest_engine.models.llama_cpp import memory
 from nest_engine.models.llama_cpp.model import LlamaCppLanguageModel
@@ -375,7 +376,10 @@ def test_what_cannot_be_loaded_is_said(file: Path, tmp_path: Path) -> None:
         lm.prefill([list(range(5, 45))])
 
 
-def test_the_fingerprint_is_the_files(file: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_is_the_files(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward_time, "forward_cost", forward_cost)
     same = LlamaCppLanguageModel(file)
     copy = tmp_path / "copy.gguf"
     copy.write_bytes(file.read_bytes())
