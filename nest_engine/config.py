@@ -25,7 +25,7 @@ _GENERAL: dict[str, Any] = {
     "delta": 0.8,
     "gamma": 0.05,
     "max_draft_tokens": 64,
-    "adaptive_draft": False,
+    "adaptive_draft": None,
     "fixed_lambda": None,
     "mask_copied": True,
     "plausibility": 0.02,
@@ -88,8 +88,9 @@ class NestConfig:
             more.
         max_draft_tokens: longest draft, ``n`` in the paper.
         adaptive_draft: choose the draft length by the running acceptance and the device's speed,
-            up to ``max_draft_tokens``. Only ``lossless`` does so by default: its text does not
-            depend on the length, although the samples that a seed gives do.
+            up to ``max_draft_tokens``. By default ``lossless`` does so, and any answer whose every
+            word the model chooses (None): their text does not depend on the length, although the
+            samples that a seed gives do.
         fixed_lambda: use this interpolation coefficient everywhere instead of the confidence.
         draft_after_rejection: draft a span even right after a rejected draft; the paper takes one
             plain token.
@@ -130,7 +131,7 @@ class NestConfig:
     delta: float = _BY_METHOD
     gamma: float = _BY_METHOD
     max_draft_tokens: int = _BY_METHOD
-    adaptive_draft: bool = _BY_METHOD
+    adaptive_draft: bool | None = _BY_METHOD
     fixed_lambda: float | None = _BY_METHOD
     draft_after_rejection: bool = True
     mask_copied: bool = _BY_METHOD
@@ -192,8 +193,11 @@ class NestConfig:
             "a number from 0 to 1, or None",
             lambda v: v is None or (_is_number(v) and 0 <= v <= 1),
         )
-        for name in ("adaptive_draft", "by_sentence", "draft_after_rejection", "mask_copied"):
+        for name in ("by_sentence", "draft_after_rejection", "mask_copied"):
             self._check(name, "True or False", lambda v: isinstance(v, bool))
+        self._check(
+            "adaptive_draft", "True, False or None", lambda v: v is None or isinstance(v, bool)
+        )
         self._check(
             "stop",
             "non-empty strings",

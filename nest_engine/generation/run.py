@@ -317,7 +317,8 @@ def answer_all(
 def _draft_length(request: Request, language_model: LanguageModel) -> DraftLength:
     config = request.config
     # Where the model chooses every word, most drafts fail at once: long ones are never worth it.
-    if config.adaptive_draft or not request.may_copy:
+    adaptive = not request.may_copy if config.adaptive_draft is None else config.adaptive_draft
+    if adaptive:
         return AdaptiveDraftLength(config.max_draft_tokens, language_model.forward_cost)
     return FixedDraftLength(config.max_draft_tokens)
 

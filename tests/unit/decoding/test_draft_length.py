@@ -84,6 +84,21 @@ def test_where_drafts_cost_more_than_they_save_nothing_is_drafted_until_they_sav
     assert cheap.lm_forwards <= dear.lm_forwards < len(own) + len(copied) / 4
 
 
+@pytest.mark.parametrize("method", ["ra-nest", "lossless"])
+def test_whoever_wants_no_clock_gets_none(method):
+    """Neither where nothing answers, and the model chooses every word."""
+    text = "Helium is a gas. It boils at 4 kelvin, and nothing boils below that."
+
+    def forwards(**settings: bool) -> int:
+        lm = ScriptedLanguageModel(text)
+        lm.forward_cost = ForwardCost(two=2.0, more=0.5)
+        asked = {"passages": [Passage(text)], "method": method, **settings}
+        return NestEngine(lm).ask("Where is Rome?", **asked).stats.lm_forwards
+
+    assert forwards() == forwards(adaptive_draft=True) >= len(text)
+    assert forwards(adaptive_draft=False) < len(text) / 2
+
+
 def test_lossless_text_does_not_depend_on_the_length():
     text = "A sentence that is copied in parts, and one that is not."
     passages = [
@@ -107,7 +122,7 @@ def test_lossless_text_does_not_depend_on_the_length():
         answers[0].stats.lm_forwards < answers[2].stats.lm_forwards < answers[3].stats.lm_forwards
     )
     assert NestConfig.lossless().adaptive_draft
-    assert not NestConfig().adaptive_draft
+    assert NestConfig().adaptive_draft is None
 
 
 @pytest.mark.parametrize("context", [33, 40, 256])
