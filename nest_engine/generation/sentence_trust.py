@@ -39,6 +39,7 @@ _INTRODUCTION = 0.03  # so much nearer counts a passage's first sentence: it say
 # about helium.") wants to know what that is. Likewise the first sentence below a heading.
 _SUBJECT = 0.1
 _BESIDE_TITLE = 1 / 3  # so much counts, within a document, what is asked beside its title
+_NAMED = 0.08  # so much nearer are, by their letters, sentences of a document that is asked about
 _ASKED = 0.2  # what is left of "Tell me about helium." asks nothing: no sentence is as near to it
 _KEPT = 20_000  # texts whose vectors, or runs of letters, are kept
 # What no passage answers. How near these come to passages is how near chance comes.
@@ -140,8 +141,8 @@ class VectorNearness:
 class LetterNearness:
     """The share of a question's information that a text contains, by runs of four letters.
 
-    Runs of letters need neither spaces between words nor the same form of a word; those that many
-    of the texts have tell little. Scored by BM25.
+    Runs of letters need neither spaces between words nor the same form of a word; those of common
+    words, and those that many of the texts have, tell little. Scored by BM25.
 
     Args:
         information: how rare a word is, in nats.
@@ -162,10 +163,15 @@ class LetterNearness:
         frequency = Counter(run for runs in runs_T for run in runs)
         lengths_T = np.array([runs.total() for runs in runs_T])
         norms_T = 0.25 + 0.75 * lengths_T / max(float(lengths_T.mean()), 1.0)
-        # Smoothed: the name of what all the texts are about tells something, too.
-        information = {
-            run: 1 + math.log((len(texts) + 1) / (frequency[run] + 1)) for run in _runs(question)
-        }
+        information: dict[str, float] = {}
+        for word in dict.fromkeys(bare_words(question)):
+            runs = _runs_of(word)
+            # A long word has many runs, and may yet be as common as "discovered".
+            of_run = math.sqrt(self._information(word) / len(runs))
+            for run in runs:
+                # Smoothed: the name of what all the texts are about tells something, too.
+                rarity = 1 + math.log((len(texts) + 1) / (frequency[run] + 1))
+                information[run] = information.get(run, 0.0) + of_run * rarity
         total = sum(information.values()) or 1.0
         shares_T = np.zeros(len(texts), dtype=np.float32)
         for run, value in information.items():
@@ -350,7 +356,9 @@ def _near(
     """Return how near texts are to a question, ``[texts]``.
 
     Within a document, what is asked beside its title counts, too; this leaves documents as near as
-    they are.
+    they are. Where letters are compared, those that all of a document has tell little already; and
+    since a document's sentences do not all name what they are about, its title is looked for in
+    the question.
 
     Args:
         nearness: tells how near texts are.
@@ -358,8 +366,11 @@ def _near(
         texts: the texts.
         titles: of the document of each text.
     """
-    # Where letters are compared, those that all of the texts have tell little already.
-    beside = {title: beside_title(question, title) for title in titles if nearness.knows_wording}
+    if not nearness.knows_wording:
+        [by_letters_T] = nearness.of([question], texts)
+        named_T = np.array([_named(title, question) for title in titles], dtype=np.float32)
+        return np.asarray(by_letters_T + _NAMED * named_T)
+    beside = {title: beside_title(question, title) for title in titles}
     questions = list(dict.fromkeys([question, *beside.values()]))
     near_QT = nearness.of(questions, texts)
     near_T: NDArray[np.float32] = near_QT[0].copy()
@@ -443,6 +454,14 @@ def _runs_of(word: str) -> list[str]:
     """Return the runs of four letters in a word, its beginning and end marked."""
     marked = f" {word} "
     return [marked[start : start + 4] for start in range(max(len(marked) - 3, 1))]
+
+
+def _named(title: str, question: str) -> float:
+    """Return how much of a title a question contains, by runs of letters: from 0 to 1."""
+    asked = _runs(question)
+    words = [_runs_of(word) for word in bare_words(title)]
+    told = [sum(run in asked for run in word) / len(word) for word in words]
+    return sum(told) / max(len(told), 1)
 
 
 @lru_cache(maxsize=_KEPT)
