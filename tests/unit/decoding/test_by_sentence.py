@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -165,6 +167,36 @@ def test_what_is_asked_beside_the_title_tells_its_sentences_apart() -> None:
     untitled = Passage(leone.text)  # which has nothing beside it
     [near] = trusted(VectorNearness(Subjects()), "Sierra Leone's capital?", [untitled], told) or []
     assert [each.trust for each in near].index(1.0) == 1
+
+
+def nearest(question: str, *passages: Passage) -> str:
+    """Return the sentence that letters find nearest."""
+    rarity = {"who": 4.0, "discovered": 7.0, "zincite": 13.0}
+    nearness = LetterNearness(lambda word: rarity.get(word, 7.0))
+    told = [sentences_of(passage.text) for passage in passages]
+    near = trusted(nearness, question, passages, told) or []
+    [(passage, best)] = [
+        (passage, each)
+        for passage, sentences in zip(passages, near, strict=True)
+        for each in sentences
+        if each.trust == 1.0
+    ]
+    return passage.text[best.start : best.end]
+
+
+def test_the_letters_of_a_common_word_weigh_less_than_those_of_a_rare_one_however_long() -> None:
+    ores = Passage("The ores were known early. Bruce wrote of zincite in 1810. It is red.")
+    faraday = Passage("Faraday lived in London. He is said to have discovered benzene there.")
+    assert nearest("Who discovered zincite?", faraday, ores) == "Bruce wrote of zincite in 1810."
+
+
+def test_a_document_that_the_question_names_is_nearer_by_its_letters() -> None:
+    """Its sentences need not name it."""
+    zinc = Passage("The metal is grey. It was discovered by Marggraf.", title="Zinc")
+    jade = Passage("Jade is green. It was first discovered in a zinc mine in 1793.", title="Jade")
+    asked = "When was zinc first discovered?"
+    assert nearest(asked, jade, zinc) == "It was discovered by Marggraf."
+    assert nearest(asked, jade, replace(zinc, title="")) != "It was discovered by Marggraf."
 
 
 @pytest.mark.parametrize(
