@@ -16,10 +16,15 @@ from nest_engine.citations.sentences import (
     Sentence,
     ends_of_headings,
     is_question,
+    is_under_columns,
+    language_of,
 )
 
 _LONGEST = 100  # characters of a heading
 _MOST_IN_FRONT = 2  # headings at the beginning of a text; more would be a list
+_SIGNS = re.compile(r"#{1,6}[ \t]")
+_BOLD = re.compile(r"\*\*([^*]+)\*\*:?")
+_UNDERLINE = re.compile(r"([^\w\s])\1{2,}")
 _ITEM = re.compile(r"[-*+•–]|\d{1,3}[.)]|[|>]")
 _CONTENTS = re.compile(r"(?:\.{4}|(?: \.){4}|…{2})[ .…]*\d{1,4}\Z")  # a heading and its page
 _NO_LEVEL = 7  # that of headings without a number of signs
@@ -29,9 +34,10 @@ _QUOTED = "\"'”’»」)]*_ "
 
 
 def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]:
-    """Return what each sentence stands below: nothing, headings, or a question.
+    """Return what each sentence stands below: nothing, headings, or a question; a table's columns.
 
-    None for headings and questions themselves: they say nothing, unless there is nothing else.
+    None for headings, questions and columns themselves: they say nothing, unless there is nothing
+    else.
 
     Args:
         text: the text.
@@ -40,18 +46,24 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
     headings = _headings(text, sentences)
     below: list[str | None] = []
     above: list[tuple[int, str]] = []  # the headings of each level
-    asked = ""
+    asked = columns = ""
     end = 0  # of the sentence before
     for number, sentence in enumerate(sentences):
         said = text[sentence.start : sentence.end]
+        line, following = _lines(text, sentence)
+        if "|" not in line:
+            columns = ""
         answers = bool(below) and below[-1] is not None
         if answers and BLANK_LINE.search(text, end, sentence.start):
             asked = ""
         end = sentence.end
         if number in headings:
-            level = len(said) - len(said.lstrip("#")) or _NO_LEVEL
-            above = [each for each in above if each[0] < level] + [(level, _bare(said))]
+            level = len(line) - len(line.lstrip("#")) or _NO_LEVEL
+            above = [each for each in above if each[0] < level] + [(level, _bare(line))]
             asked = ""
+            below.append(None)
+        elif "|" in line and is_under_columns(following):
+            columns = _bare(line)
             below.append(None)
         elif is_question(CLOSING_SIGNS.sub("", said)):
             asked = _bare(said)
@@ -59,7 +71,8 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
         elif _CONTENTS.search(said):
             below.append(None)
         else:
-            below.append(asked or " ".join(heading for _, heading in above))
+            context = [asked] if asked else [heading for _, heading in above]
+            below.append(" ".join([*context, columns] if columns else context))
     return below if any(each is not None for each in below) else [""] * len(sentences)
 
 
@@ -70,15 +83,39 @@ def _bare(said: str) -> str:
 
 def _headings(text: str, sentences: Sequence[Sentence]) -> set[int]:
     """Return which sentences are headings: by their marks, or as lines in front of prose."""
-    marked = ends_of_headings(text)
+    ends = ends_of_headings(text, language_of(text))
     alone = [_stands_alone(text, sentences, number) for number in range(len(sentences))]
-    found = {number for number, each in enumerate(sentences) if each.end in marked}
+    found = {
+        number
+        for number, each in enumerate(sentences)
+        if each.end in ends or _has_marks(text, each)
+    }
     for number in range(len(sentences) - 1):
         in_front = number < _MOST_IN_FRONT and all(alone[: number + 1])
         is_last = alone[number] and not alone[number + 1]
         if is_last and (in_front or not alone[number - 1]):
             found |= set(range(number + 1)) if in_front else {number}
     return found
+
+
+def _has_marks(text: str, sentence: Sentence) -> bool:
+    """Return whether a sentence stands on a line that is marked as a heading."""
+    line, following = _lines(text, sentence)
+    if _SIGNS.match(line):
+        return True
+    bold = _BOLD.fullmatch(line)
+    is_line = line == text[sentence.start : sentence.end]
+    is_marked = bold is not None or (is_line and _UNDERLINE.fullmatch(following) is not None)
+    return is_marked and (bold[1] if bold else line).rstrip()[-1:] not in ENDS_PROSE
+
+
+def _lines(text: str, sentence: Sentence) -> tuple[str, str]:
+    """Return the line that a sentence ends on, and the next, without the space around them."""
+    start = text.rfind("\n", 0, sentence.end) + 1
+    end = text.find("\n", sentence.end)
+    if end < 0:
+        return text[start:].strip(), ""
+    return text[start:end].strip(), text[end + 1 :].partition("\n")[0].strip()
 
 
 def _stands_alone(text: str, sentences: Sequence[Sentence], number: int) -> bool:

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 import sentencex
@@ -175,25 +175,40 @@ def _cuts_in_answer(text: str) -> list[int]:
 
 
 def _cuts_in_source(text: str, language: str) -> list[int]:
-    """Return where headings begin and end, with marks of Markdown and others or without."""
+    """Return where headings and the rows of tables begin and end."""
     if "\n" not in text:
         return []
-    cuts = [cut for line in _HEADING_OR_RULE.finditer(text) for cut in line.span()]
+    cuts = {cut for line in _HEADING_OR_RULE.finditer(text) for cut in line.span()}
+    cuts.update(cut for row in _rows(text) for cut in row)
+    return sorted(cuts | ends_of_headings(text, language))
+
+
+def _rows(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the rows of Markdown tables; those of marked columns need no bars around them."""
+    lines = list(_LINES.finditer(text))
+    in_table = False
+    for line, following in zip_longest(lines, lines[1:]):
+        is_marked = following is not None and is_under_columns(following[0])
+        in_table = "|" in line[0] and (in_table or is_marked)
+        row = line[0].strip()
+        if in_table or row.startswith("|"):
+            start = line.start() + line[0].index(row)
+            yield start, start + len(row)
+
+
+def is_under_columns(line: str) -> bool:
+    """Return whether a line is the one of signs below the first row of a Markdown table."""
+    return "|" in line and "-" in line and set(line) <= set("|:- \t\r")
+
+
+def ends_of_headings(text: str, language: str) -> set[int]:
+    """Return where those headings of a source end that have no marks, but room behind them."""
+    ends: set[int] = set()
     start = 0
     for end in [*(blank.start() for blank in BLANK_LINE.finditer(text)), len(text)]:
-        cuts += _ends_of_headings(text, start, end, language)
+        ends.update(_ends_of_headings(text, start, end, language))
         start = end
-    return sorted(set(cuts))
-
-
-def ends_of_headings(text: str) -> set[int]:
-    """Return where the headings of a source end that have marks, or room behind them."""
-    cuts = set(_cuts_in_source(text, language_of(text)))
-    for line in _HEADING_OR_RULE.finditer(text):
-        is_rule, begin = line[1] is not None, line.start()
-        is_below_line = is_rule and begin > 1 and not BLANK_LINE.search(text, begin - 3, begin)
-        cuts -= {line.end() if is_rule else begin, *(() if is_below_line else (begin,))}
-    return {len(text[:cut].rstrip(_AROUND_CUTS)) for cut in cuts}
+    return ends
 
 
 def _ends_of_headings(text: str, start: int, end: int, language: str) -> Iterator[int]:
@@ -208,26 +223,29 @@ def _ends_of_headings(text: str, start: int, end: int, language: str) -> Iterato
         said, next_said = line[0].strip(), following[0].strip()
         first, last = next_said.split()[0], said.split()[-1]
         if (
-            last[-1].isalnum()
+            "|" not in said
+            and last[-1].isalnum()
             and last not in _COMMON_WORDS.get(language, ())
             and first[0].isalpha()
             and not first[0].islower()
             and len(said) + 1 + (len(first) if first.isascii() else 1) <= full
             and (len(next_said) > full or next_said[-1] in ENDS_PROSE)
         ):
-            yield line.end()
+            yield line.start() + len(line[0].rstrip())
 
 
 def _apart(text: str, sentences: Sequence[Sentence], cuts: Sequence[int]) -> Iterator[Sentence]:
     """Yield sentences that are cut at some places; nothing without a word is one."""
     for sentence in sentences:
         inner = cuts[bisect_right(cuts, sentence.start) : bisect_left(cuts, sentence.end)]
-        if not inner:
+        begins_with_bar = bool(cuts) and text[sentence.start] == "|"
+        if not (inner or begins_with_bar):
             yield sentence
             continue
         for start, end in pairwise([sentence.start, *inner, sentence.end]):
             piece = text[start:end].rstrip(_AROUND_CUTS)
-            if piece.strip(" \t|") and not _RULE.fullmatch(piece.strip()):
+            said = piece.strip(_AROUND_CUTS)
+            if said and not (_RULE.fullmatch(said) or is_under_columns(said)):
                 begin = start + len(piece) - len(piece.lstrip(_AROUND_CUTS))
                 yield Sentence(begin, start + len(piece))
 

@@ -66,7 +66,7 @@ class TokenIndex:
         self._passage_ends: list[int] = []  # for each entry: one past the last entry of its passage
         # the last token of each passage, by the end of its entries
         self._last: dict[int, Provenance] = {}
-        self._ends_sentence: set[int] = set()  # entries
+        self._sentence_starts: dict[int, int] = {}  # the first entry of a sentence, by its last
         self._sentences: dict[tuple[int, ...], list[int]] = {}  # where each begins, by its tokens
         self._twins: dict[int, list[int]] = {}  # entries that say the same in another place
         self.beginnings: list[Beginning] = []
@@ -136,15 +136,20 @@ class TokenIndex:
         """
         end = min(entry + limit, self._passage_ends[entry])
         blocked = next((i for i in range(entry, end) if not self._copyable[i]), end)
-        last = next((i for i in range(entry, blocked) if i in self._ends_sentence), blocked - 1)
+        last = next((i for i in range(entry, blocked) if i in self._sentence_starts), blocked - 1)
         return list(range(entry, last + 1))
 
     def continuation(self, entry: int) -> int | None:
         """Return the entry after ``entry``, if it is of the same text and can be copied."""
         following = entry + 1
-        if entry in self._ends_sentence or following >= self._passage_ends[entry]:
+        if entry in self._sentence_starts or following >= self._passage_ends[entry]:
             return None
         return following if self._copyable[following] else None
+
+    def sentence_to(self, entry: int) -> list[int]:
+        """Return the entries of the sentence that ends at an entry; none if no sentence does."""
+        start = self._sentence_starts.get(entry)
+        return [] if start is None else list(range(start, entry + 1))
 
     def can_copy(self, entry: int) -> bool:
         """Return whether an entry may be copied."""
@@ -204,7 +209,7 @@ class TokenIndex:
                 self.beginnings.append(
                     Beginning(first + start, end - start, trust, passage, introduces)
                 )
-            self._ends_sentence.add(first + end - 1)
+            self._sentence_starts[first + end - 1] = first + start
 
     def _pair_twins(self) -> None:
         """Note which entries are of a sentence that stands in several places.

@@ -3,8 +3,9 @@
 Behind the end of a sentence, and at the beginning of an answer, the passages' sentences stand for
 election: each has as many votes as it is trusted, and the model has a share of its own. Once
 something is quoted, the end stands, too; where the model wants to end, it ends, but not before it
-has begun: where a sentence answers, an answer is not empty. A sentence that was begun at its
-beginning is copied to its end: what it says is the source's business (names and numbers are
+has begun: where a sentence answers, an answer is not empty. Behind what was quoted without a full
+stop (an item of a list, a row of a table) the next begins a paragraph. A sentence that was begun at
+its beginning is copied to its end: what it says is the source's business (names and numbers are
 implausible to a model; that is why they are looked up). Everywhere else p_M decides as in the
 paper, among the tokens that the model finds plausible.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -89,7 +91,7 @@ class SentenceAcceptance(RelaxedAcceptance):
         if not sequence.token_ids:
             return self._decode(sequence.prompt_ids[-_TAIL:])
         text = self._decode(sequence.token_ids[-_TAIL:])
-        return text if ends_sentence(text) else None
+        return text if ends_sentence(text) or _ends_quotation(sequence) else None
 
     def _election(self, sequence: SequenceState, lm_probs_QV: Tensor, text: str) -> Mixture | None:
         """Return who may begin the sentence behind ``text``; None if the model alone may."""
@@ -103,6 +105,9 @@ class SentenceAcceptance(RelaxedAcceptance):
             trust = each.trust * _INTRODUCES if introduces else each.trust
             if token is not None and trust > votes.get(token, 0.0):
                 votes[token], beginnings[token] = trust, each.entry
+        begins_paragraph = bool(sequence.token_ids) and not ends_sentence(text)
+        if votes and begins_paragraph and self._paragraph is not None:
+            votes, beginnings = {self._paragraph: max(votes.values())}, {}
         if quoted and sequence.eos_ids:
             votes[min(sequence.eos_ids)] = _ENOUGH
         if not votes or own == 1:
@@ -137,6 +142,14 @@ class SentenceAcceptance(RelaxedAcceptance):
         tokens = self._encode(f" {word}" if needs_space else word)
         return tokens[0] if len(tokens) == 1 else None
 
+    @cached_property
+    def _paragraph(self) -> int | None:
+        """The token that begins a paragraph, or at least a line."""
+        for gap in ("\n\n", "\n"):
+            if len(tokens := self._encode(gap)) == 1:
+                return tokens[0]
+        return None
+
 
 class SentenceProposal(SpanProposal):
     """Draft the sentence that was elected; elsewhere copy on as in the paper."""
@@ -149,6 +162,13 @@ class SentenceProposal(SpanProposal):
         draft = sequence.copy_from(entry)
         sequence.quotes_sentence = True
         return replace(draft, tokens=(token, *draft.tokens[1:]))
+
+
+def _ends_quotation(sequence: SequenceState) -> bool:
+    """Return whether an answer ends with a whole sentence of a passage, whatever that ends with."""
+    last = sequence.entries[-1]
+    sentence = [] if last is None else sequence.index.sentence_to(last)
+    return bool(sentence) and sequence.entries[-len(sentence) :] == sentence
 
 
 def _next_entry(sequence: SequenceState) -> int:
