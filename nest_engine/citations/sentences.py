@@ -184,16 +184,17 @@ def _cuts_in_source(text: str, language: str) -> list[int]:
 
 
 def _rows(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the rows of Markdown tables; those of marked columns need no bars around them."""
+    """Yield the rows of Markdown tables within their bars, which marked columns do not need."""
     lines = list(_LINES.finditer(text))
     in_table = False
     for line, following in zip_longest(lines, lines[1:]):
         is_marked = following is not None and is_under_columns(following[0])
         in_table = "|" in line[0] and (in_table or is_marked)
         row = line[0].strip()
-        if in_table or row.startswith("|"):
-            start = line.start() + line[0].index(row)
-            yield start, start + len(row)
+        if in_table or (row.startswith("|") and row.endswith("|")):
+            cells = row.strip(_AROUND_CUTS)
+            start = line.start() + line[0].index(cells)
+            yield start, start + len(cells)
 
 
 def is_under_columns(line: str) -> bool:
@@ -238,8 +239,7 @@ def _apart(text: str, sentences: Sequence[Sentence], cuts: Sequence[int]) -> Ite
     """Yield sentences that are cut at some places; nothing without a word is one."""
     for sentence in sentences:
         inner = cuts[bisect_right(cuts, sentence.start) : bisect_left(cuts, sentence.end)]
-        begins_with_bar = bool(cuts) and text[sentence.start] == "|"
-        if not (inner or begins_with_bar):
+        if not inner:
             yield sentence
             continue
         for start, end in pairwise([sentence.start, *inner, sentence.end]):

@@ -96,6 +96,9 @@ class SentenceAcceptance(RelaxedAcceptance):
     def _election(self, sequence: SequenceState, lm_probs_QV: Tensor, text: str) -> Mixture | None:
         """Return who may begin the sentence behind ``text``; None if the model alone may."""
         own = sequence.config.own_words
+        gap = self._paragraph if sequence.token_ids and not ends_sentence(text) else None
+        if gap is not None:
+            text += "\n"
         quoted = {each.passage for each in sequence.provenance() if each is not None}
         votes: dict[int, float] = {}
         beginnings: dict[int, int] = {}
@@ -105,9 +108,8 @@ class SentenceAcceptance(RelaxedAcceptance):
             trust = each.trust * _INTRODUCES if introduces else each.trust
             if token is not None and trust > votes.get(token, 0.0):
                 votes[token], beginnings[token] = trust, each.entry
-        begins_paragraph = bool(sequence.token_ids) and not ends_sentence(text)
-        if votes and begins_paragraph and self._paragraph is not None:
-            votes, beginnings = {self._paragraph: max(votes.values())}, {}
+        if votes and gap is not None:
+            votes, beginnings = {gap: max(votes.values())}, {}
         if quoted and sequence.eos_ids:
             votes[min(sequence.eos_ids)] = _ENOUGH
         if not votes or own == 1:

@@ -55,6 +55,40 @@ def test_headings_stand_below_those_of_higher_levels() -> None:
     assert (found["Rinse it."], found["It holds a litre."]) == ("Jug Care Lid", "Jug Data")
 
 
+def test_rows_stand_below_their_columns() -> None:
+    text = (
+        "# Jug\n\n## Data\n\n| What | Value |\n|:--|--:|\n| Weight | 2 kg |\n\nIt is blue.\n\n"
+        "How large is it?\n\nSide | Length\n--- | ---\nFront | 9 cm"
+    )
+    assert below(text) == {
+        "# Jug": None,
+        "## Data": None,
+        "What | Value": None,
+        "Weight | 2 kg": "Jug Data What | Value",
+        "It is blue.": "Jug Data",
+        "How large is it?": None,
+        "Side | Length": None,
+        "Front | 9 cm": "How large is it? Side | Length",
+    }
+
+
+def test_a_line_of_signs_makes_a_heading_of_the_line_above_it_alone() -> None:
+    assert below("Data\n----\nIt is blue. It is\nold.\n---\nIt is heavy.") == {
+        "Data": None,
+        "It is blue.": "Data",
+        "It is\nold.": "Data",
+        "It is heavy.": "Data",
+    }
+
+
+def test_a_sentence_in_bold_is_said() -> None:
+    assert below("**Care**\n\n**Never boil it.**\n\nIt is made of wax.") == {
+        "**Care**": None,
+        "**Never boil it.**": "Care",
+        "It is made of wax.": "Care",
+    }
+
+
 def test_a_table_of_contents_says_nothing() -> None:
     text = "1. How do I clean it? ........ 2\n2. Costs . . . . . 13\n\nIt costs 4.50 euros."
     assert [*below(text).values()] == [None, None, ""]

@@ -116,6 +116,27 @@ def test_headings_and_cells_of_an_answer(text: str, sentences: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        (
+            "It is so:\n\n| Gas | It is |\n|:--|--:|\n| He | light |\n|  | |\n| Xe | heavy |\n",
+            ["It is so:", "Gas | It is", "He | light", "Xe | heavy"],
+        ),
+        ("Gas | It is\r\n--- | ---\r\nHe | light\r\n", ["Gas | It is", "He | light"]),
+        ("| He | light |\n\n| Xe. | heavy |", ["He | light", "Xe.", "heavy"]),  # its end alone
+        (
+            "|x| is the norm,\nand |y| is not.\n\nIt is |z|.",
+            ["|x| is the norm,\nand |y| is not.", "It is |z|."],
+        ),
+        ("One | two\nor three | four.", ["One | two\nor three | four."]),
+    ],
+)
+def test_rows_of_a_source(text: str, sentences: list[str]) -> None:
+    found = sentences_of(text)
+    assert [text[sentence.start : sentence.end] for sentence in found] == sentences
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "Titan\n|Titan is the largest moon.| It has lakes.",

@@ -268,6 +268,27 @@ def test_a_question_in_a_source_is_answered_by_what_stands_below_it(
     assert [sentence.kind for sentence in output.sentences] == ["quoted"]
 
 
+def test_a_row_that_answers_is_quoted_and_then_the_answer_ends() -> None:
+    """Nothing but its end tells that it has ended."""
+    text = (
+        "| Gas | Year |\n|---|---|\n| Helium | in 1868 |\n| Radon | in 1899 |\n\n## Uses\n\nNone."
+    )
+    output = ask("In which year helium?", passages=[NEON, Passage(text, title="Gases")])
+    assert output.text == "Helium | in 1868"
+    assert output.finish_reason == "eos"
+    assert [sentence.kind for sentence in output.sentences] == ["quoted"]
+
+
+def test_what_follows_a_quotation_without_a_full_stop_begins_a_line() -> None:
+    text = "We have:\n\n- Jade tea, 2.20 euros\n\n- Jade jam, 3.80 euros\n\nIt is warm."
+    output = ask("How many euros is jade?", passages=[Passage(text, title="Cafe")])
+    assert output.text in (
+        "- Jade tea, 2.20 euros\n- Jade jam, 3.80 euros",
+        "- Jade jam, 3.80 euros\n- Jade tea, 2.20 euros",
+    )
+    assert output.finish_reason == "eos"
+
+
 def test_the_first_sentence_of_prose_says_what_a_passage_is_about() -> None:
     passage = Passage("# Jade\n\nThe river is long. It is deep.")
     told = sentences_of(passage.text)
