@@ -59,14 +59,14 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
         end = sentence.end
         if number in headings:
             level = len(line) - len(line.lstrip("#")) or _NO_LEVEL
-            above = [each for each in above if each[0] < level] + [(level, _bare(line))]
+            above = [each for each in above if each[0] < level] + [(level, without_marks(line))]
             asked = ""
             below.append(None)
         elif "|" in line and is_under_columns(following):
-            columns = _bare(line)
+            columns = without_marks(line)
             below.append(None)
         elif is_question(CLOSING_SIGNS.sub("", said)):
-            asked = _bare(said)
+            asked = without_marks(said)
             below.append(None)
         elif _CONTENTS.search(said):
             below.append(None)
@@ -76,7 +76,7 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
     return below if any(each is not None for each in below) else [""] * len(sentences)
 
 
-def _bare(said: str) -> str:
+def without_marks(said: str) -> str:
     """Return a heading or a question without its marks."""
     return _TAG.sub("", said).strip(_MARKS)
 

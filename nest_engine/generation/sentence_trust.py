@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nest_engine.citations.headings import standing_below
+from nest_engine.citations.headings import standing_below, without_marks
 from nest_engine.citations.sentences import Sentence, words_of_asking
 from nest_engine.errors import RetrievalError
 from nest_engine.models.tokenization import titled_text
@@ -241,10 +241,9 @@ def trusted(
         for passage, sentences in zip(passages, sentences_P, strict=True)
         for read in _read(passage, sentences)
     ]
-    said = [read.text for read in read_T]
-    if not said:
+    if not read_T:
         return None
-    if nearness.is_answered(question, said):
+    if nearness.is_answered(question, _texts(read_T)):
         near_T = _near_question(nearness, question, read_T)
     elif nearness.asks_of_all(question) == "summary":
         near_T = _near_passage(nearness, read_T)
@@ -266,7 +265,9 @@ class _Read(NamedTuple):
     """A sentence as it is read.
 
     Args:
-        text: the sentence, behind its passage's title and what it stands below.
+        text: the sentence, behind its passage's title and what it stands below; a heading by
+            itself.
+        alone: the sentence behind the title alone: "Dogs are welcome." may stand below "Prices".
         passage: where it stands.
         is_heading: whether it says nothing by itself: a heading, or a question answered below.
         introduces: whether it is the first of its passage that says something.
@@ -274,6 +275,7 @@ class _Read(NamedTuple):
     """
 
     text: str
+    alone: str
     passage: Passage
     is_heading: bool
     introduces: bool
@@ -286,11 +288,16 @@ def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
     introduction = next((n for n, below in enumerate(below_S) if below is not None), 0)
     read = []
     for number, (sentence, below) in enumerate(zip(sentences, below_S, strict=True)):
+        said = passage.text[sentence.start : sentence.end]
         context = f"{below} " if below and below != passage.title else ""
-        said = f"{context}{passage.text[sentence.start : sentence.end]}"
+        text = titled_text(replace(passage, text=f"{context}{said}"))
+        alone = titled_text(replace(passage, text=said))
+        if below is None:
+            text = alone = without_marks(said)
         read.append(
             _Read(
-                titled_text(replace(passage, text=said)),
+                text,
+                alone,
                 passage,
                 is_heading=below is None,
                 introduces=number == introduction,
@@ -298,6 +305,11 @@ def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
             )
         )
     return read
+
+
+def _texts(read_T: Sequence[_Read]) -> list[str]:
+    """Return what is compared with a question: sentences below their headings, and alone."""
+    return list(dict.fromkeys(text for read in read_T for text in (read.text, read.alone)))
 
 
 def _near_passage(nearness: Nearness, read_T: Sequence[_Read]) -> NDArray[np.float32]:
@@ -325,29 +337,40 @@ def _near_question(
     titles = [read.passage.title for read in read_T if read.introduces]
     if not all(titles):
         titles = []
-    near = _near(nearness, question, [*(r.text for r in read_T), *titles], [*title_T, *titles])
+    text_T, alone_T = [read.text for read in read_T], [read.alone for read in read_T]
+    near = _near(nearness, question, [*text_T, *titles], [*title_T, *titles])
     near_T, near_title_P = np.split(near, [len(read_T)])
+    if alone_T != text_T:
+        below_T, by_itself_T = np.split(nearness.of([question], text_T + alone_T)[0], 2)
+        near_T += np.maximum(by_itself_T - below_T, 0)
     near_T += _INTRODUCTION * introduces_T
-    for first, end in _sections(read_T):
-        nearest = near_T[first:end].max()
-        if near_T[first - 1] >= nearest:  # whoever asks as the heading does is told all below it
-            near_T[first] = max(nearest + _LATER, near_T[first - 1] - _SUBJECT)
+    for headings, first, end in _sections(read_T):
+        as_headings, nearest = float(near_T[headings:first].max()), float(near_T[first:end].max())
+        if as_headings >= nearest:  # whoever asks as the heading does is told all below it
+            nearest = max(nearest + _LATER, as_headings - _SUBJECT)
+            near_T[first:end] = [nearest - _LATER * later for later in range(end - first)]
     if titles:
         near_T[introduces_T] = np.maximum(near_T[introduces_T], near_title_P - _SUBJECT)
     return near_T
 
 
-def _sections(read_T: Sequence[_Read]) -> Iterator[tuple[int, int]]:
-    """Yield the sentences below each heading or question, as a range."""
-    first = 0
+def _sections(read_T: Sequence[_Read]) -> Iterator[tuple[int, int, int]]:
+    """Yield each heading or question with what stands below it: where they begin, and the end.
+
+    A heading directly below another is one with it: a table's columns, for one.
+    """
+    headings = first = 0
     for number, read in enumerate(read_T):
         if first and (read.is_heading or read.introduces):
-            yield first, number
+            yield headings, first, number
             first = 0
+        before = read_T[number - 1]
+        if read.is_heading and not (before.is_heading and before.passage is read.passage):
+            headings = number
         if read.is_first_below:
             first = number
     if first:
-        yield first, len(read_T)
+        yield headings, first, len(read_T)
 
 
 def _near(
