@@ -37,6 +37,8 @@ _ENOUGH = 0.5  # the end's votes: where no other sentence is trusted as much, no
 # much.
 _INTRODUCES = 7.0
 _SHORTEST = 5  # tokens of a sentence that can be chosen: shorter ones are headings
+_CHARACTER = 4  # tokens that hold at least the first character of a sentence
+_PART = "\N{REPLACEMENT CHARACTER}"
 _TAIL = 64  # tokens that tell whether a sentence has ended
 
 
@@ -65,7 +67,7 @@ class SentenceAcceptance(RelaxedAcceptance):
         super().__init__(interpolation, sampler, gamma, plausibility)
         self._decode = decode
         self._encode = encode
-        self._first_tokens: dict[tuple[int, bool], int | None] = {}
+        self._first_tokens: dict[tuple[int, bool], int | None] = {}  # by entry, if behind a space
 
     def target(
         self,
@@ -108,6 +110,8 @@ class SentenceAcceptance(RelaxedAcceptance):
             trust = each.trust * _INTRODUCES if introduces else each.trust
             if token is not None and trust > votes.get(token, 0.0):
                 votes[token], beginnings[token] = trust, each.entry
+        # What begins behind a space of its own is elected there.
+        beginnings = {token: entry for token, entry in beginnings.items() if token != self._space}
         if votes and gap is not None:
             votes, beginnings = {gap: max(votes.values())}, {}
         if quoted and sequence.eos_ids:
@@ -124,24 +128,37 @@ class SentenceAcceptance(RelaxedAcceptance):
     def _first_token(self, sequence: SequenceState, beginning: Beginning, text: str) -> int | None:
         """Return how a sentence begins behind ``text``; None if it cannot be quoted there."""
         index, entry = sequence.index, beginning.entry
-        value, needs_space = index.value(entry), bool(text[-1:].strip())
         if beginning.length < _SHORTEST or not index.can_copy(entry):
             return None
-        key = value, needs_space
+        needs_space = bool(text[-1:].strip())
+        key = entry, needs_space
         if key not in self._first_tokens:
-            self._first_tokens[key] = self._spaced(value, needs_space)
+            tokens = [index.value(entry + i) for i in range(min(beginning.length, _CHARACTER))]
+            self._first_tokens[key] = self._spaced(tokens, needs_space)
         token = self._first_tokens[key]
+        if token is None and needs_space and sequence.token_ids:
+            return self._space
         # An answer may begin with a space, or without one.
-        return value if token is None and not sequence.token_ids else token
+        return index.value(entry) if token is None else token
 
-    def _spaced(self, token: int, needs_space: bool) -> int | None:
-        text = self._decode([token])
-        word = text.lstrip(" ")
-        if (text != word) == needs_space or not word:
-            return token
-        if needs_space and is_unspaced(word[0]):
-            return token
-        tokens = self._encode(f" {word}" if needs_space else word)
+    def _spaced(self, tokens: Sequence[int], needs_space: bool) -> int | None:
+        """Return a sentence's first token where a space has to stand in front of it, or not.
+
+        None if no single token is spelt so.
+        """
+        text = self._decode(tokens)
+        has_space, character = text.startswith(" "), text.lstrip(" ")[:1]
+        if has_space == needs_space or (needs_space and is_unspaced(character)):
+            return tokens[0]
+        word = self._decode(tokens[:1]).lstrip(" ")
+        if word and _PART not in word:  # the first bytes of a character are no word
+            spaced = self._encode(f" {word}" if needs_space else word)
+            return spaced[0] if len(spaced) == 1 else None
+        return None
+
+    @cached_property
+    def _space(self) -> int | None:
+        tokens = self._encode(" ")
         return tokens[0] if len(tokens) == 1 else None
 
     @cached_property

@@ -257,6 +257,7 @@ class Run:
             partial(_attributor, datastore, request),
             reasons=opens_reasoning(request.prompt) if request.reads_reasoning else None,
             next_turn=request.next_turn,
+            begins_line=request.prompt[-1:].isspace(),
         )
         return Decoding(request, datastore, sequence, transcript, prefill.num_known)
 
