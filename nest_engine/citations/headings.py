@@ -26,6 +26,7 @@ _SIGNS = re.compile(r"#{1,6}[ \t]")
 _BOLD = re.compile(r"\*\*([^*]+)\*\*:?")
 _UNDERLINE = re.compile(r"([^\w\s])\1{2,}")
 _ITEM = re.compile(r"[-*+•–]|\d{1,3}[.)]|[|>]")
+_LIST_ITEM = re.compile(r"[ \t]*(?=([-*+•–]|\d{1,3}[.)])[ \t])")
 _CONTENTS = re.compile(r"(?:\.{4}|(?: \.){4}|…{2})[ .…]*\d{1,4}\Z")  # a heading and its page
 _NO_LEVEL = 7  # that of headings without a number of signs
 _TAG = re.compile(r"</?\w{1,10}>")
@@ -46,13 +47,24 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
     headings = _headings(text, sentences)
     below: list[str | None] = []
     above: list[tuple[int, str]] = []  # the headings of each level
+    within, holds = "", False
     asked = columns = ""
+    items: list[tuple[int, str]] = []  # of lists, one within another: how far in, what they say
     end = 0  # of the sentence before
     for number, sentence in enumerate(sentences):
         said = text[sentence.start : sentence.end]
         line, following = _lines(text, sentence)
         if "|" not in line:
             columns = ""
+        item = _LIST_ITEM.match(text, text.rfind("\n", 0, sentence.start) + 1)
+        if item and item.start(1) == sentence.start:
+            items = [each for each in items if each[0] < len(item[0])]
+            within = " ".join(each for _, each in items)
+            items.append((len(item[0]), without_marks(said)))
+            nested = _LIST_ITEM.match(text, text.find("\n", sentence.end) + 1)
+            holds = nested is not None and len(nested[0]) > len(item[0])
+        elif BLANK_LINE.search(text, end, sentence.start):
+            items, within, holds = [], "", False
         answers = bool(below) and below[-1] is not None
         if answers and BLANK_LINE.search(text, end, sentence.start):
             asked = ""
@@ -68,11 +80,11 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
         elif is_question(CLOSING_SIGNS.sub("", said)):
             asked = without_marks(said)
             below.append(None)
-        elif _CONTENTS.search(said):
+        elif _CONTENTS.search(said) or (holds and said[-1:] not in ENDS_PROSE):
             below.append(None)
         else:
             context = [asked] if asked else [heading for _, heading in above]
-            below.append(" ".join([*context, columns] if columns else context))
+            below.append(" ".join(filter(None, [*context, columns, within])))
     return below if any(each is not None for each in below) else [""] * len(sentences)
 
 

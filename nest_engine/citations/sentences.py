@@ -92,9 +92,14 @@ _ABBREVIATIONS = frozenset(
     [
         *("abb", "approx", "art", "avg", "bd", "ca", "ch", "chap", "ed", "eq", "esp", "est"),
         *("fig", "figs", "incl", "max", "min", "no", "nos", "nr", "p", "pp", "sec", "temp"),
-        *("vol", "vols", "г", "т"),
+        *("vol", "vols", "г", "т", "cl", "para", "paras", "ext", "mwst", "ust", "av", "ul", "ул"),
+        *("jan", "feb", "apr", "jun", "jul", "aug", "sept", "oct", "nov", "dec", "okt", "dez"),
+        *("lun", "mer", "jeu", "ven", "sam", "dim", "д", "кв", "руб"),
     ]
 )
+# Likewise, but also words: with a capital letter.
+_WEEKDAYS = frozenset(["Mon", "Tue", "Tues", "Wed", "Thu", "Thur", "Thurs", "Fri", "Sat"])
+_STREET = "str"  # the end of a street's name in German
 # Lines of Markdown that are no part of a sentence with others: a heading, a row of a table.
 _HEADING_OR_ROW = re.compile(r"(?m)^[ \t]*(?:(?:#{1,6}[ \t]|\*\*[^*\n]+\*\*:?[ \t]*(?=\n)|(\|)).*)")
 # What a line begins with in bold, to say what it is about: **Safety:** It is not flammable.
@@ -107,6 +112,14 @@ _LEAD_IN = re.compile(
 _HEADING_OR_RULE = re.compile(
     r"(?m)^[ \t]*(?:#{1,6}[ \t].*|\*\*[^*\n]+\*\*:?[ \t]*(?=\r?\n)|([^\w\s])\1{2,}[ \t]*(?=\r?$))"
 )
+# A block of code is one sentence.
+_FENCED = re.compile(r"(?ms)^[ \t]*(`{3,}|~{3,})[^\n]*\n.*?^[ \t]*\1[ \t]*$")
+# Lines of a plan, a record or a talk: each begins with a time, a name in bold, or who speaks.
+_TIMED = re.compile(
+    r"(?m)^[ \t]*(?:[-*+•][ \t]+)?\[?\d{1,2}[:.]\d\d(?::\d\d)?(?:[ \t]?[ap]m)?\]?[ \t]"
+)
+_NAMED_ENTRY = re.compile(r"(?m)^[ \t]*(?:[-*+•][ \t]+)?\*\*([^*\n]{1,60})(?::\*\*|\*\*[ \t]?:)")
+_SPOKEN = re.compile(r"(?m)^[ \t]*([^\W\d_][\w .'’-]{0,30}):[ \t]+(?=\S)")
 # A line that is a heading without marks: it has room for the next word, but that begins a line.
 _LINES = re.compile(r"[^\r\n]+")
 BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
@@ -116,8 +129,18 @@ CLOSING_SIGNS = re.compile(r"(?:[*_~]{1,3}|</\w{1,10}>)+(?=\s|\Z)")  # of Markdo
 _NOT_SPACE = re.compile(r"\S")
 _AROUND_CUTS = " \t\r\n|"
 _RULE = re.compile(r"([^\w\s])\1{2,}")
+# What stands in front of a heading, a clause or an item, and is no sentence.
+_NUMBER = re.compile(r"[#*_\s]*(?:\d{1,3}(?:\.\d{1,3})*|[IVXLC]{1,6}|[A-Za-z])[.)]")
+_CLAUSE = re.compile(r"(\d{1,2}(?:\.\d{1,2})*)\.?[ \t]+")  # 4. Liability, 4.1 The Provider
+_ITEM = re.compile(r"(?:[-*+•]|\d{1,3}[.)])[ \t]")
 _BAR = re.compile(r"(?<!\\)\|")
-_NAMED = frozenset(["fa", "ul", "np", "gen", "bp", "św"])  # in front of a name
+_NAMED = frozenset(  # in front of a name, or a noun
+    [
+        *("fa", "ul", "np", "gen", "bp", "św", "attn", "bd", "mme", "mmes", "mlle", "tel", "tél"),
+        *("excl", "incl", "inkl", "exkl", "zzgl", "tsp", "tbsp", "dept", "ref", "ул", "им"),
+        *("mr", "mrs", "ms", "dr", "prof"),
+    ]
+)
 _NAMED_IN = {
     "fr": frozenset(["M"]),
     "vi": frozenset(["BS", "GS", "KS", "PGS", "ThS", "TP", "TS"]),
@@ -154,15 +177,30 @@ def sentences_of(
         is_answer: whether a model wrote it, in Markdown: then headings, bold lead-ins and the cells
             of tables stand by themselves.
     """
-    sentences: list[Sentence] = []
     language = language or language_of(text)
+    sentences: list[Sentence] = []
+    start = 0
+    for code in _FENCED.finditer(text):
+        sentences += _of_prose(text, start, code.start(), language, is_answer)
+        start = code.end()
+        sentences.append(Sentence(start - len(code[0].lstrip()), start))
+    return sentences + _of_prose(text, start, len(text), language, is_answer)
+
+
+def _of_prose(whole: str, first: int, last: int, language: str, is_answer: bool) -> list[Sentence]:
+    """Return the sentences of a stretch of a text that holds no code."""
+    text = whole[first:last]
+    sentences: list[Sentence] = []
     for start, end in _pieces(text, language):
         if sentences and _goes_on(text, sentences[-1], start, language):
             sentences[-1] = sentences[-1]._replace(end=end)
         else:
             sentences.append(Sentence(start, end))
     cuts = _cuts_in_answer(text) if is_answer else _cuts_in_source(text, language)
-    return [*_with_closing_signs(text, _apart(text, sentences, cuts))]
+    return [
+        Sentence(first + each.start, first + each.end)
+        for each in _with_closing_signs(text, _apart(text, sentences, cuts))
+    ]
 
 
 def _cuts_in_answer(text: str) -> list[int]:
@@ -175,12 +213,32 @@ def _cuts_in_answer(text: str) -> list[int]:
 
 
 def _cuts_in_source(text: str, language: str) -> list[int]:
-    """Return where headings and the rows of tables begin and end."""
+    """Return where headings and the rows of tables begin and end, and where entries begin."""
     if "\n" not in text:
         return []
     cuts = {cut for line in _HEADING_OR_RULE.finditer(text) for cut in line.span()}
     cuts.update(cut for row in _rows(text) for cut in row)
+    cuts.update(_begins_of_entries(text))
     return sorted(cuts | ends_of_headings(text, language))
+
+
+def _begins_of_entries(text: str) -> Iterator[int]:
+    """Yield where lines begin that are of a kind: one such line may be prose.
+
+    A record among others is one sentence, whose lines say whom the others are about.
+    """
+    timed = [line.start() for line in _TIMED.finditer(text)]
+    yield from timed if len(timed) > 1 else ()
+    named = {line[1]: line.start() for line in _NAMED_ENTRY.finditer(text)}
+    yield from named.values() if len(named) == len(_NAMED_ENTRY.findall(text)) > 1 else ()
+    for start, end in _paragraphs(text):
+        spoken = [*_SPOKEN.finditer(text, start, end)]
+        if len({line[1] for line in spoken}) < len(spoken):
+            yield from (line.start() for line in spoken)
+
+
+def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    yield from pairwise([0, *(blank.start() for blank in BLANK_LINE.finditer(text)), len(text)])
 
 
 def _rows(text: str) -> Iterator[tuple[int, int]]:
@@ -204,12 +262,11 @@ def is_under_columns(line: str) -> bool:
 
 def ends_of_headings(text: str, language: str) -> set[int]:
     """Return where those headings of a source end that have no marks, but room behind them."""
-    ends: set[int] = set()
-    start = 0
-    for end in [*(blank.start() for blank in BLANK_LINE.finditer(text)), len(text)]:
-        ends.update(_ends_of_headings(text, start, end, language))
-        start = end
-    return ends
+    return {
+        end
+        for paragraph in _paragraphs(text)
+        for end in _ends_of_headings(text, *paragraph, language)
+    }
 
 
 def _ends_of_headings(text: str, start: int, end: int, language: str) -> Iterator[int]:
@@ -222,7 +279,7 @@ def _ends_of_headings(text: str, start: int, end: int, language: str) -> Iterato
     full = _FULL * max([_NARROWEST, *(len(line[0].strip()) for line in lines)])
     for line, following in pairwise(lines):
         said, next_said = line[0].strip(), following[0].strip()
-        first, last = next_said.split()[0], said.split()[-1]
+        first, last = _word_behind(said, next_said), said.split()[-1]
         if (
             "|" not in said
             and last[-1].isalnum()
@@ -233,6 +290,14 @@ def _ends_of_headings(text: str, start: int, end: int, language: str) -> Iterato
             and (len(next_said) > full or next_said[-1] in ENDS_PROSE)
         ):
             yield line.start() + len(line[0].rstrip())
+
+
+def _word_behind(said: str, next_said: str) -> str:
+    """Return the first word of the next line, behind the number of a clause of this one."""
+    number, next_number = _CLAUSE.match(said), _CLAUSE.match(next_said)
+    if number and next_number and next_number[1].startswith(f"{number[1]}."):
+        next_said = next_said[next_number.end() :]
+    return next_said.split()[0]
 
 
 def _apart(text: str, sentences: Sequence[Sentence], cuts: Sequence[int]) -> Iterator[Sentence]:
@@ -263,16 +328,23 @@ def _pieces(text: str, language: str) -> Iterator[tuple[int, int]]:
 
 def _goes_on(text: str, sentence: Sentence, following: int, language: str) -> bool:
     """Return whether what seems to be another sentence goes on with the one before it."""
+    between = text[sentence.end : following]
+    if "\n" not in between and _NUMBER.fullmatch(text, sentence.start, sentence.end):
+        return True
     last = _LAST_WORD.search(text, sentence.start, sentence.end)
-    if last is None or "\n\n" in text[sentence.end : following]:
+    begins_item = "\n" in between and _ITEM.match(text, following)
+    if last is None or "\n\n" in between or begins_item:
         return False
     word, begins = last[1], text[following]
     if _ORDINAL.fullmatch(word) and language in _WITH_ORDINALS:
         return begins.isalpha()
     if begins.isupper():
         return word.lower() in _NAMED or word in _NAMED_IN.get(language, ())
-    return word.lower() in _ABBREVIATIONS or (
-        begins.islower() and (len(word) == 1 or _ROMAN.fullmatch(word) is not None)
+    known = word.lower() in _ABBREVIATIONS | _NAMED or word in _WEEKDAYS
+    return (
+        known
+        or (begins.isdigit() and word.lower().endswith(_STREET))
+        or (begins.islower() and (len(word) == 1 or _ROMAN.fullmatch(word) is not None))
     )
 
 

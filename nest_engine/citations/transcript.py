@@ -59,8 +59,8 @@ class Transcript:
         reasons: whether the prompt ends where the model's reasoning begins; None takes all that the
             model says for its answer.
         next_turn: what ends the answer, where the model begins another turn.
-        begins_line: whether the prompt ends with white space: a space that stood in front of what
-            an answer begins with in its source is none of the answer's.
+        begins_quoting: whether a sentence may be quoted at once, behind white space: the space in
+            front of it in its source is none of the answer's.
 
     Attributes:
         text: the answer so far.
@@ -76,7 +76,7 @@ class Transcript:
         *,
         reasons: bool | None = False,
         next_turn: regex.Pattern[str] | None = None,
-        begins_line: bool = False,
+        begins_quoting: bool = False,
     ) -> None:
         self._sequence = sequence
         self._detokenizer = Detokenizer(decode)
@@ -86,7 +86,7 @@ class Transcript:
         self._reasoning.end = 0 if reasons is None else None
         self._sequence.is_reasoning = bool(reasons)
         self._next_turn = next_turn
-        self._begins_line = begins_line
+        self._begins_quoting = begins_quoting
         self._num_pushed = 0
         self._num_released = 0  # characters
         # Characters of each token in the answer, none for those of the reasoning in front of it.
@@ -112,7 +112,7 @@ class Transcript:
         begin = self._reasoning.end
         if begin is None:
             return Release("", [], reasoning)
-        if begin == 0 and self._begins_line and self._sequence.entries[:1] not in ([], [None]):
+        if begin == 0 and self._begins_quoting and self._sequence.entries[:1] not in ([], [None]):
             begin = int(self._detokenizer.text.startswith(" "))
         self.text = self._detokenizer.text[begin:]
         for ours, all_ in (

@@ -94,6 +94,11 @@ class Request:
         return self.sentences is not None
 
     @property
+    def quotes_sentences(self) -> bool:
+        """Whether an answer goes sentence by sentence."""
+        return self.may_copy and self.config.mixes and self.config.by_sentence
+
+    @property
     def may_cite(self) -> bool:
         """Whether what the model repeats of the passages is cited."""
         return self.may_copy or not self.is_refusal_sure

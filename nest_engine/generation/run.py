@@ -257,7 +257,7 @@ class Run:
             partial(_attributor, datastore, request),
             reasons=opens_reasoning(request.prompt) if request.reads_reasoning else None,
             next_turn=request.next_turn,
-            begins_line=request.prompt[-1:].isspace(),
+            begins_quoting=request.quotes_sentences and request.prompt[-1:].isspace(),
         )
         return Decoding(request, datastore, sequence, transcript, prefill.num_known)
 
@@ -283,7 +283,7 @@ def _policies(
     if config.method == "lossless" or not request.may_copy:
         return LosslessAcceptance(sampler), SuffixProposal(spans, interpolation)
     relaxed = (interpolation, sampler, config.gamma, config.plausibility)
-    if not config.by_sentence:
+    if not request.quotes_sentences:
         return RelaxedAcceptance(*relaxed), spans
     return SentenceAcceptance(
         *relaxed,

@@ -31,9 +31,10 @@ _BOUNDARIES = tuple(
         r"\n",  # between lines
     )
 )
-# What a passage does not end with: a short paragraph of one line that is no sentence, or is marked.
+# What a passage does not end with: a short paragraph of one line that is no sentence but perhaps a
+# question, or is marked.
 _HEADING = re.compile(
-    r"\n\s*\n(?=(?:#{1,6} [^\n]*|[^\n]{0,80}[^\n.!?…:;,؟۔" + _FULL_STOPS + r"]"
+    r"\n\s*\n(?=(?:#{1,6} [^\n]*|[^\n]{0,80}[^\n.!…:;,۔" + _FULL_STOPS.replace("？", "") + r"]"
     r"(?:\n(?:={3,}|-{3,}|~{3,}))?)\s*\Z)"
 )
 _LONGEST_HEADING = 200  # characters, with the space around it

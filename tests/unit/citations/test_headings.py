@@ -89,6 +89,32 @@ def test_a_sentence_in_bold_is_said() -> None:
     }
 
 
+def test_items_stand_below_the_item_that_holds_them() -> None:
+    text = "## Prices\n\n- City bikes\n    - 1 day: 15\n- E-bikes\n    - 1 day: 35\n\nAll is new."
+    assert below(text) == {
+        "## Prices": None,
+        "- City bikes": None,
+        "- 1 day: 15": "Prices City bikes",
+        "- E-bikes": None,
+        "- 1 day: 35": "Prices E-bikes",
+        "All is new.": "Prices",
+    }
+    assert below("- It is new.\n    - And red.\n- It is old.") == {
+        "- It is new.": "",
+        "- And red.": "It is new.",
+        "- It is old.": "",
+    }
+
+
+def test_code_holds_no_headings() -> None:
+    code = "```bash\npip install it\n# or\npip install it[all]\n```"
+    assert below(f"## Setup\n\n{code}\n\nIt needs Python.") == {
+        "## Setup": None,
+        code: "Setup",
+        "It needs Python.": "Setup",
+    }
+
+
 def test_a_table_of_contents_says_nothing() -> None:
     text = "1. How do I clean it? ........ 2\n2. Costs . . . . . 13\n\nIt costs 4.50 euros."
     assert [*below(text).values()] == [None, None, ""]

@@ -116,6 +116,50 @@ def test_headings_and_cells_of_an_answer(text: str, sentences: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "Your contact is Dr. Eva Sommer, tel. 040 123456.|Call her.",
+        "Le musée se trouve au 14, bd. Gambetta, à 5 min. de la gare.|Il est grand.",
+        "Der Preis beträgt 5 € inkl. MwSt. und Versand.|Er ist fest.",
+        "The fee is GBP 1,250.00 excl. VAT.|It is due.",
+        "See para. 3 of it.|Then go.",
+        "Er wohnt in der Kantstr. 21 in Berlin.|Er ist alt.",
+        "Ouvert du lun. au ven. de 9 h à 17 h.|Fermé le samedi.",
+        "We are open on Sat. 9 to 2.|Closed on Monday.",
+        "He sat.|9 people came.",
+        "It orbits the Sun.|27 moons orbit it.",
+        "II. Methods\n\n|We did it.",
+        "## 2. First use\n\n|Plug it in.",
+        "1. Mix it.\n|2. Bake it for 5 min.\n|3. While the cake cools, eat.",
+        "4. Liability\n|4.1 The liability of the Provider is limited to the fees paid.",
+    ],
+)
+def test_abbreviations_and_numbers_end_no_sentence(text: str) -> None:
+    whole = text.replace("\n|", "\n").replace("|", " ")
+    said = [whole[each.start : each.end] for each in sentences_of(whole)]
+    assert said == [each.strip() for each in text.split("|")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[14:03] Ben: it costs 480 €\n|[14:05] Anna: who brings it?\n|[14:06] Ben: me",
+        "9:00 Breakfast\n|10.30 Talk\n|12:00 Lunch",
+        "Anna: who brings it?\n|Dev: I do\n|Anna: and wifi",
+        "**Place:** Oslo\n|**Pay:** 5 euros an hour\n|**Begin:** May",
+        "**Name:** Ada\n**Phone:** 55\n\n|**Name:** Bo\n**Phone:** 56",  # records are whole
+        "Name: Ada\nPhone: 55\n\n|Name: Bo\nPhone: 56",
+        "Run:\n|```bash\npip install it\n# or with extras. All.\npip install it[all]\n```\n|Done.",
+        "~~~\nx = 1\n\n# y\n~~~",
+    ],
+)
+def test_entries_records_and_code_of_a_source(text: str) -> None:
+    whole = text.replace("\n|", "\n").replace("|", " ")
+    said = [whole[each.start : each.end] for each in sentences_of(whole)]
+    assert said == [each.strip() for each in text.split("|")]
+
+
+@pytest.mark.parametrize(
     ("text", "sentences"),
     [
         (
