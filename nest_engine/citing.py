@@ -29,9 +29,10 @@ from typing import Any
 from nest_engine._validation import require_text
 from nest_engine.citations.attribution import Attributor
 from nest_engine.citations.comparison import Comparison, Passages, Place, num_words
+from nest_engine.citations.languages import language_of
 from nest_engine.citations.quotations import Quotation, judge_quotations
 from nest_engine.citations.rendering import to_html, to_html_fragment, to_markdown
-from nest_engine.citations.sentences import Sentence, language_of, sentences_of
+from nest_engine.citations.sentences import Sentence, sentences_of
 from nest_engine.citations.verdicts import judge_sentences
 from nest_engine.citations.word_boundaries import changes_meaning, is_inside_word, is_whole
 from nest_engine.citations.words import Word, emphasized, settled_length

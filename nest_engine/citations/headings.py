@@ -9,22 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from nest_engine.citations.sentences import (
+from nest_engine.citations.blocks import (
     BLANK_LINE,
-    CLOSING_SIGNS,
     ENDS_PROSE,
-    Sentence,
+    RULE,
     ends_of_headings,
-    is_question,
     is_under_columns,
-    language_of,
 )
+from nest_engine.citations.languages import is_question, language_of
+from nest_engine.citations.sentences import CLOSING_SIGNS, Sentence
 
-_LONGEST = 100  # characters of a heading
+_LONGEST = 100  # characters of a heading, or of a question: longer ones may end with a title's mark
 _MOST_IN_FRONT = 2  # headings at the beginning of a text; more would be a list
 _SIGNS = re.compile(r"#{1,6}[ \t]")
 _BOLD = re.compile(r"\*\*([^*]+)\*\*:?")
-_UNDERLINE = re.compile(r"([^\w\s])\1{2,}")
 _ITEM = re.compile(r"[-*+•–]|\d{1,3}[.)]|[|>]")
 _LIST_ITEM = re.compile(r"[ \t]*(?=([-*+•–]|\d{1,3}[.)])[ \t])")
 _CONTENTS = re.compile(r"(?:\.{4}|(?: \.){4}|…{2})[ .…]*\d{1,4}\Z")  # a heading and its page
@@ -77,7 +75,7 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
         elif "|" in line and is_under_columns(following):
             columns = without_marks(line)
             below.append(None)
-        elif is_question(CLOSING_SIGNS.sub("", said)):
+        elif is_question(CLOSING_SIGNS.sub("", said)) and (len(said) <= _LONGEST or said == line):
             asked = without_marks(said)
             below.append(None)
         elif _CONTENTS.search(said) or (holds and said[-1:] not in ENDS_PROSE):
@@ -117,7 +115,7 @@ def _has_marks(text: str, sentence: Sentence) -> bool:
         return True
     bold = _BOLD.fullmatch(line)
     is_line = line == text[sentence.start : sentence.end]
-    is_marked = bold is not None or (is_line and _UNDERLINE.fullmatch(following) is not None)
+    is_marked = bold is not None or (is_line and RULE.fullmatch(following) is not None)
     return is_marked and (bold[1] if bold else line).rstrip()[-1:] not in ENDS_PROSE
 
 

@@ -9,78 +9,25 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import sentencex
+
+from nest_engine.citations.blocks import (
+    AROUND_CUTS,
+    FENCED,
+    RULE,
+    cuts_in_answer,
+    cuts_in_source,
+    is_under_columns,
+)
+from nest_engine.citations.languages import language_of
 
 if TYPE_CHECKING:
     from nest_engine.interfaces import TokenizedPassage
 
 _LONGEST_TAIL = 400  # characters that tell whether a text ends with a sentence
-_LONGEST_SAMPLE = 1000  # characters that tell a language
-# By the words that nearly every text of a language has.
-_COMMON_WORDS = {
-    language: frozenset(words.split())
-    for language, words in {
-        "en": "the of and to is was were that with for by from his her it as are an",
-        "de": "der die das den dem und ist nicht ein eine wurde war mit von auf im am sich zu",
-        "es": "el la los las de que y en un una por con se del es fue",
-        "fr": "le la les des et est une dans que pour du au sur il elle par",
-        "it": "il la di che e un una per del della è nel con sono gli",
-        "pt": "o a os as de que e em um uma do da para foi não com",
-        "nl": "de het een van en is op met dat zijn werd voor niet",
-        "pl": "się jest nie na z w i do że był jego od przez",
-        "cs": "se je na v že byl a z do roku jako dne",
-        "da": "og er en et af til det den på i som blev var født",
-        "sv": "och är en ett av till det den på i som var född",
-        "no": "og er en et av til det den på i som ble var født",
-        "fi": "ja on oli se että hän ei kun joka",
-        "hu": "a az és egy nem hogy volt van ez",
-        "tr": "ve bir bu için ile olarak olan oldu doğdu çok daha",
-        "hr": "i u je na se su od za kao koji bio nije godine",
-        "sk": "v sa je na že bol sú od ako ktorý roku dňa",
-        "sl": "je v na se za ki bil ni tudi leta",
-        "et": "ja ei oli et kui aastal ka mis ta",
-        "lv": "un ir bija ar kas gadā arī kā viņš",
-        "is": "og er að í var sem til það á við fæddist ekki",
-        "vi": "và của là các có được trong cho một người không đã ở",
-    }.items()
-}
-# Words that a question has whatever it is about.
-_QUESTION_WORDS = {
-    language: frozenset(words.split())
-    for language, words in {
-        "en": "who whom whose what when where why how which did does do has have had can",
-        "de": "wer wen wem was wann wo wie warum wieso welche welcher welches welchen welchem "
-        "woher wohin wieviel viele hat haben hatte kann sind gibt es",
-        "es": "quién quiénes qué cuándo dónde cómo cuál cuáles cuánto cuánta cuántos cuántas está "
-        "hay tiene son",
-        "fr": "qui quoi quand où comment pourquoi quel quelle quels quelles combien a ont sont",
-        "it": "chi cosa quando dove come perché quale quali quanto quanta quanti quante ha hanno",
-        "pt": "quem quando onde como porque qual quais quanto quanta quantos quantas é tem são",
-        "nl": "wie wat wanneer waar hoe waarom welke welk hoeveel heeft hebben kan zijn",
-        "pl": "kto co kiedy gdzie jak dlaczego jaki jaka jakie który która które ile ma są",
-        "cs": "kdo co kdy kde jak proč jaký jaká jaké který která které kolik má jsou",
-        "da": "hvem hvad hvornår hvor hvordan hvorfor hvilken hvilket hvilke har kan",
-        "sv": "vem vad när var hur varför vilken vilket vilka har kan",
-        "no": "hvem hva når hvor hvordan hvorfor hvilken hvilket hvilke har kan",
-        "fi": "kuka mikä milloin missä miten miksi mitä mistä kuinka onko",
-        "hu": "ki mi mikor hol hogyan miért melyik milyen mennyi hány",
-        "tr": "kim ne nerede nasıl neden niçin hangi kaç zaman mi mı",
-        "vi": "ai gì nào khi đâu sao bao nhiêu thế",
-        "ru": "кто что когда где как почему какой какая какое какие какого каком какую сколько чей "
-        "в на у и по для ли есть был была было были",
-        "el": "ποιος ποια ποιο τι πότε πού πώς γιατί πόσο πόσα είναι το η ο του της στο στη",
-    }.items()
-}
-_QUESTION_MARKS = frozenset(
-    "?\N{FULLWIDTH QUESTION MARK}\N{ARABIC QUESTION MARK}\N{GREEK QUESTION MARK}"
-    "\N{ARMENIAN QUESTION MARK}\N{ETHIOPIC QUESTION MARK}"
-)
-_SCRIPTS = {"ru": re.compile("[а-яё]"), "el": re.compile("[α-ω]")}
-_WORD = re.compile(r"(?<![\w.])[^\W\d_]+(?!\.\w)")  # no e.g.
 # Where a full stop makes an ordinal of a number: am 5. Januar, der 2. Weltkrieg.
 _WITH_ORDINALS = frozenset(
     ["de", "da", "no", "sv", "cs", "pl", "fi", "hu", "tr", "hr", "sk", "sl", "et", "lv", "is"]
@@ -100,40 +47,11 @@ _ABBREVIATIONS = frozenset(
 # Likewise, but also words: with a capital letter.
 _WEEKDAYS = frozenset(["Mon", "Tue", "Tues", "Wed", "Thu", "Thur", "Thurs", "Fri", "Sat"])
 _STREET = "str"  # the end of a street's name in German
-# Lines of Markdown that are no part of a sentence with others: a heading, a row of a table.
-_HEADING_OR_ROW = re.compile(r"(?m)^[ \t]*(?:(?:#{1,6}[ \t]|\*\*[^*\n]+\*\*:?[ \t]*(?=\n)|(\|)).*)")
-# What a line begins with in bold, to say what it is about: **Safety:** It is not flammable.
-_LEAD_IN = re.compile(
-    r"(?m)^[ \t]*(?:(?:[-*+•]|\d{1,3}[.)])[ \t]+)?"
-    r"(?:\*\*[^*\n]{1,80}(?::\*\*|\*\*[ \t]?(?::|[–—-](?=\s)))"
-    r"|<(b|strong)>[^<\n]{1,80}(?::</\1>|</\1>:))(?=[ \t]+\S)"
-)
-# Likewise in a source, where a line of signs may stand under a heading.
-_HEADING_OR_RULE = re.compile(
-    r"(?m)^[ \t]*(?:#{1,6}[ \t].*|\*\*[^*\n]+\*\*:?[ \t]*(?=\r?\n)|([^\w\s])\1{2,}[ \t]*(?=\r?$))"
-)
-# A block of code is one sentence.
-_FENCED = re.compile(r"(?ms)^[ \t]*(`{3,}|~{3,})[^\n]*\n.*?^[ \t]*\1[ \t]*$")
-# Lines of a plan, a record or a talk: each begins with a time, a name in bold, or who speaks.
-_TIMED = re.compile(
-    r"(?m)^[ \t]*(?:[-*+•][ \t]+)?\[?\d{1,2}[:.]\d\d(?::\d\d)?(?:[ \t]?[ap]m)?\]?[ \t]"
-)
-_NAMED_ENTRY = re.compile(r"(?m)^[ \t]*(?:[-*+•][ \t]+)?\*\*([^*\n]{1,60})(?::\*\*|\*\*[ \t]?:)")
-_SPOKEN = re.compile(r"(?m)^[ \t]*([^\W\d_][\w .'’-]{0,30}):[ \t]+(?=\S)")
-# A line that is a heading without marks: it has room for the next word, but that begins a line.
-_LINES = re.compile(r"[^\r\n]+")
-BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
-ENDS_PROSE = ".!?…。！？।؟۔።"
-_FULL, _NARROWEST = 0.6, 40  # of the widest line; characters
 CLOSING_SIGNS = re.compile(r"(?:[*_~]{1,3}|</\w{1,10}>)+(?=\s|\Z)")  # of Markdown's emphasis
 _NOT_SPACE = re.compile(r"\S")
-_AROUND_CUTS = " \t\r\n|"
-_RULE = re.compile(r"([^\w\s])\1{2,}")
 # What stands in front of a heading, a clause or an item, and is no sentence.
 _NUMBER = re.compile(r"[#*_\s]*(?:\d{1,3}(?:\.\d{1,3})*|[IVXLC]{1,6}|[A-Za-z])[.)]")
-_CLAUSE = re.compile(r"(\d{1,2}(?:\.\d{1,2})*)\.?[ \t]+")  # 4. Liability, 4.1 The Provider
 _ITEM = re.compile(r"(?:[-*+•]|\d{1,3}[.)])[ \t]")
-_BAR = re.compile(r"(?<!\\)\|")
 _NAMED = frozenset(  # in front of a name, or a noun
     [
         *("fa", "ul", "np", "gen", "bp", "św", "attn", "bd", "mme", "mmes", "mlle", "tel", "tél"),
@@ -180,7 +98,7 @@ def sentences_of(
     language = language or language_of(text)
     sentences: list[Sentence] = []
     start = 0
-    for code in _FENCED.finditer(text):
+    for code in FENCED.finditer(text):
         sentences += _of_prose(text, start, code.start(), language, is_answer)
         start = code.end()
         sentences.append(Sentence(start - len(code[0].lstrip()), start))
@@ -196,108 +114,11 @@ def _of_prose(whole: str, first: int, last: int, language: str, is_answer: bool)
             sentences[-1] = sentences[-1]._replace(end=end)
         else:
             sentences.append(Sentence(start, end))
-    cuts = _cuts_in_answer(text) if is_answer else _cuts_in_source(text, language)
+    cuts = cuts_in_answer(text) if is_answer else cuts_in_source(text, language)
     return [
         Sentence(first + each.start, first + each.end)
         for each in _with_closing_signs(text, _apart(text, sentences, cuts))
     ]
-
-
-def _cuts_in_answer(text: str) -> list[int]:
-    """Return where headings, bold lead-ins and the cells of tables begin and end."""
-    cuts: list[int] = []
-    for line in _HEADING_OR_ROW.finditer(text):
-        bars = [bar.end() for bar in _BAR.finditer(text, *line.span())] if line[1] else []
-        cuts += line.start(), *bars, line.end()
-    return sorted((*cuts, *(lead_in.end() for lead_in in _LEAD_IN.finditer(text))))
-
-
-def _cuts_in_source(text: str, language: str) -> list[int]:
-    """Return where headings and the rows of tables begin and end, and where entries begin."""
-    if "\n" not in text:
-        return []
-    cuts = {cut for line in _HEADING_OR_RULE.finditer(text) for cut in line.span()}
-    cuts.update(cut for row in _rows(text) for cut in row)
-    cuts.update(_begins_of_entries(text))
-    return sorted(cuts | ends_of_headings(text, language))
-
-
-def _begins_of_entries(text: str) -> Iterator[int]:
-    """Yield where lines begin that are of a kind: one such line may be prose.
-
-    A record among others is one sentence, whose lines say whom the others are about.
-    """
-    timed = [line.start() for line in _TIMED.finditer(text)]
-    yield from timed if len(timed) > 1 else ()
-    named = {line[1]: line.start() for line in _NAMED_ENTRY.finditer(text)}
-    yield from named.values() if len(named) == len(_NAMED_ENTRY.findall(text)) > 1 else ()
-    for start, end in _paragraphs(text):
-        spoken = [*_SPOKEN.finditer(text, start, end)]
-        if len({line[1] for line in spoken}) < len(spoken):
-            yield from (line.start() for line in spoken)
-
-
-def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
-    yield from pairwise([0, *(blank.start() for blank in BLANK_LINE.finditer(text)), len(text)])
-
-
-def _rows(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the rows of Markdown tables within their bars, which marked columns do not need."""
-    lines = list(_LINES.finditer(text))
-    in_table = False
-    for line, following in zip_longest(lines, lines[1:]):
-        is_marked = following is not None and is_under_columns(following[0])
-        in_table = "|" in line[0] and (in_table or is_marked)
-        row = line[0].strip()
-        if in_table or (row.startswith("|") and row.endswith("|")):
-            cells = row.strip(_AROUND_CUTS)
-            start = line.start() + line[0].index(cells)
-            yield start, start + len(cells)
-
-
-def is_under_columns(line: str) -> bool:
-    """Return whether a line is the one of signs below the first row of a Markdown table."""
-    return "|" in line and "-" in line and set(line) <= set("|:- \t\r")
-
-
-def ends_of_headings(text: str, language: str) -> set[int]:
-    """Return where those headings of a source end that have no marks, but room behind them."""
-    return {
-        end
-        for paragraph in _paragraphs(text)
-        for end in _ends_of_headings(text, *paragraph, language)
-    }
-
-
-def _ends_of_headings(text: str, start: int, end: int, language: str) -> Iterator[int]:
-    """Yield where the headings without marks end among the lines of a paragraph.
-
-    Lines of a paragraph that is broken by its width are nearly as long as the longest, and those of
-    a list are all short.
-    """
-    lines = [line for line in _LINES.finditer(text, start, end) if line[0].strip()]
-    full = _FULL * max([_NARROWEST, *(len(line[0].strip()) for line in lines)])
-    for line, following in pairwise(lines):
-        said, next_said = line[0].strip(), following[0].strip()
-        first, last = _word_behind(said, next_said), said.split()[-1]
-        if (
-            "|" not in said
-            and last[-1].isalnum()
-            and last not in _COMMON_WORDS.get(language, ())
-            and first[0].isalpha()
-            and not first[0].islower()
-            and len(said) + 1 + (len(first) if first.isascii() else 1) <= full
-            and (len(next_said) > full or next_said[-1] in ENDS_PROSE)
-        ):
-            yield line.start() + len(line[0].rstrip())
-
-
-def _word_behind(said: str, next_said: str) -> str:
-    """Return the first word of the next line, behind the number of a clause of this one."""
-    number, next_number = _CLAUSE.match(said), _CLAUSE.match(next_said)
-    if number and next_number and next_number[1].startswith(f"{number[1]}."):
-        next_said = next_said[next_number.end() :]
-    return next_said.split()[0]
 
 
 def _apart(text: str, sentences: Sequence[Sentence], cuts: Sequence[int]) -> Iterator[Sentence]:
@@ -308,10 +129,10 @@ def _apart(text: str, sentences: Sequence[Sentence], cuts: Sequence[int]) -> Ite
             yield sentence
             continue
         for start, end in pairwise([sentence.start, *inner, sentence.end]):
-            piece = text[start:end].rstrip(_AROUND_CUTS)
-            said = piece.strip(_AROUND_CUTS)
-            if said and not (_RULE.fullmatch(said) or is_under_columns(said)):
-                begin = start + len(piece) - len(piece.lstrip(_AROUND_CUTS))
+            piece = text[start:end].rstrip(AROUND_CUTS)
+            said = piece.strip(AROUND_CUTS)
+            if said and not (RULE.fullmatch(said) or is_under_columns(said)):
+                begin = start + len(piece) - len(piece.lstrip(AROUND_CUTS))
                 yield Sentence(begin, start + len(piece))
 
 
@@ -353,7 +174,7 @@ def _with_closing_signs(text: str, sentences: Iterable[Sentence]) -> Iterator[Se
     last: Sentence | None = None
     for sentence in sentences:
         if last is not None:
-            if _RULE.fullmatch(text, sentence.start, sentence.end):
+            if RULE.fullmatch(text, sentence.start, sentence.end):
                 continue
             if sentence.start == last.end:
                 closing = CLOSING_SIGNS.match(text, sentence.start, sentence.end)
@@ -366,46 +187,6 @@ def _with_closing_signs(text: str, sentences: Iterable[Sentence]) -> Iterator[Se
         last = sentence
     if last is not None:
         yield last
-
-
-@lru_cache(maxsize=1 << 12)
-def language_of(text: str) -> str:
-    """Return the language of a text, as a code of ISO 639-1; English if it is none of a few."""
-    sample = text[:_LONGEST_SAMPLE].lower()
-    for language, letters in _SCRIPTS.items():
-        if len(letters.findall(sample)) > len(sample) // 3:
-            return language
-    words = _WORD.findall(sample)
-    found = {
-        language: [word for word in words if word in common]
-        for language, common in _COMMON_WORDS.items()
-    }
-    likeliest = max(found, key=lambda language: len(found[language]))
-    # A letter alone tells nothing: "a cat", "vitamin E".
-    is_told = any(len(word) > 1 for word in found[likeliest])
-    return likeliest if is_told and len(found[likeliest]) > len(found["en"]) * 1.5 else "en"
-
-
-def words_of_asking(question: str) -> frozenset[str]:
-    """Return the common words of the language of a question, which do not say what it is about.
-
-    None where it is English, or nobody knows.
-    """
-    words = _WORD.findall(question.lower())
-    found = {
-        language: sum(word in known or word in _COMMON_WORDS.get(language, ()) for word in words)
-        for language, known in _QUESTION_WORDS.items()
-    }
-    likeliest = max(found, key=lambda language: found[language])
-    if found[likeliest] <= found["en"] * 1.5:
-        return frozenset()
-    return _QUESTION_WORDS[likeliest] | _COMMON_WORDS.get(likeliest, frozenset())
-
-
-def is_question(sentence: str) -> bool:
-    """Return whether a sentence ends with the question mark of its language."""
-    last = sentence.rstrip()[-1:]
-    return last in _QUESTION_MARKS or (last == ";" and language_of(sentence) == "el")
 
 
 def ends_sentence(text: str) -> bool:

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import regex
 
-from nest_engine.citations.sentences import is_question, sentences_of
+from nest_engine.citations.languages import is_question
+from nest_engine.citations.sentences import sentences_of
 from nest_engine.errors import InputError
 from nest_engine.interfaces import TokenizedPassage, TokenizedText
 from nest_engine.models.tokenization import titled_text

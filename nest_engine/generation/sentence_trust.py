@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nest_engine.citations.headings import standing_below, without_marks
-from nest_engine.citations.sentences import Sentence, words_of_asking
+from nest_engine.citations.languages import words_of_asking
+from nest_engine.citations.sentences import Sentence
 from nest_engine.errors import RetrievalError
 from nest_engine.models.tokenization import titled_text
 from nest_engine.records import Passage

@@ -135,6 +135,8 @@ def test_a_question_is_answered_in_its_paragraph_or_the_next() -> None:
     "text",
     [
         "Orders leave in two days. Nobody knows why.",
+        "It is a song that was written for the album of an American singer, and sung by him, it is "
+        "called What is Wrong with This Picture? It sold well.",
         'He asked: "Where is it?" Nobody knew.',
         "We sell these.\n\nApples\n\nPears\n\nPlums\n\nThey are fresh.",  # a list
         "- Apples\n\n- Pears\n\nThey are fresh.",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nest_engine.citations.sentences import ends_sentence, language_of, sentences_of
+from nest_engine.citations.languages import language_of
+from nest_engine.citations.sentences import ends_sentence, sentences_of
 
 
 @pytest.mark.parametrize(
