@@ -20,8 +20,12 @@ _LEAD_IN = re.compile(
 _HEADING_OR_RULE = re.compile(
     r"(?m)^[ \t]*(?:#{1,6}[ \t].*|\*\*[^*\n]+\*\*:?[ \t]*(?=\r?\n)|([^\w\s])\1{2,}[ \t]*(?=\r?$))"
 )
-# A block of code is one sentence.
-FENCED = re.compile(r"(?ms)^[ \t]*(`{3,}|~{3,})[^\n]*\n.*?^[ \t]*\1[ \t]*(?=\r?$)")
+# A block of code is one sentence, with its marks; at a passage's end it may lack the closing one.
+_CODE_LINES = r"(?:(?![ \t]*\1)[^\n]+\n?|\n)*"
+FENCED = re.compile(
+    r"(?m)^[ \t]*(`{3,8}|~{3,8})(?:[^\n]*\n" + _CODE_LINES + r"[ \t]*\1[ \t]*(?=\r?$)"
+    r"|[ \t]*\w[^\n]*\n" + _CODE_LINES + r"\Z)"
+)
 # Lines of a plan, a record or a talk: each begins with a time, a name in bold, or who speaks.
 _TIMED = re.compile(
     r"(?m)^[ \t]*(?:[-*+•][ \t]+)?\[?\d{1,2}[:.]\d\d(?::\d\d)?(?:[ \t]?[ap]m)?\]?[ \t]"

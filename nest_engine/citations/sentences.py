@@ -101,7 +101,8 @@ def sentences_of(
     for code in FENCED.finditer(text):
         sentences += _of_prose(text, start, code.start(), language, is_answer)
         start = code.end()
-        sentences.append(Sentence(start - len(code[0].lstrip()), start))
+        begin = start - len(code[0].lstrip())
+        sentences.append(Sentence(begin, begin + len(code[0].strip())))
     return sentences + _of_prose(text, start, len(text), language, is_answer)
 
 

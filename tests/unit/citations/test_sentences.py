@@ -152,12 +152,19 @@ def test_abbreviations_and_numbers_end_no_sentence(text: str) -> None:
         "Name: Ada\nPhone: 55\n\n|Name: Bo\nPhone: 56",
         "Run:\n|```bash\npip install it\n# or with extras. All.\npip install it[all]\n```\n|Done.",
         "~~~\nx = 1\n\n# y\n~~~",
+        "Run:\n|```bash\npip install it\n\n# or. With",  # another passage goes on
     ],
 )
 def test_entries_records_and_code_of_a_source(text: str) -> None:
     whole = text.replace("\n|", "\n").replace("|", " ")
     said = [whole[each.start : each.end] for each in sentences_of(whole)]
     assert said == [each.strip() for each in text.split("|")]
+
+
+def test_code_that_began_in_another_passage() -> None:
+    text = "```\nStart it with:\n```bash\nrun it. Now\n```"
+    said = [text[each.start : each.end] for each in sentences_of(text)]
+    assert said == ["Start it with:", "```bash\nrun it. Now\n```"]
 
 
 @pytest.mark.parametrize(
