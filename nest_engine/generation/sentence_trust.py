@@ -55,7 +55,7 @@ _SMALL_TALK = (
     "Translate 'good night' into French.",
 )
 # Of the way from chance to the greatest nearness, how much the nearest sentence has to go.
-_BEYOND_CHANCE = 0.36
+_BEYOND_CHANCE = 0.4
 # What is asked of passages as a whole: to say in short what they say, or to do something with it.
 _SUMMARIES = (
     "Summarize this document.",
@@ -244,8 +244,10 @@ def trusted(
     ]
     if not read_T:
         return None
-    if nearness.is_answered(question, _texts(read_T)):
-        near_T = _near_question(nearness, question, read_T)
+    is_answered = nearness.is_answered(question, [read.text for read in read_T])
+    if is_answered or nearness.is_answered(question, [read.alone for read in read_T]):
+        compares_alone = not is_answered or any(read.is_heading for read in read_T)
+        near_T = _near_question(nearness, question, read_T, compares_alone=compares_alone)
     elif nearness.asks_of_all(question) == "summary":
         near_T = _near_passage(nearness, read_T)
     else:
@@ -268,7 +270,7 @@ class _Read(NamedTuple):
     Args:
         text: the sentence, behind its passage's title and what it stands below; a heading by
             itself.
-        alone: the sentence behind the title alone: "Dogs are welcome." may stand below "Prices".
+        alone: the sentence by itself: "Dogs are welcome." may stand below "Prices", in "menu.pdf".
         passage: where it stands.
         is_heading: whether it says nothing by itself: a heading, or a question answered below.
         introduces: whether it is the first of its passage that says something.
@@ -292,13 +294,10 @@ def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
         said = passage.text[sentence.start : sentence.end]
         context = f"{below} " if below and below != passage.title else ""
         text = titled_text(replace(passage, text=f"{context}{said}"))
-        alone = titled_text(replace(passage, text=said))
-        if below is None:
-            text = alone = without_marks(said)
         read.append(
             _Read(
-                text,
-                alone,
+                without_marks(said) if below is None else text,
+                without_marks(said) if below is None else said,
                 passage,
                 is_heading=below is None,
                 introduces=number == introduction,
@@ -306,11 +305,6 @@ def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
             )
         )
     return read
-
-
-def _texts(read_T: Sequence[_Read]) -> list[str]:
-    """Return what is compared with a question: sentences below their headings, and alone."""
-    return list(dict.fromkeys(text for read in read_T for text in (read.text, read.alone)))
 
 
 def _near_passage(nearness: Nearness, read_T: Sequence[_Read]) -> NDArray[np.float32]:
@@ -330,20 +324,24 @@ def _near_passage(nearness: Nearness, read_T: Sequence[_Read]) -> NDArray[np.flo
 
 
 def _near_question(
-    nearness: Nearness, question: str, read_T: Sequence[_Read]
+    nearness: Nearness, question: str, read_T: Sequence[_Read], *, compares_alone: bool
 ) -> NDArray[np.float32]:
-    """Return how near each sentence is to the question, ``[sentences]``."""
+    """Return how near each sentence is to the question, ``[sentences]``.
+
+    Where sentences are compared alone, too, they are as near as either way.
+    """
     introduces_T = np.array([read.introduces for read in read_T])
     title_T = [read.passage.title for read in read_T]
     titles = [read.passage.title for read in read_T if read.introduces]
     if not all(titles):
         titles = []
-    text_T, alone_T = [read.text for read in read_T], [read.alone for read in read_T]
+    text_T = [read.text for read in read_T]
     near = _near(nearness, question, [*text_T, *titles], [*title_T, *titles])
     near_T, near_title_P = np.split(near, [len(read_T)])
-    if alone_T != text_T:
-        below_T, by_itself_T = np.split(nearness.of([question], text_T + alone_T)[0], 2)
-        near_T += np.maximum(by_itself_T - below_T, 0)
+    if compares_alone:
+        texts = [*text_T, *(read.alone for read in read_T)]
+        below_T, alone_T = np.split(nearness.of([question], texts)[0], 2)
+        near_T += np.maximum(alone_T - below_T, 0)
     near_T += _INTRODUCTION * introduces_T
     for headings, first, end in _sections(read_T):
         as_headings, nearest = float(near_T[headings:first].max()), float(near_T[first:end].max())
