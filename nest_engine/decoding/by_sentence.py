@@ -36,7 +36,7 @@ _ENOUGH = 0.5  # the end's votes: where no other sentence is trusted as much, no
 # A passage's first sentence says whom the others mean: once they are quoted, its trust grows by so
 # much.
 _INTRODUCES = 7.0
-_SHORTEST = 5  # tokens of a sentence that can be chosen: shorter ones are headings
+_SHORTEST = 3  # tokens of a sentence that can be chosen
 _CHARACTER = 4  # tokens that hold at least the first character of a sentence
 _PART = "\N{REPLACEMENT CHARACTER}"
 _TAIL = 64  # tokens that tell whether a sentence has ended
