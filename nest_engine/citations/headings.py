@@ -45,26 +45,18 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
     headings = _headings(text, sentences)
     below: list[str | None] = []
     above: list[tuple[int, str]] = []  # the headings of each level
-    within, holds = "", False
     asked = columns = ""
-    items: list[tuple[int, str]] = []  # of lists, one within another: how far in, what they say
+    lists = _Lists(text)
     end = 0  # of the sentence before
     for number, sentence in enumerate(sentences):
         said = text[sentence.start : sentence.end]
         line, following = _lines(text, sentence)
         if "|" not in line:
             columns = ""
-        item = _LIST_ITEM.match(text, text.rfind("\n", 0, sentence.start) + 1)
-        if item and item.start(1) == sentence.start:
-            items = [each for each in items if each[0] < len(item[0])]
-            within = " ".join(each for _, each in items)
-            items.append((len(item[0]), without_marks(said)))
-            nested = _LIST_ITEM.match(text, text.find("\n", sentence.end) + 1)
-            holds = nested is not None and len(nested[0]) > len(item[0])
-        elif BLANK_LINE.search(text, end, sentence.start):
-            items, within, holds = [], "", False
+        begins_paragraph = BLANK_LINE.search(text, end, sentence.start) is not None
+        lists.read(sentence, begins_paragraph=begins_paragraph)
         answers = bool(below) and below[-1] is not None
-        if answers and BLANK_LINE.search(text, end, sentence.start):
+        if answers and begins_paragraph:
             asked = ""
         end = sentence.end
         if number in headings:
@@ -78,12 +70,44 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
         elif is_question(CLOSING_SIGNS.sub("", said)) and (len(said) <= _LONGEST or said == line):
             asked = without_marks(said)
             below.append(None)
-        elif _CONTENTS.search(said) or (holds and said[-1:] not in ENDS_PROSE):
+        elif _CONTENTS.search(said) or (lists.begins and said[-1:] not in ENDS_PROSE):
             below.append(None)
         else:
             context = [asked] if asked else [heading for _, heading in above]
-            below.append(" ".join(filter(None, [*context, columns, within])))
+            below.append(" ".join(filter(None, [*context, columns, *lists.within])))
     return below if any(each is not None for each in below) else [""] * len(sentences)
+
+
+class _Lists:
+    """Follow lists within lists, sentence by sentence.
+
+    Args:
+        text: the text.
+
+    Attributes:
+        within: the items that hold the sentence, the outermost first.
+        begins: whether the sentence is an item that holds others.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._items: list[tuple[int, str]] = []  # the last of each depth: how far in, what it says
+        self.within: list[str] = []
+        self.begins = False
+
+    def read(self, sentence: Sentence, *, begins_paragraph: bool) -> None:
+        """Read the next sentence; a paragraph that is no item ends all lists."""
+        text = self._text
+        item = _LIST_ITEM.match(text, text.rfind("\n", 0, sentence.start) + 1)
+        if item is not None and item.start(1) == sentence.start:
+            depth = len(item[0])
+            self._items = [each for each in self._items if each[0] < depth]
+            self.within = [said for _, said in self._items]
+            self._items.append((depth, without_marks(text[sentence.start : sentence.end])))
+            following = _LIST_ITEM.match(text, text.find("\n", sentence.end) + 1)
+            self.begins = following is not None and len(following[0]) > depth
+        elif begins_paragraph:
+            self._items, self.within, self.begins = [], [], False
 
 
 def without_marks(said: str) -> str:
