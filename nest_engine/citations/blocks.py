@@ -69,8 +69,9 @@ def _begins_of_entries(text: str) -> Iterator[int]:
     """
     timed = [line.start() for line in _TIMED.finditer(text)]
     yield from timed if len(timed) > 1 else ()
-    named = {line[1]: line.start() for line in _NAMED_ENTRY.finditer(text)}
-    yield from named.values() if len(named) == len(_NAMED_ENTRY.findall(text)) > 1 else ()
+    named = [*_NAMED_ENTRY.finditer(text)]
+    if len({line[1] for line in named}) == len(named) > 1:
+        yield from (line.start() for line in named)
     for start, end in _paragraphs(text):
         spoken = [*_SPOKEN.finditer(text, start, end)]
         if len({line[1] for line in spoken}) < len(spoken):

@@ -162,10 +162,12 @@ def _goes_on(text: str, sentence: Sentence, following: int, language: str) -> bo
         return begins.isalpha()
     if begins.isupper():
         return word.lower() in _NAMED or word in _NAMED_IN.get(language, ())
-    known = word.lower() in _ABBREVIATIONS | _NAMED or word in _WEEKDAYS
+    bare = word.lower()
     return (
-        known
-        or (begins.isdigit() and word.lower().endswith(_STREET))
+        bare in _ABBREVIATIONS
+        or bare in _NAMED
+        or word in _WEEKDAYS
+        or (begins.isdigit() and bare.endswith(_STREET))
         or (begins.islower() and (len(word) == 1 or _ROMAN.fullmatch(word) is not None))
     )
 

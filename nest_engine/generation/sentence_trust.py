@@ -192,10 +192,7 @@ class LetterNearness:
             return False
         runs = {word: _runs_of(word) for word in told}
         for text in map(_runs, texts):
-            covered = sum(
-                more * sum(run in text for run in runs[word]) / len(runs[word])
-                for word, more in told.items()
-            )
+            covered = sum(more * _share_in(text, runs[word]) for word, more in told.items())
             if covered >= _COVERED * total:
                 return True
         return False
@@ -294,10 +291,12 @@ def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
         said = passage.text[sentence.start : sentence.end]
         context = f"{below} " if below and below != passage.title else ""
         text = titled_text(replace(passage, text=f"{context}{said}"))
+        if below is None:
+            text = said = without_marks(said)
         read.append(
             _Read(
-                without_marks(said) if below is None else text,
-                without_marks(said) if below is None else said,
+                text,
+                said,
                 passage,
                 is_heading=below is None,
                 introduces=number == introduction,
@@ -390,7 +389,8 @@ def _near(
     """
     if not nearness.knows_wording:
         [by_letters_T] = nearness.of([question], texts)
-        named_T = np.array([_named(title, question) for title in titles], dtype=np.float32)
+        named = {title: _named(title, question) for title in dict.fromkeys(titles)}
+        named_T = np.array([named[title] for title in titles], dtype=np.float32)
         return np.asarray(by_letters_T + _NAMED * named_T)
     beside = {title: beside_title(question, title) for title in titles}
     questions = list(dict.fromkeys([question, *beside.values()]))
@@ -481,9 +481,13 @@ def _runs_of(word: str) -> list[str]:
 def _named(title: str, question: str) -> float:
     """Return how much of a title a question contains, by runs of letters: from 0 to 1."""
     asked = _runs(question)
-    words = [_runs_of(word) for word in bare_words(title)]
-    told = [sum(run in asked for run in word) / len(word) for word in words]
+    told = [_share_in(asked, _runs_of(word)) for word in bare_words(title)]
     return sum(told) / max(len(told), 1)
+
+
+def _share_in(text: Counter[str], word: Sequence[str]) -> float:
+    """Return the share of a word's runs of letters that a text's contain."""
+    return sum(run in text for run in word) / len(word)
 
 
 @lru_cache(maxsize=_KEPT)
