@@ -21,10 +21,11 @@ _HEADING_OR_RULE = re.compile(
     r"(?m)^[ \t]*(?:#{1,6}[ \t].*|\*\*[^*\n]+\*\*:?[ \t]*(?=\r?\n)|([^\w\s])\1{2,}[ \t]*(?=\r?$))"
 )
 # A block of code is one sentence, with its marks; at a passage's end it may lack the closing one.
-_CODE_LINES = r"(?:(?![ \t]*\1)[^\n]+\n?|\n)*"
+# Each line can be read in one way only: else a block that is not closed takes forever.
+_CODE_LINES = r"(?:(?![ \t]*\1)[^\n]*\n)*"
 FENCED = re.compile(
     r"(?m)^[ \t]*(`{3,8}|~{3,8})(?:[^\n]*\n" + _CODE_LINES + r"[ \t]*\1[ \t]*(?=\r?$)"
-    r"|[ \t]*\w[^\n]*\n" + _CODE_LINES + r"\Z)"
+    r"|[ \t]*\w[^\n]*\n" + _CODE_LINES + r"(?:(?![ \t]*\1)[^\n]+)?\Z)"
 )
 # Lines of a plan, a record or a talk: each begins with a time, a name in bold, or who speaks.
 _TIMED = re.compile(

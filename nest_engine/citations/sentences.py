@@ -47,7 +47,7 @@ _ABBREVIATIONS = frozenset(
 # Likewise, but also words: with a capital letter.
 _WEEKDAYS = frozenset(["Mon", "Tue", "Tues", "Wed", "Thu", "Thur", "Thurs", "Fri", "Sat"])
 _STREET = "str"  # the end of a street's name in German
-CLOSING_SIGNS = re.compile(r"(?:[*_~]{1,3}|</\w{1,10}>)+(?=\s|\Z)")  # of Markdown's emphasis
+CLOSING_SIGNS = re.compile(r"(?:[*_~]|</\w{1,10}>)+(?=\s|\Z)")  # of Markdown's emphasis
 _NOT_SPACE = re.compile(r"\S")
 # What stands in front of a heading, a clause or an item, and is no sentence.
 _NUMBER = re.compile(r"[#*_\s]*(?:\d{1,3}(?:\.\d{1,3})*|[IVXLC]{1,6}|[A-Za-z])[.)]")
@@ -75,13 +75,14 @@ class Sentence(NamedTuple):
         end: one past the last.
         trust: how far it can be trusted to answer what was asked, in (0, 1]; 0 if nobody knows what
             was asked.
-        introduces: whether it is its passage's first that is no heading: it says whom others mean.
+        introduces: how far it says whom the others of its passage mean, in [0, 1]: how much of the
+            document's title the first of them names; 0 of others.
     """
 
     start: int
     end: int
     trust: float = 0.0
-    introduces: bool = False
+    introduces: float = 0.0
 
 
 def sentences_of(

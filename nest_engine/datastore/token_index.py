@@ -25,14 +25,14 @@ class Beginning(NamedTuple):
         length: in tokens.
         trust: how far it can be trusted to answer, in (0, 1].
         passage: number of its passage.
-        introduces: whether it is its passage's first that is no heading.
+        introduces: how far it says whom the others of its passage mean, in [0, 1].
     """
 
     entry: int
     length: int
     trust: float
     passage: int
-    introduces: bool
+    introduces: float
 
 
 class TokenIndex:

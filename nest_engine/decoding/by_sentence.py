@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from nest_engine.decoding.sequence import SequenceState
 
 _ENOUGH = 0.5  # the end's votes: where no other sentence is trusted as much, nothing more is quoted
-# A passage's first sentence says whom the others mean: once they are quoted, its trust grows by so
-# much.
+# A passage's first sentence that names its document's title says whom the others mean: once they
+# are quoted, its trust grows by as much.
 _INTRODUCES = 7.0
 _SHORTEST = 3  # tokens of a sentence that can be chosen
 _CHARACTER = 4  # tokens that hold at least the first character of a sentence
@@ -106,8 +106,8 @@ class SentenceAcceptance(RelaxedAcceptance):
         beginnings: dict[int, int] = {}
         for each in sequence.index.beginnings:
             token = self._first_token(sequence, each, text)
-            introduces = each.introduces and each.passage in quoted
-            trust = each.trust * _INTRODUCES if introduces else each.trust
+            introduces = each.introduces if each.passage in quoted else 0.0
+            trust = each.trust * _INTRODUCES**introduces
             if token is not None and trust > votes.get(token, 0.0):
                 votes[token], beginnings[token] = trust, each.entry
         # What begins behind a space of its own is elected there.

@@ -254,7 +254,7 @@ def trusted(
     of_sentence = zip(trust, read_T, strict=True)
     return [
         [
-            sentence._replace(trust=trust, introduces=read.introduces)
+            sentence._replace(trust=trust, introduces=_introduces(read))
             for sentence, (trust, read) in zip(sentences, of_sentence, strict=False)
         ]
         for sentences in sentences_P
@@ -270,7 +270,7 @@ class _Read(NamedTuple):
         alone: the sentence by itself: "Dogs are welcome." may stand below "Prices", in "menu.pdf".
         passage: where it stands.
         is_heading: whether it says nothing by itself: a heading, or a question answered below.
-        introduces: whether it is the first of its passage that says something.
+        is_first: whether it is the first of its passage that says something.
         is_first_below: whether it is the first below a heading or a question.
     """
 
@@ -278,14 +278,19 @@ class _Read(NamedTuple):
     alone: str
     passage: Passage
     is_heading: bool
-    introduces: bool
+    is_first: bool
     is_first_below: bool
+
+
+def _introduces(read: _Read) -> float:
+    """Return how much of its document's title a passage's first sentence names."""
+    return _named(read.passage.title, read.alone) if read.is_first else 0.0
 
 
 def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
     """Return the sentences of a passage as they are read."""
     below_S = standing_below(passage.text, sentences)
-    introduction = next((n for n, below in enumerate(below_S) if below is not None), 0)
+    first = next((n for n, below in enumerate(below_S) if below is not None), 0)
     read = []
     for number, (sentence, below) in enumerate(zip(sentences, below_S, strict=True)):
         said = passage.text[sentence.start : sentence.end]
@@ -299,7 +304,7 @@ def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
                 said,
                 passage,
                 is_heading=below is None,
-                introduces=number == introduction,
+                is_first=number == first,
                 is_first_below=number > 0 and below is not None and below_S[number - 1] is None,
             )
         )
@@ -317,7 +322,7 @@ def _near_passage(nearness: Nearness, read_T: Sequence[_Read]) -> NDArray[np.flo
         [near_S] = nearness.of([titled_text(passage)], [read.text for read in read_S])
         nearest = max(n for n, r in zip(near_S, read_S, strict=True) if not r.is_heading)
         near_S = near_S - nearest - _INTRODUCTION
-        near_S[[read.introduces for read in read_S]] = 0.0
+        near_S[[read.is_first for read in read_S]] = 0.0
         near_P.append(near_S - _LATER * number)
     return np.concatenate(near_P)
 
@@ -329,9 +334,9 @@ def _near_question(
 
     Where sentences are compared alone, too, they are as near as either way.
     """
-    introduces_T = np.array([read.introduces for read in read_T])
+    first_T = np.array([read.is_first for read in read_T])
     title_T = [read.passage.title for read in read_T]
-    titles = [read.passage.title for read in read_T if read.introduces]
+    titles = [read.passage.title for read in read_T if read.is_first]
     if not all(titles):
         titles = []
     text_T = [read.text for read in read_T]
@@ -341,14 +346,14 @@ def _near_question(
         texts = [*text_T, *(read.alone for read in read_T)]
         below_T, alone_T = np.split(nearness.of([question], texts)[0], 2)
         near_T += np.maximum(alone_T - below_T, 0)
-    near_T += _INTRODUCTION * introduces_T
+    near_T += _INTRODUCTION * first_T
     for headings, first, end in _sections(read_T):
         as_headings, nearest = float(near_T[headings:first].max()), float(near_T[first:end].max())
         if as_headings >= nearest:  # whoever asks as the heading does is told all below it
             nearest = max(nearest + _LATER, as_headings - _SUBJECT)
             near_T[first:end] = [nearest - _LATER * later for later in range(end - first)]
     if titles:
-        near_T[introduces_T] = np.maximum(near_T[introduces_T], near_title_P - _SUBJECT)
+        near_T[first_T] = np.maximum(near_T[first_T], near_title_P - _SUBJECT)
     return near_T
 
 
@@ -359,7 +364,7 @@ def _sections(read_T: Sequence[_Read]) -> Iterator[tuple[int, int, int]]:
     """
     headings = first = 0
     for number, read in enumerate(read_T):
-        if first and (read.is_heading or read.introduces):
+        if first and (read.is_heading or read.is_first):
             yield headings, first, number
             first = 0
         before = read_T[number - 1]
@@ -478,10 +483,10 @@ def _runs_of(word: str) -> list[str]:
     return [marked[start : start + 4] for start in range(max(len(marked) - 3, 1))]
 
 
-def _named(title: str, question: str) -> float:
-    """Return how much of a title a question contains, by runs of letters: from 0 to 1."""
-    asked = _runs(question)
-    told = [_share_in(asked, _runs_of(word)) for word in bare_words(title)]
+def _named(title: str, text: str) -> float:
+    """Return how much of a title a text contains, by runs of letters: from 0 to 1."""
+    runs = _runs(text)
+    told = [_share_in(runs, _runs_of(word)) for word in bare_words(title)]
     return sum(told) / max(len(told), 1)
 
 

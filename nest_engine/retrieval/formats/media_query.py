@@ -7,7 +7,7 @@ import re
 
 _WIDTH = 1280  # pixels of the screen that pages are read on
 _HEIGHT = 720
-_FEATURE = re.compile(r"\(\s*([a-z-]+)\s*(?::\s*([^()]+?))?\s*\)")
+_FEATURE = re.compile(r"\(\s*([a-z-]+)\s*(?::([^()]+))?\)")
 _RANGE = re.compile(r"\(\s*(width|height)\s*([<>]=?)\s*([\d.]+)(px|em|rem)\s*\)")
 _LENGTH = re.compile(r"([\d.]{1,20})(px|em|rem)")
 _COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
@@ -47,7 +47,7 @@ def _is_feature_met(condition: str) -> bool:
     feature = _FEATURE.fullmatch(condition)
     if feature is None:
         return False
-    name, value = feature[1], feature[2]
+    name, value = feature[1], feature[2] and feature[2].strip()
     length = _LENGTH.fullmatch(value or "")
     bound, _, side = name.rpartition("-")
     if length and side in ("width", "height") and bound in ("min", "max"):
@@ -55,7 +55,7 @@ def _is_feature_met(condition: str) -> bool:
         return size >= limit if bound == "min" else size <= limit
     if value is None:
         return any(name == known for known, _ in _TRUE_FEATURES)
-    return (name, value.strip()) in _TRUE_FEATURES
+    return (name, value) in _TRUE_FEATURES
 
 
 def _in_pixels(number: str, unit: str) -> float:

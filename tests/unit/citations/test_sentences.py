@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from nest_engine.citations.languages import language_of
@@ -54,6 +56,26 @@ def test_sentences(text: str) -> None:
     sentences = text.split("|")
     whole = " ".join(sentences)
     assert [whole[sentence.start : sentence.end] for sentence in sentences_of(whole)] == sentences
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```\n" + "x = 1\n" * 200,
+        "```python\n" + "x = 1\n" * 200 + "```x",
+        "It ended." + "*" * 200 + "a",
+        "It ended." + "</b>*" * 100 + "a",
+        "| a " * 200,
+        "- \n" * 200,
+        "> " * 200,
+    ],
+    ids=lambda text: text[:12],
+)
+def test_no_text_takes_forever(text: str) -> None:
+    """A block of code that is not closed, and a line of stars, once took years."""
+    start = time.perf_counter()
+    assert sentences_of(text)
+    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize(

@@ -291,11 +291,19 @@ def test_what_follows_a_quotation_without_a_full_stop_begins_a_line() -> None:
 
 
 def test_the_first_sentence_of_prose_says_what_a_passage_is_about() -> None:
-    passage = Passage("# Jade\n\nThe river is long. It is deep.")
+    passage = Passage("# Jade\n\nThe river is long. It is deep.", title="River")
     told = sentences_of(passage.text)
     [trusted_sentences] = trusted(VectorNearness(_Vectors()), "Jade", [passage], [told]) or []
-    assert [each.introduces for each in trusted_sentences] == [False, True, False]
+    assert [each.introduces for each in trusted_sentences] == [0, 1, 0]
     assert [each.trust == 1 for each in trusted_sentences] == [False, True, False]
+
+
+def test_what_does_not_name_the_subject_introduces_nobody() -> None:
+    """A passage out of the middle of a document begins with anything."""
+    passage = Passage("It burned down in 1900. Jade roofs came later.", title="Old station")
+    told = sentences_of(passage.text)
+    [trusted_sentences] = trusted(VectorNearness(_Vectors()), "Jade", [passage], [told]) or []
+    assert [each.introduces for each in trusted_sentences] == [0, 0]
 
 
 class _Kinds:
