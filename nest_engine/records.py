@@ -55,7 +55,8 @@ class Passage(Record):
         uri: where the source lives: a path or URL.
         score: relevance given by the first-stage search, higher is better.
         license: licence of the source, carried into citations.
-        metadata: anything else. ``start_index`` is the offset of ``text`` in the source document.
+        metadata: anything else. ``start_index`` is the offset of ``text`` in the source document,
+            and ``section`` the headings that it begins below, a line each.
 
     Raises:
         InputError: if ``text`` or ``title`` cannot be encoded as UTF-8 (a lone surrogate).

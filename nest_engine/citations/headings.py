@@ -32,7 +32,7 @@ _MARKS = " \t\r\n#*_|=-"
 _QUOTED = "\"'”’»」)]*_ "
 
 
-def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]:
+def standing_below(text: str, sentences: Sequence[Sentence], section: str = "") -> list[str | None]:
     """Return what each sentence stands below: nothing, headings, or a question; a table's columns.
 
     None for headings, questions and columns themselves: they say nothing, unless there is nothing
@@ -41,10 +41,12 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
     Args:
         text: the text.
         sentences: its sentences, in characters.
+        section: the headings that its beginning stands below, a line each, with or without marks.
     """
     headings = _headings(text, sentences)
     below: list[str | None] = []
-    above: list[tuple[int, str]] = []  # the headings of each level
+    # The headings of each level.
+    above = [(_level(line), without_marks(line)) for line in section.splitlines()]
     asked = columns = ""
     lists = _Lists(text)
     end = 0  # of the sentence before
@@ -60,7 +62,7 @@ def standing_below(text: str, sentences: Sequence[Sentence]) -> list[str | None]
             asked = ""
         end = sentence.end
         if number in headings:
-            level = len(line) - len(line.lstrip("#")) or _NO_LEVEL
+            level = _level(line)
             above = [each for each in above if each[0] < level] + [(level, without_marks(line))]
             asked = ""
             below.append(None)
@@ -108,6 +110,11 @@ class _Lists:
             self.begins = following is not None and len(following[0]) > depth
         elif begins_paragraph:
             self._items, self.within, self.begins = [], [], False
+
+
+def _level(heading: str) -> int:
+    """Return how many signs a heading is marked with; of one without any, as if of more."""
+    return len(heading) - len(heading.lstrip("#")) or _NO_LEVEL
 
 
 def without_marks(said: str) -> str:

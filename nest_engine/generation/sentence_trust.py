@@ -289,13 +289,15 @@ def _introduces(read: _Read) -> float:
 
 def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
     """Return the sentences of a passage as they are read."""
-    below_S = standing_below(passage.text, sentences)
+    section = passage.metadata.get("section")
+    section = section if isinstance(section, str) else ""  # it may be anybody's
+    below_S = standing_below(passage.text, sentences, section)
     first = next((n for n, below in enumerate(below_S) if below is not None), 0)
     read = []
     for number, (sentence, below) in enumerate(zip(sentences, below_S, strict=True)):
         said = passage.text[sentence.start : sentence.end]
-        context = f"{below} " if below and below != passage.title else ""
-        text = titled_text(replace(passage, text=f"{context}{said}"))
+        context = (below or "").removeprefix(passage.title).strip()
+        text = titled_text(replace(passage, text=f"{context} {said}".lstrip()))
         if below is None:
             text = said = without_marks(said)
         read.append(

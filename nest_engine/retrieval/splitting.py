@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from nest_engine._validation import require_count
+from nest_engine.citations.blocks import FENCED
 from nest_engine.records import Passage
 from nest_engine.retrieval.document import Document
 
@@ -25,8 +27,8 @@ _BOUNDARIES = tuple(
     for pattern in (
         r"\n\s*\n",  # between paragraphs
         rf"[.!?…؟۔{_FULL_STOPS}](?:{_CLOSERS}|{_CLOSERS_AT_ONCE})[^\S\n]*\n",  # at a line's end
-        # between sentences, not after an initial
-        rf"(?<!\b[A-Z])[.!?…؟۔]{_CLOSERS}\s+(?![a-z\s]|»\s)"
+        # between sentences, neither after an initial nor at the end of a cell
+        rf"(?<!\b[A-Z])[.!?…؟۔]{_CLOSERS}\s+(?![a-z\s|]|»\s)"
         rf"|[{_FULL_STOPS}](?![{_FULL_STOPS}]){_CLOSERS_AT_ONCE}\s*",
         r"\n",  # between lines
     )
@@ -37,6 +39,7 @@ _HEADING = re.compile(
     r"\n\s*\n(?=(?:#{1,6} [^\n]*|[^\n]{0,80}[^\n.!…:;,۔" + _FULL_STOPS.replace("？", "") + r"]"
     r"(?:\n(?:={3,}|-{3,}|~{3,}))?)\s*\Z)"
 )
+_MARKED_HEADING = re.compile(r"(?m)^[ \t]{0,3}(#{1,6})[ \t]+[^\s#][^\n]*$")
 _LONGEST_HEADING = 200  # characters, with the space around it
 _MOST_HEADINGS = 3  # one behind another
 _TEXT = re.compile(r"\S")
@@ -64,8 +67,9 @@ def split_document(
 
     A passage ends at the best boundary in the second half of the longest stretch that fits: between
     paragraphs, else between sentences, lines or words, and inside a word only if that word alone is
-    too long. It never spans two pages, nor ends with a heading of what follows. White space between
-    passages belongs to none; all other characters belong to exactly one.
+    too long. It never spans two pages, nor ends with a heading of what follows, nor inside a block
+    of code that it does not begin with. White space between passages belongs to none; all other
+    characters belong to exactly one.
 
     Args:
         document: the text with its title and source.
@@ -74,16 +78,23 @@ def split_document(
 
     Yields:
         Passages with ``document.text[start_index:start_index + len(text)] == text``, where
-        ``start_index`` is in their metadata, together with ``source`` and, where there are pages,
-        ``page``.
+        ``start_index`` is in their metadata, together with ``source``, ``page`` where there are
+        pages, and ``section`` where they begin below headings: these, a line each, as Markdown
+        marks them.
 
     Raises:
         ConfigError: if ``max_tokens`` is not a whole number of at least 2.
     """
     check_max_tokens(max_tokens)
-    for first, last in _stretches(document):
-        for start, end in _spans(document.text, first, last, max_tokens, count_tokens):
-            yield _passage(document, start, end)
+    text = document.text
+    code = [block.span() for block in FENCED.finditer(text)]
+    stretches = list(_stretches(document))
+    headings = _Headings(text, stretches, code)
+    for first, last in stretches:
+        for start, end in _spans(text, first, last, max_tokens, count_tokens, code):
+            # A slide does not stand below the title of another.
+            section = headings.above(start, first if document.page_starts else 0)
+            yield _passage(document, start, end, section)
 
 
 def check_max_tokens(max_tokens: int) -> None:
@@ -91,8 +102,46 @@ def check_max_tokens(max_tokens: int) -> None:
     require_count("max_tokens", max_tokens, 2)
 
 
-def _passage(document: Document, start: int, end: int) -> Passage:
+def _block_around(code: Sequence[tuple[int, int]], place: int) -> tuple[int, int] | None:
+    """Return the block of code that a place is inside of, if any."""
+    number = bisect_left(code, place, key=itemgetter(0))
+    block = code[number - 1] if number else None
+    return block if block is not None and place < block[1] else None
+
+
+class _Headings:
+    """The marked headings of a document, read along with its passages.
+
+    Args:
+        text: the text of the document.
+        stretches: the character ranges that are shown.
+        code: those of blocks of code, where the mark is that of a comment.
+    """
+
+    def __init__(
+        self, text: str, stretches: Sequence[tuple[int, int]], code: Sequence[tuple[int, int]]
+    ) -> None:
+        self._coming = deque(
+            heading
+            for stretch in stretches
+            for heading in _MARKED_HEADING.finditer(text, *stretch)
+            if _block_around(code, heading.start()) is None
+        )
+        self._above: list[re.Match[str]] = []
+
+    def above(self, start: int, first: int) -> str:
+        """Return the headings above a character, a line each, but for those before ``first``."""
+        while self._coming and self._coming[0].start() <= start:
+            heading = self._coming.popleft()
+            level = len(heading[1])
+            self._above = [each for each in self._above if len(each[1]) < level] + [heading]
+        return "\n".join(each[0].strip() for each in self._above if first <= each.start() < start)
+
+
+def _passage(document: Document, start: int, end: int, section: str) -> Passage:
     place: dict[str, Any] = {"source": document.source, "start_index": start}
+    if section:
+        place["section"] = section
     if page := document.page_at(start):
         place["page"] = page
         if document.words:
@@ -129,13 +178,21 @@ def _word_boxes(document: Document, start: int, end: int) -> list[list[float]]:
 
 
 def _spans(
-    text: str, start: int, end: int, max_tokens: int, count: CountTokens
+    text: str,
+    start: int,
+    end: int,
+    max_tokens: int,
+    count: CountTokens,
+    code: Sequence[tuple[int, int]],
 ) -> Iterator[tuple[int, int]]:
     """Yield the (start, end) of the passages of ``text[start:end]``."""
     while match := _TEXT.search(text, start, end):
         start = match.start()
         longest = _longest_fit(text, start, end, max_tokens, count)
         cut = longest if longest == end else _best_boundary(text, start, longest, end)
+        block = _block_around(code, cut)
+        if block is not None and block[0] > start:
+            cut = _before_headings(text, start, block[0])
         yield start, start + len(text[start:cut].rstrip())
         start = cut
 

@@ -26,7 +26,8 @@ def to_passage(document: Document) -> Passage:
     """Convert a document to a passage.
 
     The id is ``Document.id``, else ``metadata["id"]``, else a digest of content and source. Title,
-    uri, licence and score come from the metadata keys in common use; all metadata is kept.
+    uri, licence and score come from the metadata keys in common use; all metadata is kept. What the
+    splitters by headings leave in it ("Header 1") becomes the passage's ``section``.
 
     Args:
         document: the document.
@@ -43,7 +44,7 @@ def to_passage(document: Document) -> Passage:
         uri=source,
         score=_score(metadata),
         license=_first_text(metadata, "license"),
-        metadata=metadata,
+        metadata=_section(metadata) | metadata,
     )
 
 
@@ -179,6 +180,13 @@ def _as_passage(document: object) -> Passage:
         f"passages must be Document or Passage objects, got {type(document).__name__}: use "
         f"Document(page_content=...)"
     )
+
+
+def _section(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headings that a document stands below, as a passage names them, if any."""
+    headings = {level: metadata.get(f"Header {level}") for level in range(1, 7)}
+    lines = [f"{'#' * level} {heading}" for level, heading in headings.items() if heading]
+    return {"section": "\n".join(lines)} if lines else {}
 
 
 def _identity(document: Document, source: str | None) -> str:

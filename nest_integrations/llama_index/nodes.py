@@ -87,7 +87,7 @@ def passage_of(
             document has the node's text there; in others, if the place is as long as the text.
 
     Returns:
-        the passage; its id is the node's.
+        the passage; its id is the node's, and its ``section`` the headings of the node's path.
     """
     score = node.score if isinstance(node, NodeWithScore) else None
     if score is not None and not math.isfinite(score):
@@ -102,6 +102,7 @@ def passage_of(
         score=score,
         license=_first_text(metadata, "license"),
         metadata={
+            **_section(metadata.get("header_path")),
             **metadata,
             "document_id": node.ref_doc_id or metadata.get("document_id"),
             "start_index": _start_in_document(node, documents or {}),
@@ -142,6 +143,13 @@ def _as_passage(item: Quotable, documents: Mapping[str, str] | None) -> Passage:
         f"passages must be nodes, NodeWithScore or Passage objects, got {type(item).__name__}: "
         "use TextNode(text=...) or nest_engine.Passage(...)"
     )
+
+
+def _section(header_path: object) -> dict[str, str]:
+    """Return the headings that a node stands below, as a passage names them, if any."""
+    headings = header_path.strip("/").split("/") if isinstance(header_path, str) else []
+    lines = [f"{'#' * level} {heading}" for level, heading in enumerate(headings, 1) if heading]
+    return {"section": "\n".join(lines)} if lines else {}
 
 
 def _first_text(metadata: Mapping[str, Any], *names: str) -> str | None:

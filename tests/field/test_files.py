@@ -589,7 +589,27 @@ def test_word_documents(tmp_path: Path) -> None:
     document = read(tmp_path, "a.docx", word_document())
     assert document.title == "Refunds"
     assert document.text == (
-        "Refunds\n\nRefunds take ten days. Inserted.\n\n–\t2023\t2024\n\nRain\t5\t7"
+        "# Refunds\n\nRefunds take ten days. Inserted.\n\n–\t2023\t2024\n\nRain\t5\t7"
+    )
+
+
+def test_headings_of_word_documents_are_marked(tmp_path: Path) -> None:
+    document = docx.Document()
+    document.add_heading("Jug", 0)
+    document.add_heading("Care\nof it", 2)
+    document.add_paragraph("Rinse it.")
+    style = document.styles.add_style("Unterkapitel", 1)
+    style.base_style = document.styles["Heading 3"]
+    document.add_paragraph("Deckel", style="Unterkapitel")
+    document.add_paragraph("", style="Heading 1")
+    outlined = document.add_paragraph("Outlined")
+    outlined._p.get_or_add_pPr().append(parse_xml(f'<w:outlineLvl {WORD} w:val="0"/>'))
+    plain = document.add_paragraph("Plain.", style="Heading 1")
+    plain._p.get_or_add_pPr().append(parse_xml(f'<w:outlineLvl {WORD} w:val="9"/>'))
+    document.add_table(1, 1).rows[0].cells[0].paragraphs[0].style = "Heading 1"
+    document.tables[0].rows[0].cells[0].paragraphs[0].add_run("cell")
+    assert read(tmp_path, "a.docx", saved(document)).text == (
+        "# Jug\n\n## Care of it\n\nRinse it.\n\n### Deckel\n\n# Outlined\n\nPlain.\n\ncell"
     )
 
 
@@ -723,7 +743,7 @@ def test_raised_figures_of_slides_keep_their_meaning(tmp_path: Path) -> None:
         run = paragraph.add_run()
         run.text = text
         run._r.get_or_add_rPr().set("baseline", height)
-    assert read(tmp_path, "a.pptx", saved(presentation)).text == "10^6 H2O"
+    assert read(tmp_path, "a.pptx", saved(presentation)).text == "# 10^6 H2O"
 
 
 @pytest.mark.parametrize(
@@ -776,8 +796,8 @@ def test_presentations_have_slides_as_pages(tmp_path: Path) -> None:
     slide.notes_slide.notes_text_frame.text = "A note."
     found = passages(tmp_path, "a.pptx", saved(presentation))
     assert [(each.text, each.metadata["page"], each.title) for each in found] == [
-        ("Refunds\n\nTen days.", 1, "Refunds"),
-        ("More\n\nAsk us.\n\nA note.", 3, "Refunds"),
+        ("# Refunds\n\nTen days.", 1, "Refunds"),
+        ("# More\n\nAsk us.\n\nA note.", 3, "Refunds"),
     ]
 
 
@@ -787,7 +807,7 @@ def test_points_on_slides_are_paragraphs(tmp_path: Path) -> None:
     slide.shapes.title.text = "Titan"
     slide.placeholders[1].text = "It is a moon\nIt has lakes"
     text = read(tmp_path, "a.pptx", saved(presentation)).text
-    assert text == "Titan\n\nIt is a moon\n\nIt has lakes"
+    assert text == "# Titan\n\nIt is a moon\n\nIt has lakes"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from nest_engine._optional import require
 from nest_engine.retrieval.formats.archive import open_archive
@@ -35,12 +35,16 @@ _SYMBOLS = {
     for code, char in enumerate(chars, first)
 } | {0x2D: "−", 0xA2: "′", 0xA3: "≤", 0xA5: "∞", 0xCE: "∈", 0xD6: "√", 0xD7: "⋅", 0xE5: "∑"}
 _OFF = frozenset(["0", "false", "off"])
+_OUTLINE = frozenset("012345678")  # the levels of headings; 9 is that of text
+_LEVELS = 6  # of headings in Markdown
 _VANISH = f"{_WORD}rPr/{_WORD}vanish"
 _REFERENCES = {f"{_WORD}{kind}Reference": kind for kind in ("footnote", "endnote")}
 # Where shapes say whether they are hidden.
 _SHAPE = "{http://schemas.openxmlformats.org/presentationml/2006/main}cNvPr"
 _WORD_SHAPE = "*/{http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing}docPr"
 _DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+
+_T = TypeVar("_T")
 
 
 class Office(NamedTuple):
@@ -90,7 +94,8 @@ class _WordReader:
         self._part = document.part
         self._referred_to: dict[tuple[str, str], None] = {}  # notes, in order
         styles = {style.style_id: style.element for style in document.styles}
-        self._hidden = frozenset(name for name in styles if _hides(name, styles))
+        self._hidden = frozenset(name for name in styles if _of_style(name, styles, _is_vanishing))
+        self._levels = {name: _of_style(name, styles, _level) or 0 for name in styles}
         self._default = next(
             (
                 name
@@ -101,14 +106,15 @@ class _WordReader:
             None,
         )
 
-    def blocks(self, parent: Any) -> Iterator[str]:
-        """Yield the paragraphs and rows of a part."""
+    def blocks(self, parent: Any, *, in_cell: bool = False) -> Iterator[str]:
+        """Yield the paragraphs and rows of a part; headings are marked, but for those of a cell."""
         for element in parent:
             if element.tag == f"{_WORD}p":
                 boxes: list[Any] = []
                 text = self.text(element, boxes).strip("\n ")
+                level = 0 if in_cell else self._level_of(element)
                 if text.strip():
-                    yield text
+                    yield _marked(text, level) if level else text
                 for box in boxes:  # text boxes are anchored in paragraphs
                     yield from self.blocks(box)
             elif element.tag == f"{_WORD}tbl":
@@ -130,10 +136,18 @@ class _WordReader:
 
     def text(self, paragraph: Any, boxes: list[Any] | None = None) -> str:
         """Return the text of a paragraph; text boxes in it are put aside."""
-        style = paragraph.find(f"{_WORD}pPr/{_WORD}pStyle")
-        name = self._default if style is None else style.get(f"{_WORD}val")
-        shown = self._shown(paragraph, [] if boxes is None else boxes, name in self._hidden)
+        is_hidden = self._style_of(paragraph) in self._hidden
+        shown = self._shown(paragraph, [] if boxes is None else boxes, is_hidden)
         return in_line("".join(shown))
+
+    def _style_of(self, paragraph: Any) -> str | None:
+        style = paragraph.find(f"{_WORD}pPr/{_WORD}pStyle")
+        return self._default if style is None else style.get(f"{_WORD}val")
+
+    def _level_of(self, paragraph: Any) -> int:
+        """Return the level of a heading, from 1; 0 of other paragraphs."""
+        own = _level(paragraph)
+        return self._levels.get(self._style_of(paragraph), 0) if own is None else own
 
     def _rows(self, table: Any) -> Iterator[str]:
         for row in _nearest(table, f"{_WORD}tr"):
@@ -143,7 +157,10 @@ class _WordReader:
             cells = [""] * _columns(before, 0)
             for cell in _nearest(row, f"{_WORD}tc"):
                 span = cell.find(f"{_WORD}tcPr/{_WORD}gridSpan")
-                cells += ["\n".join(self.blocks(cell)), *[""] * (_columns(span, 1) - 1)]
+                cells += [
+                    "\n".join(self.blocks(cell, in_cell=True)),
+                    *[""] * (_columns(span, 1) - 1),
+                ]
             yield from row_text(cells)
 
     def _shown(self, element: Any, boxes: list[Any], is_hidden: bool) -> Iterator[str]:
@@ -225,18 +242,41 @@ def _nearest(element: Any, tag: str) -> Iterator[Any]:
             yield from _nearest(child, tag)
 
 
-def _hides(name: str | None, styles: dict[str, Any]) -> bool:
-    """Return whether text of a style is not shown, by itself or by what it is based on."""
+def _of_style(
+    name: str | None, styles: dict[str, Any], read: Callable[[Any], _T | None]
+) -> _T | None:
+    """Return what a style says, by itself or by what it is based on; None if nothing."""
     for _ in range(len(styles)):
         style = styles.get(name or "")
         if style is None:
-            return False
-        own = _is_set(style, _VANISH)
+            return None
+        own = read(style)
         if own is not None:
             return own
         base = style.find(f"{_WORD}basedOn")
         name = base.get(f"{_WORD}val") if base is not None else None
-    return False
+    return None
+
+
+def _is_vanishing(style: Any) -> bool | None:
+    return _is_set(style, _VANISH)
+
+
+def _level(styled: Any) -> int | None:
+    """Return the level of headings that a style or a paragraph has itself, from 1; 0: of text."""
+    name = styled.find(f"{_WORD}name")
+    if name is not None and name.get(f"{_WORD}val") == "Title":
+        return 1
+    level = styled.find(f"{_WORD}pPr/{_WORD}outlineLvl")
+    if level is None:
+        return None
+    number = level.get(f"{_WORD}val", "")
+    return min(int(number) + 1, _LEVELS) if number in _OUTLINE else 0
+
+
+def _marked(text: str, level: int) -> str:
+    """Return a heading as Markdown marks it."""
+    return f"{'#' * level} {' '.join(text.split())}"
 
 
 def _is_set(element: Any, path: str) -> bool | None:
@@ -291,19 +331,22 @@ def read_pptx(stream: BinaryIO) -> Office:
 
 
 def _slide(slide: Any) -> Iterator[str]:
-    yield from _shapes(slide.shapes)
+    title = slide.shapes.title
+    yield from _shapes(slide.shapes, None if title is None else title.element)
     if slide.has_notes_slide and (frame := slide.notes_slide.notes_text_frame) is not None:
         yield from filter(str.strip, _paragraphs(frame))
 
 
-def _shapes(shapes: Any) -> Iterator[str]:
+def _shapes(shapes: Any, title: Any) -> Iterator[str]:
+    """Yield the paragraphs and rows of shapes; that of a slide's title is marked as a heading."""
     for shape in shapes:
         if _is_marked_hidden(next(shape.element.iter(_SHAPE), None)):
             continue
         if hasattr(shape, "shapes"):
-            yield from _shapes(shape.shapes)
+            yield from _shapes(shape.shapes, title)
         elif shape.has_text_frame:
-            yield from filter(str.strip, _paragraphs(shape.text_frame))
+            lines = [*filter(str.strip, _paragraphs(shape.text_frame))]
+            yield from [_marked(" ".join(lines), 1)] if lines and shape.element is title else lines
         elif getattr(shape, "has_table", False) and shape.has_table:
             for row in shape.table.rows:
                 yield from row_text(_frame(cell.text_frame).strip() for cell in row.cells)

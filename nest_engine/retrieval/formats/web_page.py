@@ -1,8 +1,8 @@
 """The text of a web page as a reader sees it.
 
-Blocks become paragraphs, rows of tables too, and cells stand under their headings: set apart by
-tabs, with an empty one where one spans several columns or rows; a dash stands for an empty cell in
-front of a row. What is hidden is left out: by the element, by ``hidden``, by its style or by the
+Blocks become paragraphs, rows of tables too, and headings, which readers see by their size, are
+marked as in Markdown. Cells stand under their headings: set apart by tabs, with an empty one where
+one spans several columns or rows; a dash stands for an empty cell in front of a row. What is hidden is left out: by the element, by ``hidden``, by its style or by the
 page's style sheets: not displayed, transparent, clipped, off the page, in the ink of its paper.
 Raised figures, fractions and roots keep their meaning: 10^6, (a+b)/2, √2.
 """
@@ -192,6 +192,7 @@ class _Reader(Parser):
         self._part_starts: list[int] = []  # of the parts that are open: the number of pieces
         self._is_titled = self._is_row_empty = self._is_cell_empty = False
         self._heading_start: int | None = None  # the number of pieces before the one being read
+        self._mark = ""  # of a heading, in front of its text
         self._is_at_start_of_code = False
 
         source = parsable(markup)
@@ -320,6 +321,7 @@ class _Reader(Parser):
             self._begin_cell(given)
         elif tag in HEADINGS:
             self._heading_start = len(self._pieces)
+            self._mark = "" if self._tables else f"{'#' * int(tag[1])} "
         elif tag == "sup":
             self._is_raised = True
             self._is_apart |= bool(_FRACTION.match(self.rawdata, self._offset()))
@@ -357,9 +359,10 @@ class _Reader(Parser):
             self._tables[-1] = _Table()
         elif tag in HEADINGS and self._heading_start is not None:
             heading = " ".join("".join(self._pieces[self._heading_start :]).split())
+            heading = heading.lstrip("# ")
             self.heading = self.heading or heading
             self.h1 = self.h1 or heading * (tag == "h1")
-            self._heading_start = None
+            self._heading_start, self._mark = None, ""
         self._is_cell_empty = self._is_cell_empty and tag not in _CELLS
         self._separate(element)
 
@@ -393,7 +396,9 @@ class _Reader(Parser):
 
     def _break_line(self) -> None:
         self._is_at_start_of_code = False
-        if not self._is_cell_empty:
+        if self._heading_start is not None:
+            self._is_apart = True  # a heading is one line
+        elif not self._is_cell_empty:
             self._break = _PARAGRAPH if self._break else "\n"
 
     def _put(self, text: str) -> None:
@@ -411,10 +416,17 @@ class _Reader(Parser):
             return
         mark = EMPTY_CELL if self._tabs and self._is_row_empty else ""
         apart = "" if self._break or self._tabs or not self._pieces else self._before(text)
-        self._pieces += self._break, mark, "\t" * self._tabs, apart, text
+        self._pieces += (
+            self._break,
+            mark,
+            "\t" * self._tabs,
+            apart,
+            self._mark * (not is_blank) + text,
+        )
         self._break, self._tabs = "", 0
         self._is_apart, self._between = False, ""
         if not is_blank:
+            self._mark = ""
             self._is_row_empty = self._is_cell_empty = self._is_raised = False
 
     def _before(self, text: str) -> str:

@@ -37,6 +37,14 @@ def test_a_document_keeps_everything():
     assert dict(passage.metadata) == metadata
 
 
+def test_headings_that_splitters_leave_are_a_section():
+    metadata = {"Header 1": "Jug", "Header 3": "Lid", "source": "jug.md"}
+    passage = to_passage(Document(page_content="Rinse it.", metadata=metadata))
+    assert dict(passage.metadata) == metadata | {"section": "# Jug\n### Lid"}
+    own = to_passage(Document(page_content="Rinse it.", metadata=metadata | {"section": "Care"}))
+    assert own.metadata["section"] == "Care"
+
+
 def test_round_trip_through_a_document():
     passage = Passage(
         "Neon glows.", title="Neon", id="n", uri="u", score=2.0, license="MIT", metadata={"page": 1}

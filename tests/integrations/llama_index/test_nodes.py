@@ -75,6 +75,13 @@ def test_a_passage_is_the_bare_text_of_the_node():
     assert passage.metadata["document_id"] == "gases"
 
 
+def test_the_headings_of_a_nodes_path_are_its_section():
+    document = Document(text="# Jug\n\nA jug.\n\n## Care\n\n### Lid\n\nRinse it.")
+    nodes = MarkdownNodeParser().get_nodes_from_documents([document])
+    sections = [passage_of(node).metadata.get("section") for node in nodes]
+    assert (sections[0], sections[-1]) == (None, "# Jug\n## Care")
+
+
 def test_a_title_goes_before_a_file_name_and_a_url_before_a_path():
     metadata = {
         "title": "Helium",

@@ -55,6 +55,13 @@ def test_headings_stand_below_those_of_higher_levels() -> None:
     assert (found["Rinse it."], found["It holds a litre."]) == ("Jug Care Lid", "Jug Data")
 
 
+def test_what_a_text_begins_below_counts_up_to_a_heading_of_its_level() -> None:
+    text = "Rinse it.\n\n## Data\n\nIt holds a litre."
+    sentences = sentences_of(text)
+    section = "# Jug\n## Care\nLid"
+    assert standing_below(text, sentences, section) == ["Jug Care Lid", None, "Jug Data"]
+
+
 def test_rows_stand_below_their_columns() -> None:
     text = (
         "# Jug\n\n## Data\n\n| What | Value |\n|:--|--:|\n| Weight | 2 kg |\n\nIt is blue.\n\n"

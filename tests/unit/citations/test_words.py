@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nest_engine.citations.words import (
@@ -158,15 +158,21 @@ TAGS = st.lists(st.sampled_from([*"ab5 <>/*[]", "<b>", "</b>", "<br />", "<em>",
 )
 
 
+def has_letter(text: str) -> bool:
+    """Arabic's filler, which stretches a word, counts as one to Python."""
+    return any(char.isalnum() for char in text if char != "\N{ARABIC TATWEEL}")
+
+
 @given(TEXTS)
+@example("\N{ARABIC TATWEEL}")
 def test_words_follow_each_other_and_cover_every_letter(text: str) -> None:
     end = 0
     for word in words_of(text):
         assert word.key
         assert end <= word.start < word.end <= len(text)
-        assert not any(char.isalnum() for char in text[end : word.start])
+        assert not has_letter(text[end : word.start])
         end = word.end
-    assert not any(char.isalnum() for char in text[end:])
+    assert not has_letter(text[end:])
 
 
 @given(TEXTS)

@@ -316,8 +316,24 @@ class TestHtml:
         assert document.title == "A page"
         assert (
             document.text
-            == "Nests\n\nA bird's nest & eggs.\nSecond line.\n\ntwigs\n\nmoss\n\negg\tblue"
+            == "# Nests\n\nA bird's nest & eggs.\nSecond line.\n\ntwigs\n\nmoss\n\negg\tblue"
         )
+
+    @pytest.mark.parametrize(
+        ("markup", "text"),
+        [
+            ("<h2>Care<br>of <i>it</i></h2><p>Rinse.", "## Care of it\n\nRinse."),
+            ("<h1></h1><h3> </h3><p>Rinse.", "Rinse."),
+            ("<h1 hidden>No</h1><h3><img></h3>Rinse.", "Rinse."),
+            ("<table><tr><td><h2>Care</h2></td><td>Rinse.</td></tr></table>", "Care\tRinse."),
+            ("<h2><a href=x><span>Care</span></a></h2><div>Rinse.</div>", "## Care\n\nRinse."),
+        ],
+    )
+    def test_headings_are_marked(self, tmp_path: Path, markup: str, text: str):
+        assert self.read(tmp_path, markup).text == text
+
+    def test_a_heading_as_title_has_no_mark(self, tmp_path: Path):
+        assert self.read(tmp_path, "<h3>C# care</h3><p>Rinse.").title == "C# care"
 
     def test_text_beside_a_block_is_a_paragraph_of_its_own(self, tmp_path: Path):
         text = self.read(

@@ -173,6 +173,51 @@ def test_a_tokenizer_that_counts_every_character_high_still_ends():
     assert split("abc", 2, count_tokens=lambda text: 5 * len(text)) == ["a", "b", "c"]
 
 
+def test_passages_know_the_headings_they_begin_below():
+    sentences = "One two three four five. Six seven eight nine ten."
+    text = (
+        f"# Jug\n\n{sentences}\n\n## Care\n\n{sentences}\n\n{sentences}\n\n```\n# make\n```\n\n"
+        f"{sentences}\n\n## Data\n\n{sentences}\n\n# Cup\n\n{sentences}"
+    )
+    passages = split_document(document(text), max_tokens=13, count_tokens=count_words)
+    found = [(each.text.split()[1], each.metadata.get("section")) for each in passages]
+    assert found == [
+        ("Jug", None),
+        ("Care", "# Jug"),
+        ("two", "# Jug\n## Care"),
+        ("#", "# Jug\n## Care"),
+        ("two", "# Jug\n## Care"),
+        ("Data", "# Jug"),
+        ("Cup", None),
+    ]
+
+
+def test_what_is_hidden_is_no_section():
+    text = "<!--\n# Secret\n-->\n\n# Jug\n\nOne two three. Four five six."
+    shown = document(text, quotable=((17, len(text)),))
+    passages = list(split_document(shown, max_tokens=5, count_tokens=count_words))
+    assert passages[-1].metadata["section"] == "# Jug"
+
+
+def test_a_slide_does_not_stand_below_another():
+    text = "# Jug\n\nIt is blue.\fNone is here."
+    slides = document(text, page_starts=(0, text.index("\f") + 1))
+    assert ["section" in each.metadata for each in split_document(slides)] == [False, False]
+
+
+@pytest.mark.parametrize("opening", ["```python", "~~~", "```"])
+def test_blocks_of_code_are_whole_where_they_fit(opening: str):
+    block = f"{opening}\na = 1\nb = 2\n\nc = 3\n{opening[:3]}"
+    text = f"One two three four five. Six seven.\n\n## Example\n\n{block}\n\nEight nine."
+    found = split(text, 17, count_tokens=count_words)
+    assert found == ["One two three four five. Six seven.", f"## Example\n\n{block}\n\nEight nine."]
+
+
+def test_rows_are_not_cut_behind_the_full_stop_of_a_cell():
+    row = "| one | Two three four. |"
+    assert split("\n".join([row] * 6), 15, count_tokens=count_words) == [f"{row}\n{row}"] * 3
+
+
 def test_passages_never_span_pages():
     text = "On page one.\fOn page two.\f\fOn page four."
     passages = list(split_document(document(text, page_starts=(0, 13, 26, 27))))
