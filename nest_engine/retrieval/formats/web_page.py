@@ -2,9 +2,10 @@
 
 Blocks become paragraphs, rows of tables too, and headings, which readers see by their size, are
 marked as in Markdown. Cells stand under their headings: set apart by tabs, with an empty one where
-one spans several columns or rows; a dash stands for an empty cell in front of a row. What is hidden is left out: by the element, by ``hidden``, by its style or by the
-page's style sheets: not displayed, transparent, clipped, off the page, in the ink of its paper.
-Raised figures, fractions and roots keep their meaning: 10^6, (a+b)/2, √2.
+one spans several columns or rows; a dash stands for an empty cell in front of a row. What is hidden
+is left out: by the element, by ``hidden``, by its style or by the page's style sheets: not
+displayed, transparent, clipped, off the page, in the ink of its paper. Raised figures, fractions
+and roots keep their meaning: 10^6, (a+b)/2, √2.
 """
 
 from __future__ import annotations
