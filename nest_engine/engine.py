@@ -161,7 +161,7 @@ class NestEngine:
         known = self._by_vectors
         if embedder.fingerprint not in known and len(known) >= _MOST_EMBEDDERS:
             known.pop(next(iter(known), ""), None)  # the oldest
-        return known.setdefault(embedder.fingerprint, VectorNearness(embedder))
+        return known.setdefault(embedder.fingerprint, VectorNearness(embedder, self._by_letters))
 
     def _information(self, word: str) -> float:
         tokens = self.language_model.tokenizer.encode_passage(Passage(f" {word}"))

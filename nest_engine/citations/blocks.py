@@ -29,7 +29,8 @@ FENCED = re.compile(
 )
 # Lines of a plan, a record or a talk: each begins with a time, a name in bold, or who speaks.
 _TIMED = re.compile(
-    r"(?m)^[ \t]*(?:[-*+•][ \t]+)?\[?\d{1,2}[:.]\d\d(?::\d\d)?(?:[ \t]?[ap]m)?\]?[ \t]"
+    r"(?m)^[ \t]*(?:[-*+•][ \t]+)?\[?(?:\d{1,4}([-./])\d{1,2}\1\d{1,4},?[ \t]+)?"
+    r"\d{1,2}[:.]\d\d(?::\d\d)?(?:[ \t\u202f]?[AaPp]\.?[Mm]\.?)?\]?(?=[ \t])"
 )
 _NAMED_ENTRY = re.compile(r"(?m)^[ \t]*(?:[-*+•][ \t]+)?\*\*([^*\n]{1,60})(?::\*\*|\*\*[ \t]?:)")
 _SPOKEN = re.compile(r"(?m)^[ \t]*([^\W\d_][\w .'’-]{0,30}):[ \t]+(?=\S)")

@@ -13,7 +13,8 @@ class Detokenizer:
     """Turn a growing list of tokens into text, tracking the characters of each token.
 
     A character whose bytes are spread over several tokens belongs to all of them; it appears once
-    it is complete. The concatenation equals ``decode`` of all tokens.
+    it is complete. The concatenation equals ``decode`` of all tokens, but for half a character at
+    an end that a limit has set.
 
     Args:
         decode: token ids to text.
@@ -37,10 +38,11 @@ class Detokenizer:
         if not window.endswith(_REPLACEMENT):
             self._settle(window)
 
-    def flush(self) -> None:
-        """Append what is left of an incomplete character."""
+    def flush(self, *, is_cut_off: bool = False) -> None:
+        """Append what is left of an incomplete character, unless the rest of it was cut off."""
         if self._num_settled < len(self._token_ids):
-            self._settle(self._decode(self._token_ids[self._window_start :]))
+            window = self._decode(self._token_ids[self._window_start :])
+            self._settle(window.removesuffix(_REPLACEMENT) if is_cut_off else window)
 
     def text_after(self, token_ids: Sequence[int], token: int) -> str:
         """Return what ``token`` would add to the text of ``token_ids``.

@@ -107,7 +107,7 @@ class Transcript:
             self._detokenizer.push(token)
         self._num_pushed = len(self._sequence.token_ids)
         if self._sequence.finish_reason is not None:
-            self._detokenizer.flush()
+            self._detokenizer.flush(is_cut_off=self._sequence.finish_reason == "length")
         reasoning = self._reason()
         begin = self._reasoning.end
         if begin is None:

@@ -81,10 +81,10 @@ class SentenceAcceptance(RelaxedAcceptance):
             following = draft[1:] or [sequence.index.value(_next_entry(sequence))]
             return _certain(following, lm_probs_QV)
         if not draft and (text := self._tail(sequence)) is not None:
-            begins = not sequence.token_ids
-            probs_QV = _without_end(lm_probs_QV, sequence.eos_ids) if begins else lm_probs_QV
+            may_end = bool(sequence.token_ids) and not self._begins_paragraph(sequence)
+            probs_QV = lm_probs_QV if may_end else _without_end(lm_probs_QV, sequence.eos_ids)
             wants_to_end = int(probs_QV[0].argmax()) in sequence.eos_ids
-            elected = None if wants_to_end else self._election(sequence, probs_QV, text)
+            elected = None if wants_to_end else self._election(sequence, probs_QV, text, may_end)
             return elected or model_alone(lm_probs_QV)
         return super().target(sequence, lm_probs_QV, hidden_QD, draft)
 
@@ -93,9 +93,16 @@ class SentenceAcceptance(RelaxedAcceptance):
         if not sequence.token_ids:
             return self._decode(sequence.prompt_ids[-_TAIL:])
         text = self._decode(sequence.token_ids[-_TAIL:])
-        return text if ends_sentence(text) or _ends_quotation(sequence) else None
+        return text if ends_sentence(text) or _is_quotation(sequence, sequence.entries) else None
 
-    def _election(self, sequence: SequenceState, lm_probs_QV: Tensor, text: str) -> Mixture | None:
+    def _begins_paragraph(self, sequence: SequenceState) -> bool:
+        """Return whether the answer so far ends with what was elected to begin a paragraph."""
+        is_gap = sequence.token_ids[-1:] == [self._paragraph]
+        return is_gap and _is_quotation(sequence, sequence.entries[:-1])
+
+    def _election(
+        self, sequence: SequenceState, lm_probs_QV: Tensor, text: str, may_end: bool
+    ) -> Mixture | None:
         """Return who may begin the sentence behind ``text``; None if the model alone may."""
         own = sequence.config.own_words
         gap = self._paragraph if sequence.token_ids and not ends_sentence(text) else None
@@ -114,7 +121,7 @@ class SentenceAcceptance(RelaxedAcceptance):
         beginnings = {token: entry for token, entry in beginnings.items() if token != self._space}
         if votes and gap is not None:
             votes, beginnings = {gap: max(votes.values())}, {}
-        if quoted and sequence.eos_ids:
+        if quoted and may_end and sequence.eos_ids:
             votes[min(sequence.eos_ids)] = _ENOUGH
         if not votes or own == 1:
             return None
@@ -183,11 +190,11 @@ class SentenceProposal(SpanProposal):
         return replace(draft, tokens=(token, *draft.tokens[1:]))
 
 
-def _ends_quotation(sequence: SequenceState) -> bool:
-    """Return whether an answer ends with a whole sentence of a passage, whatever that ends with."""
-    last = sequence.entries[-1]
+def _is_quotation(sequence: SequenceState, entries: Sequence[int | None]) -> bool:
+    """Return whether entries end with a whole sentence of a passage, whatever that ends with."""
+    last = entries[-1] if entries else None
     sentence = [] if last is None else sequence.index.sentence_to(last)
-    return bool(sentence) and sequence.entries[-len(sentence) :] == sentence
+    return bool(sentence) and entries[-len(sentence) :] == sentence
 
 
 def _next_entry(sequence: SequenceState) -> int:

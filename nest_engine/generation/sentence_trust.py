@@ -40,6 +40,7 @@ _INTRODUCTION = 0.03  # so much nearer counts a passage's first sentence: it say
 # about helium.") wants to know what that is. Likewise the first sentence below a heading.
 _SUBJECT = 0.1
 _BESIDE_TITLE = 1 / 3  # so much counts, within a document, what is asked beside its title
+_BY_LETTERS = 0.15  # so much nearer to an embedder is a text that has all that a question tells
 _NAMED = 0.08  # so much nearer are, by their letters, sentences of a document that is asked about
 _ASKED = 0.2  # what is left of "Tell me about helium." asks nothing: no sentence is as near to it
 _KEPT = 20_000  # texts whose vectors, or runs of letters, are kept
@@ -87,7 +88,7 @@ class Nearness(Protocol):
     knows_wording: bool
 
     def of(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return how near each text is to each question, at most 1: ``[questions, texts]``."""
+        """Return how near each text is to each question, ``[questions, texts]``; 0 by chance."""
         ...
 
     def is_answered(self, question: str, texts: Sequence[str]) -> bool:
@@ -97,46 +98,6 @@ class Nearness(Protocol):
     def asks_of_all(self, question: str) -> AskedOfAll | None:
         """Return what is asked of the passages as a whole, if anything is."""
         ...
-
-
-class VectorNearness:
-    """The cosine of an embedder's vectors, between chance (0) and the greatest (1).
-
-    Each text's vector is computed once. May be shared between threads.
-
-    Args:
-        embedder: computes vectors.
-    """
-
-    sharpness = 0.056
-    knows_wording = True
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embed = embedder.embed
-        self._embed_queries = query_embedding(embedder)
-        self._texts: dict[str, NDArray[np.float32]] = {}
-        self._questions: dict[str, NDArray[np.float32]] = {}
-
-    def of(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return how near texts are beyond chance, ``[questions, texts]``; negative below it."""
-        asked_QE = self._asked(questions)
-        return _beyond_chance(asked_QE, _vectors(texts, self._texts, self._embed))
-
-    def is_answered(self, question: str, texts: Sequence[str]) -> bool:
-        """Return whether a text is nearer to the question than the texts are to small talk."""
-        return bool(self.of([question], texts).max() >= _BEYOND_CHANCE)
-
-    def asks_of_all(self, question: str) -> AskedOfAll | None:
-        """Return what a question is nearest to that is asked of passages as a whole."""
-        of_all_TE = _vectors([*_SUMMARIES, *_TASKS], self._questions, self._embed_queries)
-        [near_T] = _beyond_chance(self._asked([question]), of_all_TE)
-        if near_T.max() < _OF_ALL:
-            return None
-        return "summary" if near_T.argmax() < len(_SUMMARIES) else "task"
-
-    def _asked(self, questions: Sequence[str]) -> NDArray[np.float32]:
-        """Return the vectors of questions, with those of small talk behind them."""
-        return _vectors([*questions, *_SMALL_TALK], self._questions, self._embed_queries)
 
 
 class LetterNearness:
@@ -199,6 +160,52 @@ class LetterNearness:
 
     def asks_of_all(self, question: str) -> None:
         """Return None: letters cannot tell."""
+
+
+class VectorNearness:
+    """The cosine of an embedder's vectors, between chance (0) and the greatest (1), and letters.
+
+    Vectors tell any wording, and letters what vectors blur: names, numbers and codes. Each text's
+    vector is computed once. May be shared between threads.
+
+    Args:
+        embedder: computes vectors.
+        letters: tells how near texts are by their letters; None leaves it to the vectors.
+    """
+
+    sharpness = 0.056
+    knows_wording = True
+
+    def __init__(self, embedder: Embedder, letters: LetterNearness | None = None) -> None:
+        self._letters = letters
+        self._embed = embedder.embed
+        self._embed_queries = query_embedding(embedder)
+        self._texts: dict[str, NDArray[np.float32]] = {}
+        self._questions: dict[str, NDArray[np.float32]] = {}
+
+    def of(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return how near texts are beyond chance, ``[questions, texts]``; negative below it."""
+        asked_QE = self._asked(questions)
+        near_QT = _beyond_chance(asked_QE, _vectors(texts, self._texts, self._embed))
+        if self._letters is not None:
+            near_QT += _BY_LETTERS * self._letters.of(questions, texts)
+        return near_QT
+
+    def is_answered(self, question: str, texts: Sequence[str]) -> bool:
+        """Return whether a text is nearer to the question than the texts are to small talk."""
+        return bool(self.of([question], texts).max() >= _BEYOND_CHANCE)
+
+    def asks_of_all(self, question: str) -> AskedOfAll | None:
+        """Return what a question is nearest to that is asked of passages as a whole."""
+        of_all_TE = _vectors([*_SUMMARIES, *_TASKS], self._questions, self._embed_queries)
+        [near_T] = _beyond_chance(self._asked([question]), of_all_TE)
+        if near_T.max() < _OF_ALL:
+            return None
+        return "summary" if near_T.argmax() < len(_SUMMARIES) else "task"
+
+    def _asked(self, questions: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of questions, with those of small talk behind them."""
+        return _vectors([*questions, *_SMALL_TALK], self._questions, self._embed_queries)
 
 
 def rank_information(token_ids: Sequence[int]) -> float:

@@ -166,6 +166,9 @@ def test_abbreviations_and_numbers_end_no_sentence(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "[2024-03-08, 14:03:11] Ben: 480 €\n|[2024-03-08, 14:05:02] Anna: who brings it?",
+        "3/8/24, 2:03 PM - Ben: 480 €\n|3/8/24, 2:05 PM - Anna: who?",
+        "08.03.24, 14:03 - Ben: 480 €\n|08.03.24, 14:05 - Anna: wer?",
         "[14:03] Ben: it costs 480 €\n|[14:05] Anna: who brings it?\n|[14:06] Ben: me",
         "9:00 Breakfast\n|10.30 Talk\n|12:00 Lunch",
         "Anna: who brings it?\n|Dev: I do\n|Anna: and wifi",

@@ -99,8 +99,11 @@ def test_stream_equals_generate(method, told, temperature, max_draft_tokens, sto
     assert counts[0] == counts[1]
     assert replace(streamed, stats=NOTHING_COUNTED) == replace(expected, stats=NOTHING_COUNTED)
     assert_exact(streamed)
+    decoded = ByteTokenizer().decode(streamed.token_ids)
+    if streamed.finish_reason == "length":  # perhaps in the middle of a character
+        decoded = decoded.removesuffix("\N{REPLACEMENT CHARACTER}")
     if streamed.finish_reason != "stop":
-        assert streamed.text == ByteTokenizer().decode(streamed.token_ids)
+        assert streamed.text == decoded
     assert len(streamed.token_ids) == len(streamed.provenance) == len(streamed.lambdas)
 
 
@@ -197,10 +200,8 @@ def test_accepted_tokens_behind_a_stop_string_are_not_counted():
 def test_characters_appear_whole():
     engine = NestEngine(ScriptedLanguageModel("é🌙日"))
     assert [chunk.text for chunk in engine.stream("Q ", method="lm")] == ["é", "🌙", "日", ""]
-    assert [chunk.text for chunk in engine.stream("Q ", method="lm", max_new_tokens=4)] == [
-        "é",
-        "\ufffd",
-    ]
+    cut_off = engine.stream("Q ", method="lm", max_new_tokens=4)
+    assert [chunk.text for chunk in cut_off] == ["é", ""]
 
 
 def test_citations_arrive_before_the_end():

@@ -18,7 +18,7 @@ from nest_engine.generation.sentence_trust import (
 )
 from nest_engine.interfaces import TokenizedText
 from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
-from nest_engine.testing import ByteTokenizer, ScriptedLanguageModel
+from nest_engine.testing import EOS, ByteTokenizer, ScriptedLanguageModel
 from tests.letter_vectors import letter_vectors
 from tests.settings import WORD_BY_WORD
 
@@ -169,6 +169,23 @@ def test_what_is_asked_beside_the_title_tells_its_sentences_apart() -> None:
     assert [each.trust for each in near].index(1.0) == 1
 
 
+def test_letters_tell_apart_what_vectors_blur() -> None:
+    """To an embedder, one error is as good as another."""
+
+    class Blurred:
+        fingerprint = "blurred"
+
+        def embed(self, texts):
+            return np.array([[1.0, 0.1] if "E" in text else [0.1, 1.0] for text in texts])
+
+    manual = Passage("It has a light. E1: no water. E2: the pump is blocked. E3: call us.")
+    told = [sentences_of(manual.text)]
+    rarity = {"what": 4.0, "does": 4.0, "mean": 6.0}
+    nearness = VectorNearness(Blurred(), LetterNearness(lambda word: rarity.get(word, 20.0)))
+    [near] = trusted(nearness, "What does E2 mean?", [manual], told) or []
+    assert [each.trust for each in near].index(1.0) == 2
+
+
 def nearest(question: str, *passages: Passage) -> str:
     """Return the sentence that letters find nearest."""
     rarity = {"who": 4.0, "discovered": 7.0, "zincite": 13.0}
@@ -278,6 +295,19 @@ def test_a_row_that_answers_is_quoted_and_then_the_answer_ends() -> None:
     assert output.text == "Helium | in 1868"
     assert output.finish_reason == "eos"
     assert [sentence.kind for sentence in output.sentences] == ["quoted"]
+
+
+def test_behind_the_beginning_of_a_paragraph_stands_a_sentence() -> None:
+    """However much the model wants to end there: else the answer ends with a line of nothing."""
+    text = "We have:\n\n- Jade tea, 2.20 euros\n\n- Jade jam, 3.80 euros\n\nIt is warm."
+    ends_at_lines = ScriptedLanguageModel(
+        lambda seen: EOS if seen[-1] == ord("\n") else ord("x"), confidence=0.02
+    )
+    output = NestEngine(ends_at_lines).ask(
+        "How many euros is jade?", passages=[Passage(text, title="Cafe")]
+    )
+    assert len(output.sentences) == 2
+    assert output.text == output.text.strip()
 
 
 def test_what_follows_a_quotation_without_a_full_stop_begins_a_line() -> None:
