@@ -176,7 +176,10 @@ def test_letters_tell_apart_what_vectors_blur() -> None:
         fingerprint = "blurred"
 
         def embed(self, texts):
-            return np.array([[1.0, 0.1] if "E" in text else [0.1, 1.0] for text in texts])
+            kinds = [["E" in text, "light" in text] for text in texts]
+            return np.array(
+                [[float(is_error), float(is_light), 0.2] for is_error, is_light in kinds]
+            )
 
     manual = Passage("It has a light. E1: no water. E2: the pump is blocked. E3: call us.")
     told = [sentences_of(manual.text)]
