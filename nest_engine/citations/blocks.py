@@ -33,6 +33,8 @@ _TIMED = re.compile(
     r"\d{1,2}[:.]\d\d(?::\d\d)?(?:[ \t\u202f]?[AaPp]\.?[Mm]\.?)?\]?(?=[ \t])"
 )
 _NAMED_ENTRY = re.compile(r"(?m)^[ \t]*(?:[-*+•][ \t]+)?\*\*([^*\n]{1,60})(?::\*\*|\*\*[ \t]?:)")
+# A row that is laid out by spaces, as on an invoice: one such line may be prose.
+_LAID_OUT = re.compile(r"(?m)^[ \t]*\S[^\n]*?\S {4,}(?=\S)")
 _SPOKEN = re.compile(r"(?m)^[ \t]*([^\W\d_][\w .'’-]{0,30}):[ \t]+(?=\S)")
 # A line that is a heading without marks: it has room for the next word, but that begins a line.
 _LINES = re.compile(r"[^\r\n]+")
@@ -69,8 +71,9 @@ def _begins_of_entries(text: str) -> Iterator[int]:
 
     A record among others is one sentence, whose lines say whom the others are about.
     """
-    timed = [line.start() for line in _TIMED.finditer(text)]
-    yield from timed if len(timed) > 1 else ()
+    for kind in (_TIMED, _LAID_OUT):
+        begins = [line.start() for line in kind.finditer(text)]
+        yield from begins if len(begins) > 1 else ()
     named = [*_NAMED_ENTRY.finditer(text)]
     if len({line[1] for line in named}) == len(named) > 1:
         yield from (line.start() for line in named)

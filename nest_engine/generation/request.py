@@ -266,8 +266,9 @@ def _prepare(
         language_model.tokenizer, passages, question, config, nearness
     )
     if sentences_P is None:
+        them = "passage" if len(passages) == 1 else f"{len(passages)} passages"
         notices.append(
-            f"no sentence of the {len(passages)} passages seems to answer the question: the model "
+            f"no sentence of the {them} seems to answer the question: the model "
             "chose every word, and "
             + ("nothing is cited" if is_refusal_sure else "what it repeats of them is cited")
         )

@@ -173,6 +173,8 @@ def test_abbreviations_and_numbers_end_no_sentence(text: str) -> None:
         "9:00 Breakfast\n|10.30 Talk\n|12:00 Lunch",
         "Anna: who brings it?\n|Dev: I do\n|Anna: and wifi",
         "**Place:** Oslo\n|**Pay:** 5 euros an hour\n|**Begin:** May",
+        "Cards, 350 g     500     60.00\n|Flyers, A5    2000     80.00\n|            VAT    20.00",
+        "Options:\n|  -v, --verbose    Tell more, and\n              why.\n|  -q     Be quiet.",
         "**Name:** Ada\n**Phone:** 55\n\n|**Name:** Bo\n**Phone:** 56",  # records are whole
         "Name: Ada\nPhone: 55\n\n|Name: Bo\nPhone: 56",
         "Run:\n|```bash\npip install it\n# or with extras. All.\npip install it[all]\n```\n|Done.",
