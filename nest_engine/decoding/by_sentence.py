@@ -32,7 +32,7 @@ from nest_engine.decoding.sampling import Sampler
 if TYPE_CHECKING:
     from nest_engine.decoding.sequence import SequenceState
 
-_ENOUGH = 0.45  # the end's votes: where no other sentence is trusted as much, nothing more is quoted
+_ENOUGH = 0.45  # the end's votes: where no sentence is trusted as much, nothing more is quoted
 # A passage's first sentence that names its document's title says whom the others mean: once they
 # are quoted, its trust grows by as much.
 _INTRODUCES = 7.0
