@@ -322,7 +322,7 @@ class _Reader(Parser):
             self._begin_cell(given)
         elif tag in HEADINGS:
             self._heading_start = len(self._pieces)
-            self._mark = "" if self._tables else f"{'#' * int(tag[1])} "
+            self._mark = "" if self._tables else _marked(tag)
         elif tag == "sup":
             self._is_raised = True
             self._is_apart |= bool(_FRACTION.match(self.rawdata, self._offset()))
@@ -360,7 +360,7 @@ class _Reader(Parser):
             self._tables[-1] = _Table()
         elif tag in HEADINGS and self._heading_start is not None:
             heading = " ".join("".join(self._pieces[self._heading_start :]).split())
-            heading = heading.lstrip("# ")
+            heading = heading.removeprefix(_marked(tag))
             self.heading = self.heading or heading
             self.h1 = self.h1 or heading * (tag == "h1")
             self._heading_start, self._mark = None, ""
@@ -417,17 +417,12 @@ class _Reader(Parser):
             return
         mark = EMPTY_CELL if self._tabs and self._is_row_empty else ""
         apart = "" if self._break or self._tabs or not self._pieces else self._before(text)
-        self._pieces += (
-            self._break,
-            mark,
-            "\t" * self._tabs,
-            apart,
-            self._mark * (not is_blank) + text,
-        )
+        if self._mark and not is_blank:
+            text, self._mark = self._mark + text.lstrip(), ""
+        self._pieces += self._break, mark, "\t" * self._tabs, apart, text
         self._break, self._tabs = "", 0
         self._is_apart, self._between = False, ""
         if not is_blank:
-            self._mark = ""
             self._is_row_empty = self._is_cell_empty = self._is_raised = False
 
     def _before(self, text: str) -> str:
@@ -445,6 +440,11 @@ class _Reader(Parser):
         """Return the character of the markup that is being read."""
         line, column = self.getpos()
         return self._line_starts[line - 1] + column
+
+
+def _marked(heading: str) -> str:
+    """Return how Markdown marks a heading of an element: ``## `` for ``h2``."""
+    return f"{'#' * int(heading[1])} "
 
 
 class _StyleFinder(Parser):

@@ -323,6 +323,7 @@ class TestHtml:
         ("markup", "text"),
         [
             ("<h2>Care<br>of <i>it</i></h2><p>Rinse.", "## Care of it\n\nRinse."),
+            ("<h2>\n  Care\n</h2>\n<h3>#1</h3><p>Rinse.", "## Care\n\n### #1\n\nRinse."),
             ("<h1></h1><h3> </h3><p>Rinse.", "Rinse."),
             ("<h1 hidden>No</h1><h3><img></h3>Rinse.", "Rinse."),
             ("<table><tr><td><h2>Care</h2></td><td>Rinse.</td></tr></table>", "Care\tRinse."),
@@ -333,7 +334,7 @@ class TestHtml:
         assert self.read(tmp_path, markup).text == text
 
     def test_a_heading_as_title_has_no_mark(self, tmp_path: Path):
-        assert self.read(tmp_path, "<h3>C# care</h3><p>Rinse.").title == "C# care"
+        assert self.read(tmp_path, "<h3>#1 care</h3><p>Rinse.").title == "#1 care"
 
     def test_text_beside_a_block_is_a_paragraph_of_its_own(self, tmp_path: Path):
         text = self.read(
