@@ -14,6 +14,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 
 from nest_engine import InputError, Passage
 from nest_engine.retrieval.blocks import SourceBlocks
+from nest_engine.retrieval.section import section_of
 
 _PDF = "application/pdf"
 _TEXTS = ("text/plain", "text/markdown")
@@ -184,9 +185,7 @@ def _as_passage(document: object) -> Passage:
 
 def _section(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Return the headings that a document stands below, as a passage names them, if any."""
-    headings = {level: metadata.get(f"Header {level}") for level in range(1, 7)}
-    lines = [f"{'#' * level} {heading}" for level, heading in headings.items() if heading]
-    return {"section": "\n".join(lines)} if lines else {}
+    return section_of({level: metadata.get(f"Header {level}") for level in range(1, 7)})
 
 
 def _identity(document: Document, source: str | None) -> str:

@@ -18,6 +18,7 @@ from llama_index.core.schema import (
 )
 
 from nest_engine import Citation, CitedAnswer, InputError, NestOutput, Passage
+from nest_engine.retrieval.section import section_of
 
 Output = TypeVar("Output", NestOutput, CitedAnswer)
 Quotable = Passage | NodeWithScore | BaseNode
@@ -148,8 +149,7 @@ def _as_passage(item: Quotable, documents: Mapping[str, str] | None) -> Passage:
 def _section(header_path: object) -> dict[str, str]:
     """Return the headings that a node stands below, as a passage names them, if any."""
     headings = header_path.strip("/").split("/") if isinstance(header_path, str) else []
-    lines = [f"{'#' * level} {heading}" for level, heading in enumerate(headings, 1) if heading]
-    return {"section": "\n".join(lines)} if lines else {}
+    return section_of(dict(enumerate(headings, 1)))
 
 
 def _first_text(metadata: Mapping[str, Any], *names: str) -> str | None:

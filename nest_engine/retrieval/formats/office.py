@@ -10,6 +10,7 @@ from nest_engine.retrieval.formats.archive import open_archive
 from nest_engine.retrieval.formats.own_title import own_title
 from nest_engine.retrieval.formats.rows import row_text
 from nest_engine.retrieval.formats.superscript import RAISED, in_line, needs_brackets
+from nest_engine.retrieval.section import marked_heading
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
@@ -114,7 +115,7 @@ class _WordReader:
                 text = self.text(element, boxes).strip("\n ")
                 level = 0 if in_cell else self._level_of(element)
                 if text.strip():
-                    yield _marked(text, level) if level else text
+                    yield marked_heading(text, level) if level else text
                 for box in boxes:  # text boxes are anchored in paragraphs
                     yield from self.blocks(box)
             elif element.tag == f"{_WORD}tbl":
@@ -274,11 +275,6 @@ def _level(styled: Any) -> int | None:
     return min(int(number) + 1, _LEVELS) if number in _OUTLINE else 0
 
 
-def _marked(text: str, level: int) -> str:
-    """Return a heading as Markdown marks it."""
-    return f"{'#' * level} {' '.join(text.split())}"
-
-
 def _is_set(element: Any, path: str) -> bool | None:
     """Return whether a mark says yes; None if it is not there."""
     mark = element.find(path)
@@ -346,7 +342,8 @@ def _shapes(shapes: Any, title: Any) -> Iterator[str]:
             yield from _shapes(shape.shapes, title)
         elif shape.has_text_frame:
             lines = [*filter(str.strip, _paragraphs(shape.text_frame))]
-            yield from [_marked(" ".join(lines), 1)] if lines and shape.element is title else lines
+            is_title = lines and shape.element is title
+            yield from [marked_heading(" ".join(lines), 1)] if is_title else lines
         elif getattr(shape, "has_table", False) and shape.has_table:
             for row in shape.table.rows:
                 yield from row_text(_frame(cell.text_frame).strip() for cell in row.cells)

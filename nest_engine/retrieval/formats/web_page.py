@@ -29,6 +29,7 @@ from nest_engine.retrieval.formats.visibility import (
     keyword,
     unseen,
 )
+from nest_engine.retrieval.section import marked_heading
 
 _DEEPEST = 100_000  # open elements
 _MOST_TAGS = 600_000  # some seconds
@@ -444,7 +445,7 @@ class _Reader(Parser):
 
 def _marked(heading: str) -> str:
     """Return how Markdown marks a heading of an element: ``## `` for ``h2``."""
-    return f"{'#' * int(heading[1])} "
+    return marked_heading("", int(heading[1]))
 
 
 class _StyleFinder(Parser):
