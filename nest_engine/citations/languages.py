@@ -87,6 +87,11 @@ def language_of(text: str) -> str:
     return likeliest if is_told and len(found[likeliest]) > len(found["en"]) * 1.5 else "en"
 
 
+def is_common(word: str) -> bool:
+    """Return whether a word, in small letters, is among the commonest of any of the languages."""
+    return any(word in words for words in (*COMMON_WORDS.values(), *_QUESTION_WORDS.values()))
+
+
 def words_of_asking(question: str) -> frozenset[str]:
     """Return the common words of the language of a question, which do not say what it is about.
 

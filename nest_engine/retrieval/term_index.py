@@ -15,6 +15,7 @@ from nest_engine.retrieval.progress import Progress, ignore
 from nest_engine.retrieval.ranking import Ranking
 from nest_engine.retrieval.search_text import search_text
 from nest_engine.retrieval.terms import query_terms, terms_of
+from nest_engine.retrieval.title_terms import title_terms, titles_named
 
 # Of bm25s' variants, only Lucene's gives every term a positive weight, even one that occurs in all
 # passages: a score is above zero exactly if the passage shares a term with the query.
@@ -40,7 +41,7 @@ class TermIndex:
         b: float = 0.4,
         progress: Progress = ignore,
     ) -> TermIndex:
-        """Index titles and texts.
+        """Index titles and texts, and each title as a whole.
 
         Args:
             passages: the corpus.
@@ -51,13 +52,13 @@ class TermIndex:
         bm25s = require("bm25s", "bm25s")
         vocabulary: dict[str, int] = {}
         rows: list[list[int]] = []
+        begun: set[tuple[str, str | None]] = set()
         for row, passage in enumerate(passages, start=1):
-            rows.append(
-                [
-                    vocabulary.setdefault(term, len(vocabulary))
-                    for term in terms_of(search_text(passage))
-                ]
-            )
+            document = passage.title, passage.uri
+            title = title_terms(passage.title, is_first=document not in begun)
+            begun.add(document)
+            terms = [*terms_of(search_text(passage)), *title]
+            rows.append([vocabulary.setdefault(term, len(vocabulary)) for term in terms])
             progress(row, len(passages))
         bm25 = bm25s.BM25(method=_METHOD, k1=k1, b=b)
         # If no passage has a word, their mean length is 0, and bm25s divides by it to no effect.
@@ -76,8 +77,11 @@ class TermIndex:
         return int(self._bm25.scores["num_docs"])
 
     def search(self, query: str, k: int) -> Ranking:
-        """Rank up to ``k`` passages that share a term with the query; scores are float32."""
-        ids = self._bm25.get_tokens_ids(query_terms(query))
+        """Rank up to ``k`` passages that share a term with the query; scores are float32.
+
+        A title that the query names is a term, too.
+        """
+        ids = self._bm25.get_tokens_ids([*query_terms(query), *titles_named(query)])
         if not ids:
             return Ranking.empty()
         scores = self._bm25.get_scores_from_ids(ids)
