@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import regex
@@ -186,7 +186,10 @@ def _asked(
 
     With ``labels``, one with nothing behind it may be what is asked.
     """
-    others = [*untrusted_ranges(text, passages, locate(text, passages)), *control_strings]
+    # A title in a line with other words is part of what is asked: "Tell me about ...".
+    untitled = [replace(passage, title="") for passage in passages]
+    titles = {passage.title.strip() for passage in passages}
+    others = [*untrusted_ranges(text, untitled, locate(text, passages)), *control_strings]
     kept, end = [], 0
     for start, stop in sorted(others):
         kept.append(text[end : max(start, end)])
@@ -197,6 +200,7 @@ def _asked(
         for line in written
         if any(map(str.isalnum, line)) and (labels or line[-1] not in _COLONS)
     ]
+    lines = [line for line in lines if line not in titles] or lines
     if not others and not any(line[-1:] in _COLONS for line in written if line):
         return text
     plain = [_LABEL.sub("", line) for line in lines]

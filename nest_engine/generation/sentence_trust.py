@@ -43,6 +43,7 @@ _BESIDE_TITLE = 1 / 3  # so much counts, within a document, what is asked beside
 _BY_LETTERS = 0.15  # so much nearer to an embedder is a text that has all that a question tells
 _NAMED = 0.08  # so much nearer are, by their letters, sentences of a document that is asked about
 _ASKED = 0.2  # what is left of "Tell me about helium." asks nothing: no sentence is as near to it
+_TITLED = 0.5  # of a title, the share by which a question names it
 _KEPT = 20_000  # texts whose vectors, or runs of letters, are kept
 # What no passage answers. How near these come to passages is how near chance comes.
 _SMALL_TALK = (
@@ -66,7 +67,19 @@ _SUMMARIES = (
 )
 _TASKS = ("Translate the text.", "Rewrite the text in simpler words.")
 _OF_ALL = 0.2  # of that way, how much such a request has to go; of 1,172 questions none goes 0.19
+# What is asked of a document as such.
+_OVERVIEWS = (
+    "Tell me about it.",
+    "Describe it.",
+    "Explain it.",
+    "What do you know about it?",
+    "Give me an overview of it.",
+    "Write about it.",
+    "Introduce it.",
+)
+_OF_ONE = 0.2  # of that way, how much that has to go; of the same questions one goes farther
 _LATER = 0.01  # so much farther counts what is to be said later
+_LATER_IN_LEAD = 0.02  # where a document is asked about: its first three sentences, or so
 _COMMON = 6.0  # nats: words that tell no more are those of any question
 _COVERED = 0.45  # of what a question tells, the share that a sentence has to contain
 
@@ -97,6 +110,15 @@ class Nearness(Protocol):
 
     def asks_of_all(self, question: str) -> AskedOfAll | None:
         """Return what is asked of the passages as a whole, if anything is."""
+        ...
+
+    def asks_for_overview(self, asked: str, texts: Sequence[str]) -> bool:
+        """Return whether what is asked beside a title asks nothing more: "Tell me about".
+
+        Args:
+            asked: the question without the title.
+            texts: what the document says.
+        """
         ...
 
 
@@ -161,6 +183,10 @@ class LetterNearness:
     def asks_of_all(self, question: str) -> None:
         """Return None: letters cannot tell."""
 
+    def asks_for_overview(self, asked: str, texts: Sequence[str]) -> bool:
+        """Return whether no text says what is asked; what the document is may answer it."""
+        return not self.is_answered(asked, texts)
+
 
 class VectorNearness:
     """The cosine of an embedder's vectors, between chance (0) and the greatest (1), and letters.
@@ -202,6 +228,11 @@ class VectorNearness:
         if near_T.max() < _OF_ALL:
             return None
         return "summary" if near_T.argmax() < len(_SUMMARIES) else "task"
+
+    def asks_for_overview(self, asked: str, texts: Sequence[str]) -> bool:
+        """Return whether what is asked is near to what is asked of documents as such."""
+        of_one_TE = _vectors(_OVERVIEWS, self._questions, self._embed_queries)
+        return bool(_beyond_chance(self._asked([asked]), of_one_TE).max() >= _OF_ONE)
 
     def _asked(self, questions: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors of questions, with those of small talk behind them."""
@@ -258,11 +289,14 @@ def trusted(
         return None
     near_T[[read.is_heading for read in read_T]] = -np.inf
     trust = np.exp((near_T - near_T.max()) / nearness.sharpness).clip(min=_LEAST).tolist()
-    of_sentence = zip(trust, read_T, strict=True)
+    introduces_T = [0.0] * len(read_T)
+    for lead in _leads(read_T).values():
+        introduces_T[lead[0]] = _introduces(read_T[lead[0]])
+    of_sentence = zip(trust, introduces_T, strict=True)
     return [
         [
-            sentence._replace(trust=trust, introduces=_introduces(read))
-            for sentence, (trust, read) in zip(sentences, of_sentence, strict=False)
+            sentence._replace(trust=trust, introduces=introduces)
+            for sentence, (trust, introduces) in zip(sentences, of_sentence, strict=False)
         ]
         for sentences in sentences_P
     ]
@@ -349,7 +383,7 @@ def _near_question(
     if not all(titles):
         titles = []
     text_T = [read.text for read in read_T]
-    near = _near(nearness, question, [*text_T, *titles], [*title_T, *titles])
+    near, as_such = _near(nearness, question, [*text_T, *titles], [*title_T, *titles])
     near_T, near_title_P = np.split(near, [len(read_T)])
     if compares_alone:
         texts = [*text_T, *(read.alone for read in read_T)]
@@ -363,7 +397,32 @@ def _near_question(
             near_T[first:end] = [nearest - _LATER * later for later in range(end - first)]
     if titles:
         near_T[first_T] = np.maximum(near_T[first_T], near_title_P - _SUBJECT)
+    for title, lead in _leads(read_T).items():
+        if title in as_such:
+            nearest = float(near_T[[each == title for each in title_T]].max())
+            near_T[lead] = nearest + _LATER - _LATER_IN_LEAD * np.arange(len(lead))
     return near_T
+
+
+def _leads(read_T: Sequence[_Read]) -> dict[str, list[int]]:
+    """Return, by title, where the sentences stand of the passage that introduces the document.
+
+    Its first sentence names most of the title; of several such passages it is the earliest.
+    """
+    leads: dict[str, tuple[tuple[float, int], list[int]]] = {}
+    for passage, numbered in groupby(enumerate(read_T), key=lambda each: each[1].passage):
+        own = [number for number, read in numbered if not read.is_heading]
+        if own:
+            rank = _introduces(read_T[own[0]]), -_start_of(passage)
+            if passage.title not in leads or rank > leads[passage.title][0]:
+                leads[passage.title] = rank, own
+    return {title: own for title, (_, own) in leads.items()}
+
+
+def _start_of(passage: Passage) -> int:
+    """Return where a passage begins in its document, as far as anybody says."""
+    start = passage.metadata.get("start_index")
+    return start if isinstance(start, int) else 0
 
 
 def _sections(read_T: Sequence[_Read]) -> Iterator[tuple[int, int, int]]:
@@ -387,8 +446,8 @@ def _sections(read_T: Sequence[_Read]) -> Iterator[tuple[int, int, int]]:
 
 def _near(
     nearness: Nearness, question: str, texts: Sequence[str], titles: Sequence[str]
-) -> NDArray[np.float32]:
-    """Return how near texts are to a question, ``[texts]``.
+) -> tuple[NDArray[np.float32], Collection[str]]:
+    """Return how near texts are to a question, and the documents that it asks about as such.
 
     Within a document, what is asked beside its title counts, too; this leaves documents as near as
     they are. Where letters are compared, those that all of a document has tell little already; and
@@ -400,24 +459,29 @@ def _near(
         question: what was asked.
         texts: the texts.
         titles: of the document of each text.
+
+    Returns:
+        the nearness, ``[texts]``, and the titles beside which nothing is asked.
     """
-    if not nearness.knows_wording:
-        [by_letters_T] = nearness.of([question], texts)
-        named = {title: _named(title, question) for title in dict.fromkeys(titles)}
-        named_T = np.array([named[title] for title in titles], dtype=np.float32)
-        return np.asarray(by_letters_T + _NAMED * named_T)
     beside = {title: beside_title(question, title) for title in titles}
     questions = list(dict.fromkeys([question, *beside.values()]))
     near_QT = nearness.of(questions, texts)
     near_T: NDArray[np.float32] = near_QT[0].copy()
+    as_such = set()
     for title, asked in beside.items():
         is_own_T = np.array([each == title for each in titles])
         beside_T = near_QT[questions.index(asked), is_own_T]
-        if beside_T.max() < _ASKED:
-            continue
-        nearer_T = beside_T - near_QT[0, is_own_T]
-        near_T[is_own_T] += _BESIDE_TITLE * (nearer_T - nearer_T.mean())
-    return near_T
+        named = _named(title, question)
+        own = [text for text, is_own in zip(texts, is_own_T, strict=True) if is_own]
+        is_title = set(bare_words(question)) <= {*bare_words(title)}
+        if named >= _TITLED and (is_title or nearness.asks_for_overview(asked, own)):
+            as_such.add(title)
+        if not nearness.knows_wording:
+            near_T[is_own_T] += _NAMED * named
+        elif beside_T.max() >= _ASKED:
+            nearer_T = beside_T - near_QT[0, is_own_T]
+            near_T[is_own_T] += _BESIDE_TITLE * (nearer_T - nearer_T.mean())
+    return near_T, as_such
 
 
 def beside_title(question: str, title: str) -> str:

@@ -20,14 +20,14 @@ _ASIDE = re.compile(r"\s*\([^()]*\)\s*\Z")  # "Emma (novel)" is asked for as "Em
 def title_terms(title: str, *, is_first: bool) -> list[str]:
     """Return the terms by which a passage is found where a query names its title.
 
-    None where the title has no words but common ones: "It", "Who".
+    None where the title is a common word: "It".
 
     Args:
         title: of the passage.
         is_first: whether the passage is the first of its document.
     """
     words = bare_words(_ASIDE.sub("", title)) or bare_words(title)
-    if all(map(is_common, words)):
+    if not words or (len(words) == 1 and is_common(words[0])):
         return []
     return [_term(words)] * (_TIMES_IN_FIRST if is_first else 1)
 
