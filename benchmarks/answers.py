@@ -7,8 +7,8 @@ r"""Answers from given passages on a real model: right, whole, quoted, fast. For
 `--questions` has lines of `{"question", "answers", "title", "text"}`: a question with the paragraph
 that answers it. The paragraph stands among two others that a keyword search finds for the question,
 at a random place; without it (no-gold) there are three others, none of which names an answer.
-EntityQuestions get the first three passages of a search over articles. Every answer is kept in
-`--work`: a stopped run goes on there.
+EntityQuestions get the first three passages of a search over articles; so do requests to tell about
+an article, and to continue one. Every answer is kept in `--work`: a stopped run goes on there.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ from nest_engine.models.tokenization import titled_text
 from nest_engine.retrieval import BM25Retriever, Embedder, SentenceTransformerEmbedder
 
 TOKENS = 64  # of an answer, at most
+LONGER = 128  # of what is told about an article, and of its continuation
+SHORTEST_ARTICLE = 3000  # characters: room for a prefix of 128 tokens and as many more
 GIVEN = 3  # passages
 # Whatever is asked here, the passages do not answer it.
 UNANSWERABLE = (
@@ -78,6 +80,8 @@ SHOWN = [
     "quote_precision",
 ]
 QUALITY = [name for name in SHOWN if name != "seconds"]  # where other work may run beside
+TOLD = ["factual_precision", "rouge1", *QUALITY[1:]]
+NOWHERE = Articles(())  # passages come with the questions
 LIST = "nearest sentences, no model"
 AS_PUBLISHED = "ra-nest, the paper's settings"
 METHODS: dict[str, NestConfig] = {
@@ -85,6 +89,7 @@ METHODS: dict[str, NestConfig] = {
     AS_PUBLISHED: NestConfig.paper_7b(method="ra-nest"),
     "ra-nest": NestConfig.ra_nest(),
 }
+CONTINUED = METHODS | {"ra-nest, by_sentence=False": NestConfig.ra_nest(by_sentence=False)}
 ABLATIONS: dict[str, NestConfig] = {
     "ra-nest": NestConfig.ra_nest(),
     "own_words=0": NestConfig.ra_nest(own_words=0.0),
@@ -107,6 +112,23 @@ DISTANCES: dict[str, NestConfig] = {
 
 
 @dataclass(frozen=True)
+class Searched:
+    """Articles to be told about, or to be continued, and the search over them.
+
+    Args:
+        titles: one for each article.
+        texts: the same articles, to be continued.
+        search: the search.
+        articles: what stands in them.
+    """
+
+    titles: Sequence[Example]
+    texts: Sequence[Example]
+    search: BM25Retriever
+    articles: Articles
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """The model, the questions, and where results are kept.
 
@@ -115,6 +137,7 @@ class Benchmark:
         embedder: tells which sentence is near to a question.
         questions: with the paragraph that answers each.
         find_entity_questions: reads articles, and searches them for each question.
+        find_articles: reads articles that are asked about themselves.
         work: folder of results.
         examples: questions for each table.
         sweep_examples: questions for the ablations.
@@ -127,6 +150,7 @@ class Benchmark:
     embedder: Embedder | None
     questions: Sequence[Example]
     find_entity_questions: Callable[[], Sequence[Example]]
+    find_articles: Callable[[], Searched]
     work: Path
     examples: int
     sweep_examples: int
@@ -142,23 +166,25 @@ class Benchmark:
         *,
         conditions: Sequence[str] = ("gold",),
         limit: int | None = None,
+        task: str = "qa",
+        tokens: int = TOKENS,
+        articles: Articles = NOWHERE,
     ) -> list[Record]:
         """Return the results of variants, measuring what is missing."""
         variants = {
-            variant: config.replace(max_new_tokens=TOKENS, num_passages=GIVEN)
+            variant: config.replace(max_new_tokens=tokens, num_passages=GIVEN)
             for variant, config in variants.items()
         }
-        nowhere = Articles(())
         planned = plan(
-            "qa", examples, variants, nowhere, conditions=conditions, limit=limit or self.examples
+            task, examples, variants, articles, conditions=conditions, limit=limit or self.examples
         )
         settings = {variant: config.to_dict() for variant, config in variants.items()}
-        results = Results(self.work / name, identity(planned, self.engine, nowhere), settings)
+        results = Results(self.work / name, identity(planned, self.engine, articles), settings)
         with progress_bar(name) as progress:
             return evaluate(
                 planned,
                 self.engine,
-                nowhere,
+                articles,
                 results,
                 batch_size=1,
                 progress=progress,
@@ -252,6 +278,53 @@ def entities(bench: Benchmark) -> str:
     )
 
 
+def biographies(bench: Benchmark) -> str:
+    """What is told about an article, and where the search finds others alone."""
+    searched = bench.find_articles()
+    records = [
+        record
+        for conditions, variants in (
+            (("gold",), METHODS),
+            (("no-gold",), {"ra-nest": METHODS["ra-nest"]}),
+        )
+        for record in _of_articles(
+            bench, "biography", searched.titles, searched, variants, conditions
+        )
+    ]
+    return to_markdown(summarize(records), TOLD)
+
+
+def continuations(bench: Benchmark) -> str:
+    """Articles continued behind their first 128 tokens, as in Table 1a of the paper."""
+    searched = bench.find_articles()
+    records = _of_articles(bench, "completion", searched.texts, searched, CONTINUED, ("gold",))
+    return to_markdown(summarize(records), TOLD)
+
+
+def _of_articles(
+    bench: Benchmark,
+    task: str,
+    examples: Sequence[Example],
+    searched: Searched,
+    variants: Mapping[str, NestConfig],
+    conditions: Sequence[str],
+) -> list[Record]:
+    bench.engine.retriever = searched.search
+    try:
+        return bench.measure(
+            f"{task}-{'-'.join(conditions)}",
+            examples,
+            variants,
+            conditions=conditions,
+            limit=bench.sweep_examples,
+            task=task,
+            tokens=LONGER,
+            articles=searched.articles,
+        )
+    finally:
+        bench.engine.retriever = None
+
+
 def ablations(bench: Benchmark) -> str:
     """What each part adds, and what the dial does."""
     records = bench.measure("ablations", bench.questions, ABLATIONS, limit=bench.sweep_examples)
@@ -296,6 +369,8 @@ PARTS: dict[str, tuple[str, Callable[[Benchmark], str]]] = {
     "no-gold": ("Natural Questions, the right paragraph kept out", no_gold),
     "letters": ("Without an embedder", letters),
     "entities": ("EntityQuestions over a search", entities),
+    "biographies": ('"Tell me about X.", over a search', biographies),
+    "articles": ("Articles continued", continuations),
     "ablations": ("What each part adds", ablations),
     "distances": ("What depends on the distances between keys", distances),
     "unanswerable": ("Greetings, thanks, poems and sums", unanswerable),
@@ -370,6 +445,24 @@ def with_found_passages(
     ]
 
 
+def articles_to_search(paths: Sequence[Path], count: int) -> Searched:
+    """Return articles that are long enough to be continued, and a keyword search over them.
+
+    Args:
+        paths: files of articles; the first one's are taken.
+        count: articles.
+    """
+    long = [each for each in read_articles(paths[:1]) if len(each.text) >= SHORTEST_ARTICLE]
+    chosen = random.Random(0).sample(long, min(count, len(long)))
+    passages = corpus(chosen, {title_key(each.title) for each in chosen}, 0)
+    return Searched(
+        [Example(each.title, "", titles=(each.title,)) for each in chosen],
+        [Example(each.title, "", titles=(each.title,), text=each.text) for each in chosen],
+        BM25Retriever(passages),
+        Articles(passages),
+    )
+
+
 # The page
 
 
@@ -430,6 +523,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         lambda: with_found_passages(
             read_examples(options.entity_questions), options.articles, options.searched
         ),
+        lambda: articles_to_search(options.articles, options.searched),
         options.work,
         options.examples,
         options.sweep_examples,
