@@ -324,7 +324,7 @@ def test_a_model_without_keys_to_compute_is_refused(docs: Path, tmp_path: Path) 
 def test_index_search_shows_the_best_passages_first(index: Path) -> None:
     for query, first, second in (
         ("the gas helium", "helium", "neon"),
-        ("which gas glows red in signs", "neon", "helium"),
+        ("a gas that glows red in signs, not in the universe", "neon", "helium"),
     ):
         found = nest("index", "search", index, query).stdout
         assert re.findall(r"^\d\. \w+", found, re.MULTILINE) == [f"1. {first}", f"2. {second}"]
