@@ -79,7 +79,7 @@ _OVERVIEWS = (
 )
 _OF_ONE = 0.2  # of that way, how much that has to go; of the same questions one goes farther
 _LATER = 0.01  # so much farther counts what is to be said later
-_LATER_IN_LEAD = 0.02  # where a document is asked about: its first three sentences, or so
+_LEAD = 5  # sentences that a document begins with, told first if it is asked about as such
 _COMMON = 6.0  # nats: words that tell no more are those of any question
 _COVERED = 0.45  # of what a question tells, the share that a sentence has to contain
 
@@ -400,7 +400,8 @@ def _near_question(
     for title, lead in _leads(read_T).items():
         if title in as_such:
             nearest = float(near_T[[each == title for each in title_T]].max())
-            near_T[lead] = nearest + _LATER - _LATER_IN_LEAD * np.arange(len(lead))
+            for later, number in enumerate(lead[:_LEAD]):
+                near_T[number] = nearest + _LATER * (_LEAD - later)
     return near_T
 
 

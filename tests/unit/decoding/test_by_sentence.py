@@ -339,6 +339,67 @@ def test_what_does_not_name_the_subject_introduces_nobody() -> None:
     assert [each.introduces for each in trusted_sentences] == [0, 0]
 
 
+def told(nearness: LetterNearness | VectorNearness, asked: str, *passages: Passage) -> list[str]:
+    """Return the sentences that an answer begins with: those of a trust of a third at least."""
+    sentences_P = [sentences_of(passage.text) for passage in passages]
+    best = sorted(
+        (-each.trust, passage.text[each.start : each.end])
+        for passage, sentences in zip(
+            passages, trusted(nearness, asked, passages, sentences_P) or [], strict=True
+        )
+        for each in sentences
+        if each.trust > 1 / 3
+    )
+    return [text for _, text in best]
+
+
+JADE = Passage("Jade is a stone. It is green. It is hard.", title="Jade")
+LATER_OF_JADE = Passage(
+    "Old jade is dear. Kings wore it.", title="Jade", metadata={"start_index": 900}
+)
+
+
+@pytest.mark.parametrize("asked", ["Tell me about jade.", "Jade", "Jade?", "jade please"])
+def test_whoever_asks_no_more_than_a_title_is_told_the_lead_in_its_order(asked: str) -> None:
+    nearness = LetterNearness(lambda word: 9.0 if word in ("jade", "kings", "wore") else 5.0)
+    lead = ["Jade is a stone.", "It is green.", "It is hard."]
+    assert told(nearness, asked, LATER_OF_JADE, NEON, JADE)[:3] == lead
+    assert told(nearness, "Who wore jade? Kings?", LATER_OF_JADE, NEON, JADE)[:1] != lead[:1]
+
+
+def test_an_embedder_knows_who_asks_no_more_than_a_title() -> None:
+    nearness = VectorNearness(_Overviews())
+    assert told(nearness, "Tell me about Jade.", LATER_OF_JADE, JADE)[:2] == [
+        "Jade is a stone.",
+        "It is green.",
+    ]
+    assert told(nearness, "Who wore Jade?", LATER_OF_JADE, JADE)[:2] != [
+        "Jade is a stone.",
+        "It is green.",
+    ]
+
+
+def test_of_a_document_only_the_beginning_introduces() -> None:
+    """Wherever else its title is named, somebody has said before what it is."""
+    passages = [LATER_OF_JADE, JADE]
+    sentences_P = [sentences_of(passage.text) for passage in passages]
+    trusted_P = trusted(VectorNearness(_Vectors()), "Jade", passages, sentences_P) or []
+    assert [[each.introduces for each in sentences] for sentences in trusted_P] == [
+        [0, 0],
+        [1, 0, 0],
+    ]
+
+
+class _Overviews:
+    """Tells what asks for an overview from small talk, and sentences by their letters."""
+
+    fingerprint = "overviews"
+
+    def embed(self, texts):
+        asks = [[float("about" in text and "J" not in text)] for text in texts]
+        return np.concatenate([letter_vectors(texts), asks], axis=-1)
+
+
 class _Kinds:
     """Tells summaries and tasks from small talk, and sentences by their letters."""
 

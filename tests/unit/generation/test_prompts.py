@@ -159,6 +159,27 @@ def test_what_a_chains_prompt_asks(text: str, asked: str) -> None:
     assert question_in(text, [Passage(_STUFFED)]) == asked
 
 
+LONG_TITLE = "Science Fiction and Fantasy Writers of America"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Tell me about {LONG_TITLE}.",
+        f"{LONG_TITLE}\n{_STUFFED}\n\nTell me about {LONG_TITLE}.",
+        f"Context:\n{LONG_TITLE}\n{_STUFFED}\n\nQuestion: Tell me about {LONG_TITLE}.\nAnswer:",
+    ],
+)
+def test_a_title_in_a_question_is_part_of_it_and_one_above_its_passage_is_not(text: str) -> None:
+    asked = question_in(text, [Passage(_STUFFED, title=LONG_TITLE)])
+    assert asked == f"Tell me about {LONG_TITLE}."
+
+
+def test_who_asks_by_a_title_alone_asks_that() -> None:
+    text = f"{_STUFFED}\n\n{LONG_TITLE}"
+    assert question_in(text, [Passage(_STUFFED, title=LONG_TITLE)]) == LONG_TITLE
+
+
 def test_control_strings_are_not_asked() -> None:
     text = "<s>user\nWho found helium?</s><s>assistant\n"
     marks = [(m.start(), m.end()) for m in re.finditer("</?s>", text)]

@@ -63,6 +63,34 @@ def test_stop_words_count_only_where_there_is_nothing_else(passages: list[Passag
     assert query_terms("What is the capital of Australia") == ["capital", "australia"]
 
 
+def test_a_query_that_names_a_whole_title_finds_its_document_and_its_first_passage_first():
+    """Word by word, a request is about those who tell somebody something."""
+    tales = [
+        Passage(f"Tell me a tale, said {name}. Tell me two, said the wolves.", title="Tales")
+        for name in range(12)
+    ]
+    wolves = [
+        Passage(f"Grey wolves hunt wolves in forest {place}.", title="Forests", uri=f"{place}")
+        for place in range(60)
+    ]
+    later = Passage("Packs of wolves hunt by night.", title="Wolves (animals)")
+    first = Passage("They live in packs.", title="Wolves (animals)")
+    retriever = BM25Retriever([*tales, *wolves, first, later])
+    for query in ("Tell me about wolves.", "Tell me, please, about WOLVES!"):
+        found = retriever.retrieve([query], 2)[0]
+        assert [each.text for each in found] == [first.text, later.text]
+    assert titles(retriever.retrieve(["Tell me a tale."], 1)[0]) == ["Tales"]
+
+
+def test_a_title_of_a_common_word_is_not_named_by_every_question():
+    corpus = [Passage("A clown.", title="It"), Passage("It is a gas that glows.", title="Neon")]
+    assert titles(BM25Retriever(corpus).retrieve(["What is it that glows?"], 1)[0]) == ["Neon"]
+    band = Passage("They smashed guitars.", title="The Who")
+    assert titles(BM25Retriever([*corpus, band]).retrieve(["Are the Who loud?"], 1)[0]) == [
+        "The Who"
+    ]
+
+
 def test_one_letter_and_compatible_forms_are_terms():
     corpus = [
         Passage("Dennis Ritchie created C."),
