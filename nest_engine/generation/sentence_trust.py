@@ -112,13 +112,8 @@ class Nearness(Protocol):
         """Return what is asked of the passages as a whole, if anything is."""
         ...
 
-    def asks_for_overview(self, asked: str, texts: Sequence[str]) -> bool:
-        """Return whether what is asked beside a title asks nothing more: "Tell me about".
-
-        Args:
-            asked: the question without the title.
-            texts: what the document says.
-        """
+    def may_ask_for_overview(self, asked: str) -> bool:
+        """Return whether what no text says, beside a title, may ask no more: "Tell me about"."""
         ...
 
 
@@ -183,9 +178,9 @@ class LetterNearness:
     def asks_of_all(self, question: str) -> None:
         """Return None: letters cannot tell."""
 
-    def asks_for_overview(self, asked: str, texts: Sequence[str]) -> bool:
-        """Return whether no text says what is asked; what the document is may answer it."""
-        return not self.is_answered(asked, texts)
+    def may_ask_for_overview(self, asked: str) -> bool:
+        """Return True: letters cannot tell, and what a document is may answer anything."""
+        return True
 
 
 class VectorNearness:
@@ -229,7 +224,7 @@ class VectorNearness:
             return None
         return "summary" if near_T.argmax() < len(_SUMMARIES) else "task"
 
-    def asks_for_overview(self, asked: str, texts: Sequence[str]) -> bool:
+    def may_ask_for_overview(self, asked: str) -> bool:
         """Return whether what is asked is near to what is asked of documents as such."""
         of_one_TE = _vectors(_OVERVIEWS, self._questions, self._embed_queries)
         return bool(_beyond_chance(self._asked([asked]), of_one_TE).max() >= _OF_ONE)
@@ -473,9 +468,11 @@ def _near(
         is_own_T = np.array([each == title for each in titles])
         beside_T = near_QT[questions.index(asked), is_own_T]
         named = _named(title, question)
-        own = [text for text, is_own in zip(texts, is_own_T, strict=True) if is_own]
         is_title = set(bare_words(question)) <= {*bare_words(title)}
-        if named >= _TITLED and (is_title or nearness.asks_for_overview(asked, own)):
+        if named >= _TITLED and (
+            is_title
+            or (nearness.may_ask_for_overview(asked) and not nearness.is_answered(asked, texts))
+        ):
             as_such.add(title)
         if not nearness.knows_wording:
             near_T[is_own_T] += _NAMED * named
