@@ -29,6 +29,7 @@ from nest_engine.errors import RetrievalError
 from nest_engine.models.tokenization import titled_text
 from nest_engine.records import Passage
 from nest_engine.retrieval.embedder import query_embedding
+from nest_engine.retrieval.section import section_above
 from nest_engine.retrieval.terms import bare_words
 
 if TYPE_CHECKING:
@@ -325,9 +326,7 @@ def _introduces(read: _Read) -> float:
 
 def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
     """Return the sentences of a passage as they are read."""
-    section = passage.metadata.get("section")
-    section = section if isinstance(section, str) else ""  # it may be anybody's
-    below_S = standing_below(passage.text, sentences, section)
+    below_S = standing_below(passage.text, sentences, section_above(passage))
     first = next((n for n, below in enumerate(below_S) if below is not None), 0)
     read = []
     for number, (sentence, below) in enumerate(zip(sentences, below_S, strict=True)):
@@ -370,7 +369,8 @@ def _near_question(
 ) -> NDArray[np.float32]:
     """Return how near each sentence is to the question, ``[sentences]``.
 
-    Where sentences are compared alone, too, they are as near as either way.
+    Where sentences are compared alone, too, they are as near as either way. Of a document that is
+    asked about as such, what introduces it comes first, in its order.
     """
     first_T = np.array([read.is_first for read in read_T])
     title_T = [read.passage.title for read in read_T]
@@ -401,7 +401,7 @@ def _near_question(
 
 
 def _leads(read_T: Sequence[_Read]) -> dict[str, list[int]]:
-    """Return, by title, where the sentences stand of the passage that introduces the document.
+    """Return, by title, which sentences are those of the passage that introduces the document.
 
     Its first sentence names most of the title; of several such passages it is the earliest.
     """
@@ -443,7 +443,7 @@ def _sections(read_T: Sequence[_Read]) -> Iterator[tuple[int, int, int]]:
 def _near(
     nearness: Nearness, question: str, texts: Sequence[str], titles: Sequence[str]
 ) -> tuple[NDArray[np.float32], Collection[str]]:
-    """Return how near texts are to a question, and the documents that it asks about as such.
+    """Return how near texts are to a question, and which documents it asks about as such.
 
     Within a document, what is asked beside its title counts, too; this leaves documents as near as
     they are. Where letters are compared, those that all of a document has tell little already; and
@@ -457,7 +457,7 @@ def _near(
         titles: of the document of each text.
 
     Returns:
-        the nearness, ``[texts]``, and the titles beside which nothing is asked.
+        how near texts are, ``[texts]``; the titles beside which nothing is asked.
     """
     beside = {title: beside_title(question, title) for title in titles}
     questions = list(dict.fromkeys([question, *beside.values()]))
@@ -468,11 +468,7 @@ def _near(
         is_own_T = np.array([each == title for each in titles])
         beside_T = near_QT[questions.index(asked), is_own_T]
         named = _named(title, question)
-        is_title = set(bare_words(question)) <= {*bare_words(title)}
-        if named >= _TITLED and (
-            is_title
-            or (nearness.may_ask_for_overview(asked) and not nearness.is_answered(asked, texts))
-        ):
+        if named >= _TITLED and _asks_no_more(nearness, question, title, asked, texts):
             as_such.add(title)
         if not nearness.knows_wording:
             near_T[is_own_T] += _NAMED * named
@@ -480,6 +476,15 @@ def _near(
             nearer_T = beside_T - near_QT[0, is_own_T]
             near_T[is_own_T] += _BESIDE_TITLE * (nearer_T - nearer_T.mean())
     return near_T, as_such
+
+
+def _asks_no_more(
+    nearness: Nearness, question: str, title: str, asked: str, texts: Sequence[str]
+) -> bool:
+    """Return whether a question is a title alone, or asks no more beside it than any text says."""
+    if set(bare_words(question)) <= set(bare_words(title)):
+        return True
+    return nearness.may_ask_for_overview(asked) and not nearness.is_answered(asked, texts)
 
 
 def beside_title(question: str, title: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from nest_engine.records import Passage
+from nest_engine.retrieval.section import section_above
 
 
 def search_text(passage: Passage) -> str:
-    """Return the title, which often names what the text calls "it", and the text."""
-    return f"{passage.title}\n{passage.text}" if passage.title else passage.text
+    """Return title, headings above and text: the first two often name what the text calls "it"."""
+    return "\n".join(filter(None, (passage.title, section_above(passage), passage.text)))

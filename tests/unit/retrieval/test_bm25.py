@@ -82,6 +82,12 @@ def test_a_query_that_names_a_whole_title_finds_its_document_and_its_first_passa
     assert titles(retriever.retrieve(["Tell me a tale."], 1)[0]) == ["Tales"]
 
 
+def test_a_passage_is_found_by_the_headings_that_it_begins_below():
+    below = Passage("It ends after two years.", metadata={"section": "# Jug\n## Warranty"})
+    above = Passage("The jug is blue.", metadata={"section": ["not", "ours"]})
+    assert BM25Retriever([above, below]).retrieve(["the warranty"], 5)[0][0].text == below.text
+
+
 def test_a_title_of_a_common_word_is_not_named_by_every_question():
     corpus = [Passage("A clown.", title="It"), Passage("It is a gas that glows.", title="Neon")]
     assert titles(BM25Retriever(corpus).retrieve(["What is it that glows?"], 1)[0]) == ["Neon"]
