@@ -48,10 +48,14 @@ _ABBREVIATIONS = frozenset(
 _WEEKDAYS = frozenset(["Mon", "Tue", "Tues", "Wed", "Thu", "Thur", "Thurs", "Fri", "Sat"])
 _STREET = "str"  # the end of a street's name in German
 CLOSING_SIGNS = re.compile(r"(?:[*_~]|</\w{1,10}>)+(?=\s|\Z)")  # of Markdown's emphasis
+_FEW_BOLD_WORDS = re.compile(
+    r"(?:(?:[-*+•]|\d{1,3}[.)])[ \t]+)?\*\*[^\s*]+(?:[ \t]+[^\s*]+){0,3}\*\*"
+)
 _NOT_SPACE = re.compile(r"\S")
 # What stands in front of a heading, a clause or an item, and is no sentence.
 _NUMBER = re.compile(r"[#*_\s]*(?:\d{1,3}(?:\.\d{1,3})*|[IVXLC]{1,6}|[A-Za-z])[.)]")
 _ITEM = re.compile(r"(?:[-*+•]|\d{1,3}[.)])[ \t]")
+_MARKS_OF_ITEMS = " \t-*+•"
 _NAMED = frozenset(  # in front of a name, or a noun
     [
         *("fa", "ul", "np", "gen", "bp", "św", "attn", "bd", "mme", "mmes", "mlle", "tel", "tél"),
@@ -117,10 +121,10 @@ def _of_prose(whole: str, first: int, last: int, language: str, is_answer: bool)
         else:
             sentences.append(Sentence(start, end))
     cuts = cuts_in_answer(text) if is_answer else cuts_in_source(text, language)
-    return [
-        Sentence(first + each.start, first + each.end)
-        for each in _with_closing_signs(text, _apart(text, sentences, cuts))
-    ]
+    whole_sentences = _with_closing_signs(text, _apart(text, sentences, cuts))
+    if not is_answer:
+        whole_sentences = _with_lead_ins(text, whole_sentences)
+    return [Sentence(first + each.start, first + each.end) for each in whole_sentences]
 
 
 def _apart(text: str, sentences: Sequence[Sentence], cuts: Sequence[int]) -> Iterator[Sentence]:
@@ -188,6 +192,24 @@ def _with_closing_signs(text: str, sentences: Iterable[Sentence]) -> Iterator[Se
                     continue
                 sentence = sentence._replace(start=start.start())
             yield last
+        last = sentence
+    if last is not None:
+        yield last
+
+
+def _with_lead_ins(text: str, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
+    """Yield sentences with the few bold words that their line begins with: **Dogs.** They may."""
+    last: Sentence | None = None
+    for sentence in sentences:
+        if last is not None:
+            line = text.rfind("\n", 0, last.start) + 1
+            begins_line = not text[line : last.start].strip(_MARKS_OF_ITEMS)
+            is_same_line = "\n" not in text[last.end : sentence.start]
+            few_words = _FEW_BOLD_WORDS.fullmatch(text, last.start, last.end)
+            if begins_line and is_same_line and few_words:
+                sentence = sentence._replace(start=last.start)
+            else:
+                yield last
         last = sentence
     if last is not None:
         yield last

@@ -403,22 +403,19 @@ def _near_question(
 def _leads(read_T: Sequence[_Read]) -> dict[str, list[int]]:
     """Return, by title, which sentences are those of the passage that introduces the document.
 
-    Its first sentence names most of the title; of several such passages it is the earliest.
+    The document begins with it, or else its first sentence names most of the title; of several such
+    passages it is the earliest.
     """
-    leads: dict[str, tuple[tuple[float, int], list[int]]] = {}
+    leads: dict[str, tuple[tuple[bool, float, int], list[int]]] = {}
     for passage, numbered in groupby(enumerate(read_T), key=lambda each: each[1].passage):
         own = [number for number, read in numbered if not read.is_heading]
         if own:
-            rank = _introduces(read_T[own[0]]), -_start_of(passage)
+            start = passage.metadata.get("start_index")
+            named = _introduces(read_T[own[0]])
+            rank = start == 0, named, -start if isinstance(start, int) else 0
             if passage.title not in leads or rank > leads[passage.title][0]:
                 leads[passage.title] = rank, own
     return {title: own for title, (_, own) in leads.items()}
-
-
-def _start_of(passage: Passage) -> int:
-    """Return where a passage begins in its document, as far as anybody says."""
-    start = passage.metadata.get("start_index")
-    return start if isinstance(start, int) else 0
 
 
 def _sections(read_T: Sequence[_Read]) -> Iterator[tuple[int, int, int]]:

@@ -188,6 +188,29 @@ def test_entries_records_and_code_of_a_source(text: str) -> None:
     assert said == [each.strip() for each in text.split("|")]
 
 
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("**Access.** Nobody has it. It is shut.", ["**Access.** Nobody has it.", "It is shut."]),
+        (
+            "It is so.\n- **By size.** Big first.\n2. **Late.** Not so.",
+            ["It is so.", "- **By size.** Big first.", "2. **Late.** Not so."],
+        ),
+        ("**Access.**\n\nNobody has it.", ["**Access.**", "Nobody has it."]),
+        ("So it is. **Bold words.** More.", ["So it is.", "**Bold words.**", "More."]),
+        (
+            "**No dog may be here without a leash.** Cats may.",
+            ["**No dog may be here without a leash.**", "Cats may."],
+        ),
+        ("**The end.**", ["**The end.**"]),
+    ],
+)
+def test_a_few_bold_words_in_front_are_part_of_a_sentence_of_a_source(
+    text: str, sentences: list[str]
+) -> None:
+    assert [text[each.start : each.end] for each in sentences_of(text)] == sentences
+
+
 def test_code_that_began_in_another_passage() -> None:
     text = "```\nStart it with:\n```bash\nrun it. Now\n```"
     said = [text[each.start : each.end] for each in sentences_of(text)]

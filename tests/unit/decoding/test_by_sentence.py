@@ -390,6 +390,15 @@ def test_of_a_document_only_the_beginning_introduces() -> None:
     ]
 
 
+def test_a_document_is_told_from_its_beginning_even_if_that_does_not_name_it() -> None:
+    beginning = Passage("This stone is old. It is hard.", title="Jade", metadata={"start_index": 0})
+    nearness = LetterNearness(lambda word: 9.0 if word == "jade" else 5.0)
+    assert told(nearness, "Tell me about jade.", LATER_OF_JADE, beginning)[:2] == [
+        "This stone is old.",
+        "It is hard.",
+    ]
+
+
 class _Overviews:
     """Tells what asks for an overview from small talk, and sentences by their letters."""
 
