@@ -80,7 +80,7 @@ class Sentence(NamedTuple):
         trust: how far it can be trusted to answer what was asked, in (0, 1]; 0 if nobody knows what
             was asked.
         introduces: how far it says whom the others of its passage mean, in [0, 1]: how much of the
-            document's title the first of them names; 0 of others.
+            document's title the first names of the passage that introduces it; 0 of others.
     """
 
     start: int

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from nest_engine.decoding.sequence import SequenceState
 
 _ENOUGH = 0.45  # the end's votes: where no sentence is trusted as much, nothing more is quoted
-# A passage's first sentence that names its document's title says whom the others mean: once they
-# are quoted, its trust grows by as much.
+# The first sentence of the passage that introduces a document says whom the others mean: once they
+# are quoted, its trust grows by as much, if it names the document's whole title.
 _INTRODUCES = 7.0
 _SHORTEST = 3  # tokens of a sentence that can be chosen
 _CHARACTER = 4  # tokens that hold at least the first character of a sentence
