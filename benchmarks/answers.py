@@ -18,11 +18,12 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import nest_demo
 from benchmarks import report
-from benchmarks.quality import corpus
+from benchmarks.quality import SHORTEST_ARTICLE, corpus
 from nest_demo.training_data import read_articles
 from nest_engine import NestConfig, NestEngine, NestError, Passage
 from nest_engine.citations.sentences import sentences_of
@@ -50,7 +51,6 @@ from nest_engine.retrieval import BM25Retriever, Embedder, SentenceTransformerEm
 
 TOKENS = 64  # of an answer, at most
 LONGER = 128  # of what is told about an article, and of its continuation
-SHORTEST_ARTICLE = 3000  # characters: room for a prefix of 128 tokens and as many more
 GIVEN = 3  # passages
 # Whatever is asked here, the passages do not answer it.
 UNANSWERABLE = (
@@ -116,14 +116,12 @@ class Searched:
     """Articles to be told about, or to be continued, and the search over them.
 
     Args:
-        titles: one for each article.
-        texts: the same articles, to be continued.
+        examples: one for each article.
         search: the search.
         articles: what stands in them.
     """
 
-    titles: Sequence[Example]
-    texts: Sequence[Example]
+    examples: Sequence[Example]
     search: BM25Retriever
     articles: Articles
 
@@ -287,9 +285,7 @@ def biographies(bench: Benchmark) -> str:
             (("gold",), METHODS),
             (("no-gold",), {"ra-nest": METHODS["ra-nest"]}),
         )
-        for record in _of_articles(
-            bench, "biography", searched.titles, searched, variants, conditions
-        )
+        for record in _of_articles(bench, "biography", searched, variants, conditions)
     ]
     return to_markdown(summarize(records), TOLD)
 
@@ -297,14 +293,13 @@ def biographies(bench: Benchmark) -> str:
 def continuations(bench: Benchmark) -> str:
     """Articles continued behind their first 128 tokens, as in Table 1a of the paper."""
     searched = bench.find_articles()
-    records = _of_articles(bench, "completion", searched.texts, searched, CONTINUED, ("gold",))
+    records = _of_articles(bench, "completion", searched, CONTINUED, ("gold",))
     return to_markdown(summarize(records), TOLD)
 
 
 def _of_articles(
     bench: Benchmark,
     task: str,
-    examples: Sequence[Example],
     searched: Searched,
     variants: Mapping[str, NestConfig],
     conditions: Sequence[str],
@@ -313,7 +308,7 @@ def _of_articles(
     try:
         return bench.measure(
             f"{task}-{'-'.join(conditions)}",
-            examples,
+            searched.examples,
             variants,
             conditions=conditions,
             limit=bench.sweep_examples,
@@ -456,7 +451,6 @@ def articles_to_search(paths: Sequence[Path], count: int) -> Searched:
     chosen = random.Random(0).sample(long, min(count, len(long)))
     passages = corpus(chosen, {title_key(each.title) for each in chosen}, 0)
     return Searched(
-        [Example(each.title, "", titles=(each.title,)) for each in chosen],
         [Example(each.title, "", titles=(each.title,), text=each.text) for each in chosen],
         BM25Retriever(passages),
         Articles(passages),
@@ -523,7 +517,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         lambda: with_found_passages(
             read_examples(options.entity_questions), options.articles, options.searched
         ),
-        lambda: articles_to_search(options.articles, options.searched),
+        cache(lambda: articles_to_search(options.articles, options.searched)),
         options.work,
         options.examples,
         options.sweep_examples,

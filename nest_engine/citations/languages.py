@@ -61,6 +61,7 @@ _QUESTION_WORDS = {
         "el": "ποιος ποια ποιο τι πότε πού πώς γιατί πόσο πόσα είναι το η ο του της στο στη",
     }.items()
 }
+_COMMONEST = frozenset().union(*COMMON_WORDS.values(), *_QUESTION_WORDS.values())
 _QUESTION_MARKS = frozenset(
     "?\N{FULLWIDTH QUESTION MARK}\N{ARABIC QUESTION MARK}\N{GREEK QUESTION MARK}"
     "\N{ARMENIAN QUESTION MARK}\N{ETHIOPIC QUESTION MARK}"
@@ -89,7 +90,7 @@ def language_of(text: str) -> str:
 
 def is_common(word: str) -> bool:
     """Return whether a word, in small letters, is among the commonest of any of the languages."""
-    return any(word in words for words in (*COMMON_WORDS.values(), *_QUESTION_WORDS.values()))
+    return word in _COMMONEST
 
 
 def words_of_asking(question: str) -> frozenset[str]:

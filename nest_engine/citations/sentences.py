@@ -202,17 +202,22 @@ def _with_lead_ins(text: str, sentences: Iterable[Sentence]) -> Iterator[Sentenc
     last: Sentence | None = None
     for sentence in sentences:
         if last is not None:
-            line = text.rfind("\n", 0, last.start) + 1
-            begins_line = not text[line : last.start].strip(_MARKS_OF_ITEMS)
             is_same_line = "\n" not in text[last.end : sentence.start]
-            few_words = _FEW_BOLD_WORDS.fullmatch(text, last.start, last.end)
-            if begins_line and is_same_line and few_words:
+            if is_same_line and _is_lead_in(text, last):
                 sentence = sentence._replace(start=last.start)
             else:
                 yield last
         last = sentence
     if last is not None:
         yield last
+
+
+def _is_lead_in(text: str, sentence: Sentence) -> bool:
+    """Return whether a sentence is nothing but a few bold words, and begins its line."""
+    if _FEW_BOLD_WORDS.fullmatch(text, sentence.start, sentence.end) is None:
+        return False
+    line = text.rfind("\n", 0, sentence.start) + 1
+    return not text[line : sentence.start].strip(_MARKS_OF_ITEMS)
 
 
 def ends_sentence(text: str) -> bool:

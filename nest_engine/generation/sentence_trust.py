@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
@@ -275,10 +275,11 @@ def trusted(
     ]
     if not read_T:
         return None
+    leads = _leads(read_T)
     is_answered = nearness.is_answered(question, [read.text for read in read_T])
     if is_answered or nearness.is_answered(question, [read.alone for read in read_T]):
         compares_alone = not is_answered or any(read.is_heading for read in read_T)
-        near_T = _near_question(nearness, question, read_T, compares_alone=compares_alone)
+        near_T = _near_question(nearness, question, read_T, leads, compares_alone=compares_alone)
     elif nearness.asks_of_all(question) == "summary":
         near_T = _near_passage(nearness, read_T)
     else:
@@ -286,7 +287,7 @@ def trusted(
     near_T[[read.is_heading for read in read_T]] = -np.inf
     trust = np.exp((near_T - near_T.max()) / nearness.sharpness).clip(min=_LEAST).tolist()
     introduces_T = [0.0] * len(read_T)
-    for lead in _leads(read_T).values():
+    for lead in leads.values():
         introduces_T[lead[0]] = _introduces(read_T[lead[0]])
     of_sentence = zip(trust, introduces_T, strict=True)
     return [
@@ -365,7 +366,12 @@ def _near_passage(nearness: Nearness, read_T: Sequence[_Read]) -> NDArray[np.flo
 
 
 def _near_question(
-    nearness: Nearness, question: str, read_T: Sequence[_Read], *, compares_alone: bool
+    nearness: Nearness,
+    question: str,
+    read_T: Sequence[_Read],
+    leads: Mapping[str, Sequence[int]],
+    *,
+    compares_alone: bool,
 ) -> NDArray[np.float32]:
     """Return how near each sentence is to the question, ``[sentences]``.
 
@@ -392,7 +398,7 @@ def _near_question(
             near_T[first:end] = [nearest - _LATER * later for later in range(end - first)]
     if titles:
         near_T[first_T] = np.maximum(near_T[first_T], near_title_P - _SUBJECT)
-    for title, lead in _leads(read_T).items():
+    for title, lead in leads.items():
         if title in as_such:
             nearest = float(near_T[[each == title for each in title_T]].max())
             for later, number in enumerate(lead[:_LEAD]):
@@ -457,19 +463,21 @@ def _near(
         how near texts are, ``[texts]``; the titles beside which nothing is asked.
     """
     beside = {title: beside_title(question, title) for title in titles}
-    questions = list(dict.fromkeys([question, *beside.values()]))
+    others = beside.values() if nearness.knows_wording else ()
+    questions = list(dict.fromkeys([question, *others]))
     near_QT = nearness.of(questions, texts)
     near_T: NDArray[np.float32] = near_QT[0].copy()
     as_such = set()
     for title, asked in beside.items():
         is_own_T = np.array([each == title for each in titles])
-        beside_T = near_QT[questions.index(asked), is_own_T]
         named = _named(title, question)
         if named >= _TITLED and _asks_no_more(nearness, question, title, asked, texts):
             as_such.add(title)
         if not nearness.knows_wording:
             near_T[is_own_T] += _NAMED * named
-        elif beside_T.max() >= _ASKED:
+            continue
+        beside_T = near_QT[questions.index(asked), is_own_T]
+        if beside_T.max() >= _ASKED:
             nearer_T = beside_T - near_QT[0, is_own_T]
             near_T[is_own_T] += _BESIDE_TITLE * (nearer_T - nearer_T.mean())
     return near_T, as_such
