@@ -11,16 +11,16 @@ from nest_engine._validation import require_text
 from nest_engine.config import NestConfig
 from nest_engine.datastore.key_cache import KeyCache
 from nest_engine.errors import ConfigError, InputError
-from nest_engine.generation.prompts import BACKGROUND, require_background
-from nest_engine.generation.request import Request, prepare
-from nest_engine.generation.run import Cancel, Run, answer_all
-from nest_engine.generation.scoring import score
-from nest_engine.generation.sentence_trust import (
+from nest_engine.generation.nearness import (
     LetterNearness,
     Nearness,
     VectorNearness,
     rank_information,
 )
+from nest_engine.generation.prompts import BACKGROUND, require_background
+from nest_engine.generation.request import Request, prepare
+from nest_engine.generation.run import Cancel, Run, answer_all
+from nest_engine.generation.scoring import score
 from nest_engine.interfaces import LanguageModel, Message, PassageRetriever
 from nest_engine.output import NestChunk, NestOutput
 from nest_engine.records import Passage, Score

@@ -15,6 +15,7 @@ from nest_engine.config import NestConfig
 from nest_engine.datastore.passage_keys import PassageKeys
 from nest_engine.decoding.sequence import LogitsProcessor, StoppingCriterion
 from nest_engine.errors import ContextOverflowError, InputError
+from nest_engine.generation.nearness import Nearness
 from nest_engine.generation.passage_search import copies_among, find_passages
 from nest_engine.generation.prompts import (
     LocatedPassage,
@@ -26,7 +27,7 @@ from nest_engine.generation.prompts import (
     question_start,
     untrusted_ranges,
 )
-from nest_engine.generation.sentence_trust import Nearness, trusted
+from nest_engine.generation.sentence_trust import trusted
 from nest_engine.interfaces import LanguageModel, TokenizedText, Tokenizer
 from nest_engine.records import Passage
 

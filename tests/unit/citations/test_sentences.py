@@ -6,8 +6,10 @@ import time
 
 import pytest
 
+from nest_engine import Passage
 from nest_engine.citations.languages import language_of
-from nest_engine.citations.sentences import ends_sentence, sentences_of
+from nest_engine.citations.sentences import ends_sentence, in_tokens, sentences_of
+from nest_engine.testing import ByteTokenizer
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,14 @@ def test_no_text_takes_forever(text: str) -> None:
         ("He was born in 1984.", True),
         ("I see.", True),
         ("I see", False),
+        ("", True),
+        ("It boils at 4 kelvin.", True),
+        ('He said "no."', True),
+        ("富士山は高い。", True),
+        ("A line\n", True),
+        ("He met Mr.", False),
+        ("It costs 4.5", False),
+        ("The sea", False),
     ],
 )
 def test_the_end_of_a_sentence(text: str, ends: bool) -> None:
@@ -265,3 +275,23 @@ def test_headings_of_a_source_stand_by_themselves(text: str) -> None:
     sentences = [part for part in sentences if any(map(str.isalnum, part))]
     whole = text.replace("|", "")
     assert [whole[sentence.start : sentence.end] for sentence in sentences_of(whole)] == sentences
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("He met Mr. Smith. It was late.", ["He met Mr. Smith.", "It was late."]),
+        ("One.\n\nTwo here\n", ["One.", "Two here"]),
+        ("富士山は高い。東京も。", ["富士山は高い。", "東京も。"]),
+        ("पेन नीला है। पानी ठंडा है।", ["पेन नीला है।", "पानी ठंडा है।"]),
+        ("", []),
+        (" \n ", []),
+    ],
+)
+def test_sentences_in_characters_and_in_tokens(text: str, expected: list[str]) -> None:
+    found = sentences_of(text)
+    assert [text[sentence.start : sentence.end] for sentence in found] == expected
+    tokens = ByteTokenizer().encode_passage(Passage(text))
+    for sentence, of_tokens in zip(found, in_tokens(found, tokens), strict=True):
+        covered = bytes(tokens.token_ids[of_tokens.start : of_tokens.end]).decode()
+        assert covered == text[sentence.start : sentence.end]

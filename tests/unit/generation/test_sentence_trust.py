@@ -1,0 +1,329 @@
+"""Which sentences are trusted to answer: nearness by vectors and by letters, and what is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nest_engine import NestEngine, Passage, RetrievalError
+from nest_engine.citations.sentences import sentences_of
+from nest_engine.generation.nearness import LetterNearness, VectorNearness
+from nest_engine.generation.sentence_trust import beside_title, trusted
+from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
+from nest_engine.testing import ScriptedLanguageModel
+from tests.letter_vectors import LetterEmbedder, letter_vectors
+
+HELIUM = Passage(
+    "The name is Greek. Helium was discovered in 1868 by Janssen. It boils at 4 kelvin.",
+    title="Helium",
+)
+NEON = Passage("Neon glows red in tubes. Ramsay discovered neon in 1898.", title="Neon")
+TOLD = [sentences_of(HELIUM.text)]
+
+
+def unsure() -> NestEngine:
+    """A model that finds everything plausible, and would go on for ever."""
+    return NestEngine(ScriptedLanguageModel(lambda _: ord("x"), confidence=0.02))
+
+
+def test_whoever_asks_for_a_subject_is_told_what_it_is() -> None:
+    """With the title in front, any sentence is near to a request for no more than the title."""
+
+    class ByTitle:
+        fingerprint = "by title"
+
+        def embed(self, texts):
+            asked = [[1.0, 0.0] if "Janssen" in text else [0.0, 0.1] for text in texts]
+            subject = [[float("Helium" in text)] for text in texts]
+            return np.concatenate([asked, subject, letter_vectors(texts)], axis=-1)
+
+    near = trusted(VectorNearness(ByTitle()), "Tell me about Helium.", [HELIUM], TOLD)
+    assert near is not None
+    assert max(near[0], key=lambda each: each.trust) == near[0][0]
+    near = trusted(VectorNearness(ByTitle()), "What of Helium has Janssen seen?", [HELIUM], TOLD)
+    assert near is not None
+    assert max(near[0], key=lambda each: each.trust) == near[0][1]
+
+
+def test_what_is_asked_beside_the_title_tells_its_sentences_apart() -> None:
+    """Whatever is said about a country is near to a question that names it."""
+
+    class Subjects:
+        fingerprint = "subjects"
+
+        def embed(self, texts):
+            named = [[3.0 * text.count("Leone")] for text in texts]
+            asked = [[float("capital" in text)] for text in texts]
+            other = [[2.0 * ("largest" in text)] for text in texts]
+            return np.concatenate([named, asked, other], axis=-1)
+
+    leone = Passage(
+        "It is the largest. Sierra Leone is in Africa. Freetown, the largest town, is its capital.",
+        title="Sierra Leone",
+    )
+    told = [sentences_of(leone.text)]
+    [near] = trusted(VectorNearness(Subjects()), "Sierra Leone's capital?", [leone], told) or []
+    assert [each.trust for each in near].index(1.0) == 2
+    [near] = trusted(VectorNearness(Subjects()), "And Sierra Leone?", [leone], told) or []
+    assert [each.trust for each in near].index(1.0) == 1  # what is left asks nothing
+    untitled = Passage(leone.text)  # which has nothing beside it
+    [near] = trusted(VectorNearness(Subjects()), "Sierra Leone's capital?", [untitled], told) or []
+    assert [each.trust for each in near].index(1.0) == 1
+
+
+def test_letters_tell_apart_what_vectors_blur() -> None:
+    """To an embedder, one error is as good as another."""
+
+    class Blurred:
+        fingerprint = "blurred"
+
+        def embed(self, texts):
+            kinds = [["E" in text, "light" in text] for text in texts]
+            return np.array(
+                [[float(is_error), float(is_light), 0.2] for is_error, is_light in kinds]
+            )
+
+    manual = Passage("It has a light. E1: no water. E2: the pump is blocked. E3: call us.")
+    told = [sentences_of(manual.text)]
+    rarity = {"what": 4.0, "does": 4.0, "mean": 6.0}
+    nearness = VectorNearness(Blurred(), LetterNearness(lambda word: rarity.get(word, 20.0)))
+    [near] = trusted(nearness, "What does E2 mean?", [manual], told) or []
+    assert [each.trust for each in near].index(1.0) == 2
+
+
+def nearest(question: str, *passages: Passage) -> str:
+    """Return the sentence that letters find nearest."""
+    rarity = {"who": 4.0, "discovered": 7.0, "zincite": 13.0}
+    nearness = LetterNearness(lambda word: rarity.get(word, 7.0))
+    told = [sentences_of(passage.text) for passage in passages]
+    near = trusted(nearness, question, passages, told) or []
+    [(passage, best)] = [
+        (passage, each)
+        for passage, sentences in zip(passages, near, strict=True)
+        for each in sentences
+        if each.trust == 1.0
+    ]
+    return passage.text[best.start : best.end]
+
+
+def test_the_letters_of_a_common_word_weigh_less_than_those_of_a_rare_one_however_long() -> None:
+    ores = Passage("The ores were known early. Bruce wrote of zincite in 1810. It is red.")
+    faraday = Passage("Faraday lived in London. He is said to have discovered benzene there.")
+    assert nearest("Who discovered zincite?", faraday, ores) == "Bruce wrote of zincite in 1810."
+
+
+def test_a_document_that_the_question_names_is_nearer_by_its_letters() -> None:
+    """Its sentences need not name it."""
+    zinc = Passage("The metal is grey. It was discovered by Marggraf.", title="Zinc")
+    jade = Passage("Jade is green. It was first discovered in a zinc mine in 1793.", title="Jade")
+    asked = "When was zinc first discovered?"
+    assert nearest(asked, jade, zinc) == "It was discovered by Marggraf."
+    assert nearest(asked, jade, replace(zinc, title="")) != "It was discovered by Marggraf."
+
+
+@pytest.mark.parametrize(
+    ("question", "title", "beside"),
+    [
+        ("Where did Marie Curie's father work?", "Marie Curie", "Where did father work?"),
+        ("Qui a découvert l'helium ?", "Hélium", "Qui a découvert ?"),
+        ("헬륨은 누가 발견했습니까?", "헬륨", "누가 발견했습니까?"),
+        ("氦是谁发现的？", "氦", "氦是谁发现的？"),
+        ("Helium?", "Helium", "Helium?"),
+        ("What is it?", "", "What is it?"),
+    ],
+)
+def test_what_is_asked_beside_a_title(question: str, title: str, beside: str) -> None:
+    assert beside_title(question, title) == beside
+
+
+def test_the_first_sentence_of_prose_says_what_a_passage_is_about() -> None:
+    passage = Passage("# Jade\n\nThe river is long. It is deep.", title="River")
+    told = sentences_of(passage.text)
+    [trusted_sentences] = trusted(VectorNearness(LetterEmbedder()), "Jade", [passage], [told]) or []
+    assert [each.introduces for each in trusted_sentences] == [0, 1, 0]
+    assert [each.trust == 1 for each in trusted_sentences] == [False, True, False]
+
+
+def test_what_does_not_name_the_subject_introduces_nobody() -> None:
+    """A passage out of the middle of a document begins with anything."""
+    passage = Passage("It burned down in 1900. Jade roofs came later.", title="Old station")
+    told = sentences_of(passage.text)
+    [trusted_sentences] = trusted(VectorNearness(LetterEmbedder()), "Jade", [passage], [told]) or []
+    assert [each.introduces for each in trusted_sentences] == [0, 0]
+
+
+def told(nearness: LetterNearness | VectorNearness, asked: str, *passages: Passage) -> list[str]:
+    """Return the sentences that an answer begins with: those of a trust of a third at least."""
+    sentences_P = [sentences_of(passage.text) for passage in passages]
+    best = sorted(
+        (-each.trust, passage.text[each.start : each.end])
+        for passage, sentences in zip(
+            passages, trusted(nearness, asked, passages, sentences_P) or [], strict=True
+        )
+        for each in sentences
+        if each.trust > 1 / 3
+    )
+    return [text for _, text in best]
+
+
+JADE = Passage("Jade is a stone. It is green. It is hard.", title="Jade")
+LATER_OF_JADE = Passage(
+    "Old jade is dear. Kings wore it.", title="Jade", metadata={"start_index": 900}
+)
+
+
+@pytest.mark.parametrize("asked", ["Tell me about jade.", "Jade", "Jade?", "jade please"])
+def test_whoever_asks_no_more_than_a_title_is_told_the_lead_in_its_order(asked: str) -> None:
+    nearness = LetterNearness(lambda word: 9.0 if word in ("jade", "kings", "wore") else 5.0)
+    lead = ["Jade is a stone.", "It is green.", "It is hard."]
+    assert told(nearness, asked, LATER_OF_JADE, NEON, JADE)[:3] == lead
+    assert told(nearness, "Who wore jade? Kings?", LATER_OF_JADE, NEON, JADE)[:1] != lead[:1]
+
+
+def test_an_embedder_knows_who_asks_no_more_than_a_title() -> None:
+    nearness = VectorNearness(_Overviews())
+    assert told(nearness, "Tell me about Jade.", LATER_OF_JADE, JADE)[:2] == [
+        "Jade is a stone.",
+        "It is green.",
+    ]
+    assert told(nearness, "Who wore Jade?", LATER_OF_JADE, JADE)[:2] != [
+        "Jade is a stone.",
+        "It is green.",
+    ]
+
+
+def test_of_a_document_only_the_beginning_introduces() -> None:
+    """Wherever else its title is named, somebody has said before what it is."""
+    passages = [LATER_OF_JADE, JADE]
+    sentences_P = [sentences_of(passage.text) for passage in passages]
+    trusted_P = trusted(VectorNearness(LetterEmbedder()), "Jade", passages, sentences_P) or []
+    assert [[each.introduces for each in sentences] for sentences in trusted_P] == [
+        [0, 0],
+        [1, 0, 0],
+    ]
+
+
+def test_a_document_is_told_from_its_beginning_even_if_that_does_not_name_it() -> None:
+    beginning = Passage("This stone is old. It is hard.", title="Jade", metadata={"start_index": 0})
+    nearness = LetterNearness(lambda word: 9.0 if word == "jade" else 5.0)
+    assert told(nearness, "Tell me about jade.", LATER_OF_JADE, beginning)[:2] == [
+        "This stone is old.",
+        "It is hard.",
+    ]
+
+
+class _Overviews:
+    """Tells what asks for an overview from small talk, and sentences by their letters."""
+
+    fingerprint = "overviews"
+
+    def embed(self, texts):
+        asks = [[float("about" in text and "J" not in text)] for text in texts]
+        return np.concatenate([letter_vectors(texts), asks], axis=-1)
+
+
+class _Kinds:
+    """Tells summaries and tasks from small talk, and sentences by their letters."""
+
+    fingerprint = "kinds"
+
+    def embed(self, texts):
+        kinds = [
+            [float("Summarize" in text), float("Translate" in text), float("?" in text)]
+            for text in texts
+        ]
+        letters = letter_vectors(texts)
+        return np.concatenate(
+            [10 * np.array(kinds), letters * (np.sum(kinds, axis=-1) == 0)[:, None]], axis=-1
+        )
+
+
+def test_for_a_summary_the_sentences_count_that_say_most_of_each_passage() -> None:
+    river = Passage("It is said to be deep. The Jade is a river. Ferries cross it.")
+    told = [sentences_of(each.text) for each in (river, NEON)]
+    of_river, of_neon = trusted(VectorNearness(_Kinds()), "Summarize them.", [river, NEON], told)
+    first, nearest, other = (each.trust for each in of_river)
+    assert 1 == first > of_neon[0].trust > nearest > 0.5 > other
+    engine = NestEngine(ScriptedLanguageModel("", confidence=0.1), embedder=_Kinds())
+    output = engine.ask("Summarize them.", passages=[river, NEON])
+    assert output.text == "It is said to be deep."
+    assert output.citations
+    assert output.notices == ()
+
+
+def test_what_is_done_with_passages_is_in_the_models_words_and_cited_where_they_repeat() -> None:
+    engine = NestEngine(ScriptedLanguageModel(HELIUM.text), embedder=_Kinds())
+    output = engine.ask("Translate them.", passages=[HELIUM])
+    assert output.text == HELIUM.text
+    assert output.citations
+    assert "what it repeats of them is cited" in output.notices[0]
+
+
+def test_an_embedder_finds_the_sentence_in_any_words_and_reads_each_once() -> None:
+    embedder = LetterEmbedder()
+    engine = unsure()
+    engine.embedder = embedder
+    settings = {"passages": [NEON, HELIUM], "method": "ra-nest", "max_new_tokens": 80}
+    for _ in range(2):
+        output = engine.ask("Which J saw it?", **settings)
+        assert output.text == "Helium was discovered in 1868 by Janssen."
+    assert engine.ask("Which Z was it?", **settings).notices  # no sentence has one
+    assert len(embedder.embedded) == len(set(embedder.embedded))
+    assert "Helium. It boils at 4 kelvin." in embedder.embedded
+
+
+@pytest.mark.parametrize("between", [0.0, 0.8])
+def test_what_is_near_counts_from_what_is_near_by_chance(between: float) -> None:
+    """To some embedders everything is near: their cosines lie between 0.8 and 1."""
+    nearness = VectorNearness(LetterEmbedder(between))
+    texts = ["It is said of J.", "It is not.", "Nor is this."]
+    [(near, *others)] = nearness.of(["Which J saw it?"], texts)
+    assert near == pytest.approx(0.96, abs=0.02)
+    assert np.allclose(others, 0, atol=0.05)
+    assert nearness.is_answered("Which J saw it?", texts)
+    assert not nearness.is_answered("Which Z was it?", texts)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda texts: 1 / 0, "the embedder failed, which finds the sentence that answers: div"),
+        (lambda texts: [[1.0]], r"vectors of shape \(1, 1\) for 9 texts"),
+    ],
+)
+def test_an_embedder_that_fails_is_named(returned, message: str) -> None:
+    engine = unsure()
+    embedder = LetterEmbedder()
+    embedder.embed = returned
+    engine.embedder = embedder
+    with pytest.raises(RetrievalError, match=message):
+        engine.ask("Which J saw it?", passages=[NEON, HELIUM])
+
+
+def test_a_few_embedders_are_remembered() -> None:
+    engine = unsure()
+    for number in range(20):
+        engine.embedder = LetterEmbedder()
+        engine.embedder.fingerprint = str(number)
+        assert engine.nearness is engine.nearness
+    assert len(engine._by_vectors) <= 4
+    engine.embedder = False
+    engine.retriever = DenseRetriever([NEON, HELIUM], LetterEmbedder())
+    assert isinstance(engine.nearness, LetterNearness)
+    assert engine.sentence_embedder is None
+
+
+def test_the_retrievers_embedder_is_the_engines() -> None:
+    engine = unsure()
+    assert isinstance(engine.nearness, LetterNearness)
+    engine.retriever = DenseRetriever([NEON, HELIUM], LetterEmbedder())
+    nearness = engine.nearness
+    assert isinstance(nearness, VectorNearness)
+    assert engine.nearness is nearness
+    sparse = BM25Retriever([NEON, HELIUM])
+    engine.retriever = HybridRetriever(sparse, engine.retriever)
+    assert engine.nearness is nearness
+    engine.retriever = sparse
+    assert isinstance(engine.nearness, LetterNearness)
