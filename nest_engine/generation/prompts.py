@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import regex
@@ -106,6 +106,8 @@ def untrusted_ranges(
     passages: Sequence[Passage],
     placed: Sequence[LocatedPassage],
     control_strings: Collection[str] = (),
+    *,
+    titles: bool = True,
 ) -> list[tuple[int, int]]:
     """Return every stretch of a prompt that came from a passage and must be read as plain text.
 
@@ -118,15 +120,16 @@ def untrusted_ranges(
         passages: all passages of the request.
         placed: passages known to be in the prompt, however short.
         control_strings: what steers the model.
+        titles: whether titles of passages count.
 
     Returns:
         disjoint character ranges, in order.
     """
     ranges = [(passage.untrusted_start, passage.end) for passage in placed]
-    texts = {text.strip() for passage in passages for text in (passage.text, passage.title)} - {
-        "",
-        *control_strings,
-    }
+    texts = {passage.text.strip() for passage in passages}
+    if titles:
+        texts |= {passage.title.strip() for passage in passages}
+    texts -= {"", *control_strings}
     for text in texts:
         if len(text) < _SHORTEST_LOCATED and not any(
             control in text for control in control_strings
@@ -187,9 +190,9 @@ def _asked(
     With ``labels``, one with nothing behind it may be what is asked.
     """
     # A title in a line with other words is part of what is asked: "Tell me about ...".
-    untitled = [replace(passage, title="") for passage in passages]
+    in_text = untrusted_ranges(text, passages, locate(text, passages), titles=False)
+    others = [*in_text, *control_strings]
     titles = {passage.title.strip() for passage in passages}
-    others = [*untrusted_ranges(text, untitled, locate(text, passages)), *control_strings]
     kept, end = [], 0
     for start, stop in sorted(others):
         kept.append(text[end : max(start, end)])
