@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 from nest_engine.citations.blocks import (
     BLANK_LINE,
@@ -25,6 +26,9 @@ _SIGNS = re.compile(r"#{1,6}[ \t]")
 _BOLD = re.compile(r"\*\*([^*]+)\*\*:?")
 _ITEM = re.compile(r"[-*+•–]|\d{1,3}[.)]|[|>]")
 _LIST_ITEM = re.compile(r"[ \t]*(?=([-*+•–]|\d{1,3}[.)])[ \t])")
+_LEADS_IN = ":\N{FULLWIDTH COLON}"
+_LED_IN = re.compile(rf"[{_LEADS_IN}][ \t]*\n(?:[ \t]*\n)?[ \t]*(?:[-*+•]|\d{{1,3}}[.)])[ \t]")
+_IN_FRONT = -1  # the depth of what leads a list in
 _CONTENTS = re.compile(r"(?:\.{4}|(?: \.){4}|…{2})[ .…]*\d{1,4}\Z")  # a heading and its page
 _NO_LEVEL = 7  # that of headings without a number of signs
 _TAG = re.compile(r"</?\w{1,10}>")
@@ -61,7 +65,7 @@ def standing_below(text: str, sentences: Sequence[Sentence], section: str = "") 
         if answers and begins_paragraph:
             asked = ""
         end = sentence.end
-        if number in headings:
+        if number in headings and not lists.is_led_in:
             level = _level(line)
             above = [each for each in above if each[0] < level] + [(level, without_marks(line))]
             asked = ""
@@ -80,6 +84,25 @@ def standing_below(text: str, sentences: Sequence[Sentence], section: str = "") 
     return below if any(each is not None for each in below) else [""] * len(sentences)
 
 
+def num_led_in(
+    text: str, sentences: Sequence[Sentence], below_S: Sequence[str | None], number: int
+) -> int:
+    """Return how many of the next sentences are of a list that one leads in ("You need:").
+
+    Args:
+        text: the text.
+        sentences: its sentences, in characters.
+        below_S: what each stands below.
+        number: which sentence may lead a list in.
+    """
+    said = text[sentences[number].start : sentences[number].end]
+    if said[-1:] not in _LEADS_IN:
+        return 0
+    lead = without_marks(said)
+    held = takewhile(lambda below: below is not None and lead in below, below_S[number + 1 :])
+    return sum(1 for _ in held)
+
+
 class _Lists:
     """Follow lists within lists, sentence by sentence.
 
@@ -87,20 +110,22 @@ class _Lists:
         text: the text.
 
     Attributes:
-        within: the items that hold the sentence, the outermost first.
+        within: the items that hold the sentence, the outermost first, behind what leads them in.
         begins: whether the sentence is an item that holds others.
+        is_led_in: whether the sentence leads a list in: "You need:".
     """
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._items: list[tuple[int, str]] = []  # the last of each depth: how far in, what it says
         self.within: list[str] = []
-        self.begins = False
+        self.begins = self.is_led_in = False
 
     def read(self, sentence: Sentence, *, begins_paragraph: bool) -> None:
         """Read the next sentence; a paragraph that is no item ends all lists."""
         text = self._text
         item = _LIST_ITEM.match(text, text.rfind("\n", 0, sentence.start) + 1)
+        self.is_led_in = False
         if item is not None and item.start(1) == sentence.start:
             depth = len(item[0])
             self._items = [each for each in self._items if each[0] < depth]
@@ -108,6 +133,10 @@ class _Lists:
             self._items.append((depth, without_marks(text[sentence.start : sentence.end])))
             following = _LIST_ITEM.match(text, text.find("\n", sentence.end) + 1)
             self.begins = following is not None and len(following[0]) > depth
+        elif _LED_IN.match(text, sentence.end - 1):
+            lead = without_marks(text[sentence.start : sentence.end])
+            self._items, self.within, self.begins = [(_IN_FRONT, lead)], [], False
+            self.is_led_in = True
         elif begins_paragraph:
             self._items, self.within, self.begins = [], [], False
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nest_engine.citations.headings import standing_below, without_marks
+from nest_engine.citations.headings import num_led_in, standing_below, without_marks
 from nest_engine.citations.sentences import Sentence
 from nest_engine.generation.nearness import Nearness, share_named
 from nest_engine.models.tokenization import titled_text
@@ -35,6 +35,7 @@ _NAMED = 0.08  # so much nearer are, by their letters, sentences of a document t
 _ASKED = 0.2  # what is left of "Tell me about helium." asks nothing: no sentence is as near to it
 _TITLED = 0.5  # of a title, the share by which a question names it
 _LATER = 0.01  # so much farther counts what is to be said later
+_NEXT_ITEM = 0.001  # likewise, of a list whose lead-in is near: it is told whole
 _LEAD = 5  # sentences that a document begins with, told first if it is asked about as such
 
 
@@ -101,6 +102,7 @@ class _Read(NamedTuple):
         is_heading: whether it says nothing by itself: a heading, or a question answered below.
         is_first: whether it is the first of its passage that says something.
         is_first_below: whether it is the first below a heading or a question.
+        num_led_in: how many of the next are of a list that it leads in.
     """
 
     text: str
@@ -109,6 +111,7 @@ class _Read(NamedTuple):
     is_heading: bool
     is_first: bool
     is_first_below: bool
+    num_led_in: int
 
 
 def _introduces(read: _Read) -> float:
@@ -135,6 +138,7 @@ def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
                 is_heading=below is None,
                 is_first=number == first,
                 is_first_below=number > 0 and below is not None and below_S[number - 1] is None,
+                num_led_in=num_led_in(passage.text, sentences, below_S, number),
             )
         )
     return read
@@ -187,6 +191,12 @@ def _near_question(
         if as_headings >= nearest:  # whoever asks as the heading does is told all below it
             nearest = max(nearest + _LATER, as_headings - _SUBJECT)
             near_T[first:end] = [nearest - _LATER * later for later in range(end - first)]
+    for number, read in enumerate(read_T):
+        items = slice(number + 1, number + 1 + read.num_led_in)
+        if read.num_led_in and near_T[number] >= near_T[items].max():
+            near_T[items] = [
+                near_T[number] - _NEXT_ITEM * later for later in range(1, read.num_led_in + 1)
+            ]
     if titles:
         near_T[first_T] = np.maximum(near_T[first_T], near_title_P - _SUBJECT)
     for title, lead in leads.items():

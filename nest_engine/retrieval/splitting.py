@@ -12,6 +12,7 @@ from typing import Any
 
 from nest_engine._validation import require_count
 from nest_engine.citations.blocks import FENCED
+from nest_engine.citations.sentences import ends_sentence
 from nest_engine.records import Passage
 from nest_engine.retrieval.document import Document
 
@@ -22,21 +23,21 @@ _CLOSERS = "(?:[\"'”’“‘»›«‹)\\]]|[ \u00a0\u202f]»(?=\\s))*"
 _FULL_STOPS = "。！？｡．।॥။។៕།༎։።"  # that need no space behind them
 _CLOSERS_AT_ONCE = "(?:[”’)\\]」』】》〉）］｣]|[\"'](?=\\s))*"  # behind these: marks may open, too
 # Where a passage may end, best first. Every match ends where the next passage would start.
-_BOUNDARIES = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"\n\s*\n",  # between paragraphs
-        rf"[.!?…؟۔{_FULL_STOPS}](?:{_CLOSERS}|{_CLOSERS_AT_ONCE})[^\S\n]*\n",  # at a line's end
-        # between sentences, neither after an initial nor at the end of a cell
-        rf"(?<!\b[A-Z])[.!?…؟۔]{_CLOSERS}\s+(?![a-z\s|]|»\s)"
-        rf"|[{_FULL_STOPS}](?![{_FULL_STOPS}]){_CLOSERS_AT_ONCE}\s*",
-        r"\n",  # between lines
-    )
+_BETWEEN_SENTENCES = re.compile(  # neither after an initial nor at the end of a cell
+    rf"(?<!\b[A-Z])[.!?…؟۔]{_CLOSERS}\s+(?![a-z\s|]|»\s)"
+    rf"|[{_FULL_STOPS}](?![{_FULL_STOPS}]){_CLOSERS_AT_ONCE}\s*"
+)
+_BOUNDARIES = (
+    re.compile(r"\n\s*\n"),  # between paragraphs
+    # at a line's end
+    re.compile(rf"[.!?…؟۔{_FULL_STOPS}](?:{_CLOSERS}|{_CLOSERS_AT_ONCE})[^\S\n]*\n"),
+    _BETWEEN_SENTENCES,
+    re.compile(r"\n"),  # between lines
 )
 # What a passage does not end with: a short paragraph of one line that is no sentence but perhaps a
 # question, or is marked.
 _HEADING = re.compile(
-    r"\n\s*\n(?=(?:#{1,6} [^\n]*|[^\n]{0,80}[^\n.!…:;,۔" + _FULL_STOPS.replace("？", "") + r"]"
+    r"\n\s*\n(?=(?:#{1,6} [^\n]*|[^\n]{0,80}[^\n.!…;,۔" + _FULL_STOPS.replace("？", "") + r"]"
     r"(?:\n(?:={3,}|-{3,}|~{3,}))?)\s*\Z)"
 )
 _MARKED_HEADING = re.compile(r"(?m)^[ \t]{0,3}(#{1,6})[ \t]+[^\s#][^\n]*$")
@@ -229,6 +230,8 @@ def _best_boundary(text: str, start: int, longest: int, end: int) -> int:
         # not part of the passage.
         matches = boundary.finditer(text, (start + longest) // 2, min(next_start + 2, end))
         cuts = [match.end() for match in matches if match.end() <= next_start]
+        if boundary is _BETWEEN_SENTENCES:
+            cuts = [cut for cut in reversed(cuts) if ends_sentence(text[start:cut].rstrip())][:1]
         if cuts:
             return _before_headings(text, start, cuts[-1])
     return longest

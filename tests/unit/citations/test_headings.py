@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nest_engine.citations.headings import standing_below
+from nest_engine.citations.headings import num_led_in, standing_below
 from nest_engine.citations.sentences import sentences_of
 
 HOW = "How do I return a product?"
@@ -125,6 +125,22 @@ def test_code_holds_no_headings() -> None:
 def test_a_table_of_contents_says_nothing() -> None:
     text = "1. How do I clean it? ........ 2\n2. Costs . . . . . 13\n\nIt costs 4.50 euros."
     assert [*below(text).values()] == [None, None, ""]
+
+
+@pytest.mark.parametrize("gap", ["\n", "\n\n"])
+@pytest.mark.parametrize("before", ["", "## Jugs\n\n", "A jug costs 9 euros. "])
+def test_a_list_stands_below_what_leads_it_in(before: str, gap: str) -> None:
+    """That may answer, too, and is no heading of what stands behind the list."""
+    text = f"{before}A jug has:{gap}- a lid\n- a grip.\n\nIt is sold here."
+    sentences = sentences_of(text)
+    found = below(text)
+    heading = "Jugs" if "#" in before else ""
+    assert found["A jug has:"] == found["It is sold here."] == heading
+    assert found["- a lid"] == found["- a grip."] == f"{heading} A jug has:".strip()
+    led_in = [
+        num_led_in(text, sentences, [*found.values()], number) for number in range(len(sentences))
+    ]
+    assert [each for each in led_in if each] == [2]
 
 
 def test_a_question_is_answered_in_its_paragraph_or_the_next() -> None:

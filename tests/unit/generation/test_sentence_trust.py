@@ -182,6 +182,14 @@ def test_whoever_asks_no_more_than_a_title_is_told_the_lead_in_its_order(asked: 
     assert told(nearness, "Who wore jade? Kings?", LATER_OF_JADE, NEON, JADE)[:1] != lead[:1]
 
 
+def test_a_list_is_told_whole_behind_what_leads_it_in() -> None:
+    items = [f"- a {colour} stone" for colour in ("green", "red", "grey", "blue", "black", "pink")]
+    text = "\n".join(["It is cut. The kings of Jade Island wore:", "", *items]) + "\n\nIt is warm."
+    nearness = LetterNearness(lambda word: 9.0 if word in ("kings", "wore") else 5.0)
+    lead = "The kings of Jade Island wore:"
+    assert told(nearness, "What had the kings worn?", Passage(text)) == [lead, *items]
+
+
 def test_an_embedder_knows_who_asks_no_more_than_a_title() -> None:
     nearness = VectorNearness(_Overviews())
     assert told(nearness, "Tell me about Jade.", LATER_OF_JADE, JADE)[:2] == [

@@ -61,7 +61,16 @@ def test_passages_are_well_filled():
 
 
 @pytest.mark.parametrize(
-    "heading", ["Venus", "## Venus", "# What is Venus?", "Venus\n=====", "Planets\n\nVenus", "金星"]
+    "heading",
+    [
+        "Venus",
+        "## Venus",
+        "# What is Venus?",
+        "Venus\n=====",
+        "Planets\n\nVenus",
+        "金星",
+        "It has:",
+    ],
 )
 def test_a_heading_goes_with_what_follows(heading: str):
     sentences = "One two three four. Five six seven eight."
@@ -105,6 +114,14 @@ def test_an_initial_or_a_number_does_not_end_a_sentence():
         "The book is by J. R. Tolkien alone.",
         "It costs 3.50 and is sold.",
     ]
+
+
+def test_an_abbreviation_does_not_end_a_passage():
+    text = (
+        "We treat each other with respect. Write to the ombudswoman, Dr. Ilka Maren, at any time."
+    )
+    first, second = split(text, 12, count_tokens=count_words)
+    assert (first, second) == ("We treat each other with respect.", text[len(first) + 1 :])
 
 
 def test_a_full_stop_that_does_not_fit_is_left_to_the_next_passage():
