@@ -66,8 +66,9 @@ def standing_below(text: str, sentences: Sequence[Sentence], section: str = "") 
             asked = ""
         end = sentence.end
         if number in headings and not lists.is_led_in:
-            level = _level(line)
-            above = [each for each in above if each[0] < level] + [(level, without_marks(line))]
+            if said[-1:] != ",":  # Dear Sir,
+                level = _level(line)
+                above = [each for each in above if each[0] < level] + [(level, without_marks(line))]
             asked = ""
             below.append(None)
         elif "|" in line and is_under_columns(following):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from nest_engine.citations.circles import end_of_first_round, num_repeated
 from nest_engine.citations.detokenizer import Detokenizer
 from nest_engine.citations.reasoning import Reasoning, held_back
 from nest_engine.records import Citation, Provenance, TracedToken
@@ -61,6 +62,7 @@ class Transcript:
         next_turn: what ends the answer, where the model begins another turn.
         begins_quoting: whether a sentence may be quoted at once, behind white space: the space in
             front of it in its source is none of the answer's.
+        ends_circles: whether the answer ends where the model goes round in circles.
 
     Attributes:
         text: the answer so far.
@@ -77,6 +79,7 @@ class Transcript:
         reasons: bool | None = False,
         next_turn: regex.Pattern[str] | None = None,
         begins_quoting: bool = False,
+        ends_circles: bool = False,
     ) -> None:
         self._sequence = sequence
         self._detokenizer = Detokenizer(decode)
@@ -87,6 +90,7 @@ class Transcript:
         self._sequence.is_reasoning = bool(reasons)
         self._next_turn = next_turn
         self._begins_quoting = begins_quoting
+        self._ends_circles = ends_circles
         self._num_pushed = 0
         self._num_released = 0  # characters
         # Characters of each token in the answer, none for those of the reasoning in front of it.
@@ -174,6 +178,8 @@ class Transcript:
         ]
         if self._next_turn and (turn := self._next_turn.search(self.text, self._num_released)):
             stops.append((turn.end(), turn.start(), ""))
+        if self._ends_circles and (end := end_of_first_round(self.text)) is not None:
+            stops.append((len(self.text), end, ""))
         if not stops:
             return
         _, cut, stop = min(stops)
@@ -199,7 +205,7 @@ class Transcript:
         if self._next_turn:
             begun = self._next_turn.search(self.text, self._num_released, partial=True)
             held = max(held, len(self.text) - begun.start() if begun else 0)
-        return held
+        return max(held, num_repeated(self.text)) if self._ends_circles else held
 
     def _reason(self) -> str:
         """Read on where the reasoning ends; return what it has gained."""

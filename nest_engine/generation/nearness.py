@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -25,10 +25,12 @@ from nest_engine.retrieval.terms import bare_words
 if TYPE_CHECKING:
     from nest_engine.retrieval import Embedder
 
-_BY_LETTERS = 0.15  # so much nearer to an embedder is a text that has all that a question tells
+_BY_LETTERS = 0.5  # so much nearer to an embedder is a text that has all that a question tells
 _KEPT = 20_000  # texts whose vectors, or runs of letters, are kept
 _COMMON = 6.0  # nats: words that tell no more are those of any question
 _COVERED = 0.45  # of what a question tells, the share that a sentence has to contain
+# Beside vectors, a share beyond half makes up for so much of that way, and what lacks adds to it.
+_MAKES_UP, _HALF = 0.45, 0.5
 # What no passage answers. How near these come to passages is how near chance comes.
 _SMALL_TALK = (
     "Hello! How are you?",
@@ -40,8 +42,23 @@ _SMALL_TALK = (
     "Who are you?",
     "Translate 'good night' into French.",
 )
-# Of the way from chance to the greatest nearness, how much the nearest sentence has to go.
-_BEYOND_CHANCE = 0.4
+# How near answers are to their questions: of one embedder a third of what they are of another.
+_ANSWERED = (
+    ("Who wrote the play Hamlet?", "Hamlet was written by William Shakespeare."),
+    ("What is the capital of France?", "Paris is the capital of France."),
+    ("When did the Second World War end?", "The Second World War ended in 1945."),
+    ("How tall is Mount Everest?", "Mount Everest is 8,849 metres high."),
+    ("Where do penguins live?", "Penguins live almost only in the southern hemisphere."),
+    ("How do I reset my password?", "Click on the link in the e-mail to choose a new password."),
+    ("Why is the sky blue?", "Air scatters blue light more than red light."),
+    ("How much does shipping cost?", "We deliver free of charge above 50 euros."),
+    ("Is smoking allowed?", "Smoking is forbidden in all rooms."),
+    ("Who is responsible for repairs?", "The landlord pays for repairs."),
+)
+_LEAST_REACH = 0.3  # beyond chance; of real embedders it is 0.4 to 0.7
+# Of the way from chance to there, how much the nearest sentence has to go.
+_NEAR_ENOUGH = 0.53
+_BY_CHANCE = 32  # sentences, of which the nearest is near by chance: of more, one always is
 # What is asked of passages as a whole: to say in short what they say, or to do something with it.
 _SUMMARIES = (
     "Summarize this document.",
@@ -50,7 +67,7 @@ _SUMMARIES = (
     "What do the sources say?",
 )
 _TASKS = ("Translate the text.", "Rewrite the text in simpler words.")
-_OF_ALL = 0.2  # of that way, how much such a request has to go; of 1,172 questions none goes 0.19
+_OF_ALL = 0.3  # of that way, how much such a request has to go; of 1,172 questions none goes 0.29
 # What is asked of a document as such.
 _OVERVIEWS = (
     "Tell me about it.",
@@ -61,7 +78,7 @@ _OVERVIEWS = (
     "Write about it.",
     "Introduce it.",
 )
-_OF_ONE = 0.2  # of that way, how much that has to go; of the same questions one goes farther
+_OF_ONE = 0.3  # of that way, how much that has to go; of the same questions one goes farther
 
 AskedOfAll = Literal["summary", "task"]
 """What is asked of passages as a whole: "What are the main points?", "Translate this."."""
@@ -139,6 +156,10 @@ class LetterNearness:
 
     def is_answered(self, question: str, texts: Sequence[str]) -> bool:
         """Return whether a text contains what the question tells beyond common words."""
+        return self.covered(question, texts) >= _COVERED
+
+    def covered(self, question: str, texts: Sequence[str]) -> float:
+        """Return how much a text contains of what the question tells beyond common words."""
         told = {word: self._information(word) - _COMMON for word in bare_words(question)}
         told = {word: more for word, more in told.items() if more > 0}
         # To a model of English, common words of other languages are rare.
@@ -146,13 +167,12 @@ class LetterNearness:
         told = {word: more for word, more in told.items() if word not in common} or told
         total = sum(told.values())
         if not total:
-            return False
+            return 0.0
         runs = {word: _runs_of(word) for word in told}
-        for text in map(_runs, texts):
-            covered = sum(more * _share_in(text, runs[word]) for word, more in told.items())
-            if covered >= _COVERED * total:
-                return True
-        return False
+        return max(
+            sum(more * _share_in(text, runs[word]) for word, more in told.items()) / total
+            for text in map(_runs, texts)
+        )
 
     def asks_of_all(self, question: str) -> None:
         """Return None: letters cannot tell."""
@@ -185,28 +205,43 @@ class VectorNearness:
 
     def of(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
         """Return how near texts are beyond chance, ``[questions, texts]``; negative below it."""
-        asked_QE = self._asked(questions)
-        near_QT = _beyond_chance(asked_QE, _vectors(texts, self._texts, self._embed))
+        near_QT = self._by_vectors(questions, texts)
         if self._letters is not None:
             near_QT += _BY_LETTERS * self._letters.of(questions, texts)
         return near_QT
 
     def is_answered(self, question: str, texts: Sequence[str]) -> bool:
-        """Return whether a text is nearer to the question than the texts are to small talk."""
-        return bool(self.of([question], texts).max() >= _BEYOND_CHANCE)
+        """Return whether a text is nearer to the question than the texts are to small talk.
+
+        The more of what the question tells a text contains, the less near it has to be.
+        """
+        covered = _HALF if self._letters is None else self._letters.covered(question, texts)
+        needed = self._reach * (_NEAR_ENOUGH - _MAKES_UP * (covered - _HALF))
+        return bool(self._by_vectors([question], texts).max() >= needed)
 
     def asks_of_all(self, question: str) -> AskedOfAll | None:
         """Return what a question is nearest to that is asked of passages as a whole."""
         of_all_TE = _vectors([*_SUMMARIES, *_TASKS], self._questions, self._embed_queries)
         [near_T] = _beyond_chance(self._asked([question]), of_all_TE)
-        if near_T.max() < _OF_ALL:
+        if near_T.max() < self._reach * _OF_ALL:
             return None
         return "summary" if near_T.argmax() < len(_SUMMARIES) else "task"
 
     def may_ask_for_overview(self, asked: str) -> bool:
         """Return whether what is asked is near to what is asked of documents as such."""
         of_one_TE = _vectors(_OVERVIEWS, self._questions, self._embed_queries)
-        return bool(_beyond_chance(self._asked([asked]), of_one_TE).max() >= _OF_ONE)
+        near_T = _beyond_chance(self._asked([asked]), of_one_TE)
+        return bool(near_T.max() >= self._reach * _OF_ONE)
+
+    @cached_property
+    def _reach(self) -> float:
+        """How near answers are to their questions, beyond chance."""
+        questions, answers = zip(*_ANSWERED, strict=True)
+        return max(float(self._by_vectors(questions, answers).diagonal().mean()), _LEAST_REACH)
+
+    def _by_vectors(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return how near the vectors of texts are beyond chance, ``[questions, texts]``."""
+        return _beyond_chance(self._asked(questions), _vectors(texts, self._texts, self._embed))
 
     def _asked(self, questions: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors of questions, with those of small talk behind them."""
@@ -277,7 +312,8 @@ def _beyond_chance(
 ) -> NDArray[np.float32]:
     """Return how near texts are to questions, ``[questions, texts]``: 0 as to small talk, to 1."""
     near_QT, chance_QT = np.split(asked_QE @ texts_TE.T, [-len(_SMALL_TALK)])
-    chance = float(chance_QT.max(-1).mean())
+    stretches = np.array_split(chance_QT, max(round(len(texts_TE) / _BY_CHANCE), 1), axis=-1)
+    chance = float(np.mean([of_stretch.max(-1).mean() for of_stretch in stretches]))
     return np.asarray((near_QT - chance) / max(1 - chance, 1e-3), dtype=np.float32)
 
 

@@ -258,6 +258,7 @@ class Run:
             reasons=opens_reasoning(request.prompt) if request.reads_reasoning else None,
             next_turn=request.next_turn,
             begins_quoting=request.quotes_sentences and request.prompt[-1:].isspace(),
+            ends_circles=config.mixes and not request.may_copy,
         )
         return Decoding(request, datastore, sequence, transcript, prefill.num_known)
 

@@ -68,8 +68,9 @@ def trusted(
     if not read_T:
         return None
     leads = _leads(read_T)
-    is_answered = nearness.is_answered(question, [read.text for read in read_T])
-    if is_answered or nearness.is_answered(question, [read.alone for read in read_T]):
+    said_T = [read for read in read_T if not read.is_heading]
+    is_answered = nearness.is_answered(question, [read.text for read in said_T])
+    if is_answered or nearness.is_answered(question, [read.alone for read in said_T]):
         compares_alone = not is_answered or any(read.is_heading for read in read_T)
         near_T = _near_question(nearness, question, read_T, leads, compares_alone=compares_alone)
     elif nearness.asks_of_all(question) == "summary":

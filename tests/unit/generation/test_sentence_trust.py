@@ -298,7 +298,7 @@ def test_what_is_near_counts_from_what_is_near_by_chance(between: float) -> None
     ("returned", "message"),
     [
         (lambda texts: 1 / 0, "the embedder failed, which finds the sentence that answers: div"),
-        (lambda texts: [[1.0]], r"vectors of shape \(1, 1\) for 9 texts"),
+        (lambda texts: [[1.0]], r"vectors of shape \(1, 1\) for 18 texts"),
     ],
 )
 def test_an_embedder_that_fails_is_named(returned, message: str) -> None:
