@@ -24,7 +24,7 @@ _LONGEST = 100  # characters of a heading, or of a question: longer ones may end
 _MOST_IN_FRONT = 2  # headings at the beginning of a text; more would be a list
 _SIGNS = re.compile(r"#{1,6}[ \t]")
 _BOLD = re.compile(r"\*\*([^*]+)\*\*:?")
-_ITEM = re.compile(r"[-*+•–]|\d{1,3}[.)]|[|>]")
+ITEM = re.compile(r"[-*+•–]|\d{1,3}[.)]|[|>]")
 _LIST_ITEM = re.compile(r"[ \t]*(?=([-*+•–]|\d{1,3}[.)])[ \t])")
 _LEADS_IN = ":\N{FULLWIDTH COLON}"
 _LED_IN = re.compile(rf"[{_LEADS_IN}][ \t]*\n(?:[ \t]*\n)?[ \t]*(?:[-*+•]|\d{{1,3}}[.)])[ \t]")
@@ -198,7 +198,7 @@ def _stands_alone(text: str, sentences: Sequence[Sentence], number: int) -> bool
     return (
         len(said) <= _LONGEST
         and "\n" not in said
-        and not _ITEM.match(said)
+        and not ITEM.match(said)
         and said.rstrip(_QUOTED)[-1:] not in {*ENDS_PROSE, ""}
         and (number == 0 or BLANK_LINE.search(text, before, sentence.start) is not None)
         and (after == len(text) or BLANK_LINE.search(text, sentence.end, after) is not None)

@@ -30,7 +30,7 @@ _KEPT = 20_000  # texts whose vectors, or runs of letters, are kept
 _COMMON = 6.0  # nats: words that tell no more are those of any question
 _COVERED = 0.45  # of what a question tells, the share that a sentence has to contain
 # Beside vectors, a share beyond half makes up for so much of that way, and what lacks adds to it.
-_MAKES_UP, _HALF = 0.45, 0.5
+_MAKES_UP, _HALF = 0.3, 0.5
 # What no passage answers. How near these come to passages is how near chance comes.
 _SMALL_TALK = (
     "Hello! How are you?",
@@ -42,7 +42,7 @@ _SMALL_TALK = (
     "Who are you?",
     "Translate 'good night' into French.",
 )
-# How near answers are to their questions: of one embedder a third of what they are of another.
+# How near answers are to their questions differs from one embedder to the next, too.
 _ANSWERED = (
     ("Who wrote the play Hamlet?", "Hamlet was written by William Shakespeare."),
     ("What is the capital of France?", "Paris is the capital of France."),
@@ -55,9 +55,9 @@ _ANSWERED = (
     ("Is smoking allowed?", "Smoking is forbidden in all rooms."),
     ("Who is responsible for repairs?", "The landlord pays for repairs."),
 )
-_LEAST_REACH = 0.3  # beyond chance; of real embedders it is 0.4 to 0.7
-# Of the way from chance to there, how much the nearest sentence has to go.
-_NEAR_ENOUGH = 0.53
+_REACH = 2 / 3  # of the way from chance to the greatest nearness: so near they are taken to be,
+_LEAST_REACH = 0.3  # which of real embedders are from 0.4 to 0.7
+_NEAR_ENOUGH = 0.35  # of that way, how much the nearest sentence has to go
 _BY_CHANCE = 32  # sentences, of which the nearest is near by chance: of more, one always is
 # What is asked of passages as a whole: to say in short what they say, or to do something with it.
 _SUMMARIES = (
@@ -67,7 +67,7 @@ _SUMMARIES = (
     "What do the sources say?",
 )
 _TASKS = ("Translate the text.", "Rewrite the text in simpler words.")
-_OF_ALL = 0.3  # of that way, how much such a request has to go; of 1,172 questions none goes 0.29
+_OF_ALL = 0.2  # of that way, how much such a request has to go; of 1,172 questions none goes 0.19
 # What is asked of a document as such.
 _OVERVIEWS = (
     "Tell me about it.",
@@ -78,7 +78,7 @@ _OVERVIEWS = (
     "Write about it.",
     "Introduce it.",
 )
-_OF_ONE = 0.3  # of that way, how much that has to go; of the same questions one goes farther
+_OF_ONE = 0.17  # of that way, how much that has to go; of the same questions one goes farther
 
 AskedOfAll = Literal["summary", "task"]
 """What is asked of passages as a whole: "What are the main points?", "Translate this."."""
@@ -216,32 +216,39 @@ class VectorNearness:
         The more of what the question tells a text contains, the less near it has to be.
         """
         covered = _HALF if self._letters is None else self._letters.covered(question, texts)
-        needed = self._reach * (_NEAR_ENOUGH - _MAKES_UP * (covered - _HALF))
+        needed = _NEAR_ENOUGH - _MAKES_UP * (covered - _HALF)
         return bool(self._by_vectors([question], texts).max() >= needed)
 
     def asks_of_all(self, question: str) -> AskedOfAll | None:
         """Return what a question is nearest to that is asked of passages as a whole."""
-        of_all_TE = _vectors([*_SUMMARIES, *_TASKS], self._questions, self._embed_queries)
-        [near_T] = _beyond_chance(self._asked([question]), of_all_TE)
-        if near_T.max() < self._reach * _OF_ALL:
+        near_T = self._near_requests(question, [*_SUMMARIES, *_TASKS])
+        if near_T.max() < _OF_ALL:
             return None
         return "summary" if near_T.argmax() < len(_SUMMARIES) else "task"
 
     def may_ask_for_overview(self, asked: str) -> bool:
         """Return whether what is asked is near to what is asked of documents as such."""
-        of_one_TE = _vectors(_OVERVIEWS, self._questions, self._embed_queries)
-        near_T = _beyond_chance(self._asked([asked]), of_one_TE)
-        return bool(near_T.max() >= self._reach * _OF_ONE)
-
-    @cached_property
-    def _reach(self) -> float:
-        """How near answers are to their questions, beyond chance."""
-        questions, answers = zip(*_ANSWERED, strict=True)
-        return max(float(self._by_vectors(questions, answers).diagonal().mean()), _LEAST_REACH)
+        return bool(self._near_requests(asked, _OVERVIEWS).max() >= _OF_ONE)
 
     def _by_vectors(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return how near the vectors of texts are beyond chance, ``[questions, texts]``."""
-        return _beyond_chance(self._asked(questions), _vectors(texts, self._texts, self._embed))
+        """Return how near vectors of texts are beyond chance, ``[questions, texts]``."""
+        texts_TE = _vectors(texts, self._texts, self._embed)
+        near_QT = _beyond_chance(self._asked(questions), texts_TE)
+        return np.asarray(self._scale * near_QT, dtype=np.float32)
+
+    def _near_requests(self, asked: str, requests: Sequence[str]) -> NDArray[np.float32]:
+        """Return how near a question is to requests, ``[requests]``."""
+        requests_TE = _vectors(requests, self._questions, self._embed_queries)
+        [near_T] = _beyond_chance(self._asked([asked]), requests_TE)
+        return np.asarray(self._scale * near_T, dtype=np.float32)
+
+    @cached_property
+    def _scale(self) -> float:
+        """What brings answers as near to their questions as they are taken to be."""
+        questions, answers = zip(*_ANSWERED, strict=True)
+        answers_TE = _vectors(answers, self._texts, self._embed)
+        near_QQ = _beyond_chance(self._asked(questions), answers_TE)
+        return _REACH / max(float(near_QQ.diagonal().mean()), _LEAST_REACH)
 
     def _asked(self, questions: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors of questions, with those of small talk behind them."""

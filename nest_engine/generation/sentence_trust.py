@@ -8,7 +8,7 @@ about Sierra Leone."), what introduces it is trusted most, in its order.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nest_engine.citations.headings import num_led_in, standing_below, without_marks
+from nest_engine.citations.headings import ITEM, num_led_in, standing_below, without_marks
 from nest_engine.citations.sentences import Sentence
 from nest_engine.generation.nearness import Nearness, share_named
 from nest_engine.models.tokenization import titled_text
@@ -103,6 +103,7 @@ class _Read(NamedTuple):
         is_heading: whether it says nothing by itself: a heading, or a question answered below.
         is_first: whether it is the first of its passage that says something.
         is_first_below: whether it is the first below a heading or a question.
+        is_item: whether it begins an item of a list.
         num_led_in: how many of the next are of a list that it leads in.
     """
 
@@ -112,6 +113,7 @@ class _Read(NamedTuple):
     is_heading: bool
     is_first: bool
     is_first_below: bool
+    is_item: bool
     num_led_in: int
 
 
@@ -139,6 +141,7 @@ def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
                 is_heading=below is None,
                 is_first=number == first,
                 is_first_below=number > 0 and below is not None and below_S[number - 1] is None,
+                is_item=ITEM.match(said) is not None,
                 num_led_in=num_led_in(passage.text, sentences, below_S, number),
             )
         )
@@ -187,25 +190,71 @@ def _near_question(
         below_T, alone_T = np.split(nearness.of([question], texts)[0], 2)
         near_T += np.maximum(alone_T - below_T, 0)
     near_T += _INTRODUCTION * first_T
-    for headings, first, end in _sections(read_T):
+    sections = [*_sections(read_T)]
+    for headings, first, end in sections:
         as_headings, nearest = float(near_T[headings:first].max()), float(near_T[first:end].max())
         if as_headings >= nearest:  # whoever asks as the heading does is told all below it
             nearest = max(nearest + _LATER, as_headings - _SUBJECT)
-            near_T[first:end] = [nearest - _LATER * later for later in range(end - first)]
+            _tell_in_order(near_T, read_T, range(first, end), nearest)
     for number, read in enumerate(read_T):
-        items = slice(number + 1, number + 1 + read.num_led_in)
-        if read.num_led_in and near_T[number] >= near_T[items].max():
-            near_T[items] = [
-                near_T[number] - _NEXT_ITEM * later for later in range(1, read.num_led_in + 1)
-            ]
+        items = range(number + 1, number + 1 + read.num_led_in)
+        if items and near_T[number] >= near_T[items].max():
+            _tell_in_order(near_T, read_T, items, near_T[number] - _NEXT_ITEM)
     if titles:
         near_T[first_T] = np.maximum(near_T[first_T], near_title_P - _SUBJECT)
+    if nearness.knows_wording:
+        said_T = np.where([read.is_heading for read in read_T], -np.inf, near_T)
+        nearest_one = int(said_T.argmax())
+        alone = read_T[nearest_one].alone
+        if _asks_no_more(nearness, question, alone, beside_title(question, alone), text_T):
+            _tell_in_order(
+                near_T, read_T, _following(read_T, nearest_one), float(near_T[nearest_one])
+            )
+    section = _asked_as_such(nearness, question, read_T, sections, text_T)
+    if section is not None:
+        said = [number for number in section if not read_T[number].is_heading]
+        nearest = float(np.where([r.is_heading for r in read_T], -np.inf, near_T).max())
+        _tell_in_order(near_T, read_T, said, nearest + _LATER * _LEAD)
     for title, lead in leads.items():
         if title in as_such:
             nearest = float(near_T[[each == title for each in title_T]].max())
-            for later, number in enumerate(lead[:_LEAD]):
-                near_T[number] = nearest + _LATER * (_LEAD - later)
+            _tell_in_order(near_T, read_T, lead[:_LEAD], nearest + _LATER * _LEAD)
     return near_T
+
+
+def _tell_in_order(
+    near_T: NDArray[np.float32], read_T: Sequence[_Read], numbers: Iterable[int], nearest: float
+) -> None:
+    """Make sentences as near as ``nearest``, the later the less, and items of lists hardly less."""
+    for number in numbers:
+        near_T[number] = nearest
+        nearest -= _NEXT_ITEM if read_T[number].is_item else _LATER
+
+
+def _following(read_T: Sequence[_Read], number: int) -> range:
+    end = number + 1
+    while end < len(read_T) and not (read_T[end].is_heading or read_T[end].is_first):
+        end += 1
+    return range(number, end)
+
+
+def _asked_as_such(
+    nearness: Nearness,
+    question: str,
+    read_T: Sequence[_Read],
+    sections: Sequence[tuple[int, int, int]],
+    texts: Sequence[str],
+) -> range | None:
+    best, found = 0.0, None
+    for headings, first, end in sections:
+        heading = " ".join(read.alone for read in read_T[headings:first])
+        share = share_named(heading, question)
+        if share < _TITLED or share <= best:
+            continue
+        subject = f"{heading} {read_T[first].passage.title}"
+        if _asks_no_more(nearness, question, subject, beside_title(question, subject), texts):
+            best, found = share, range(first, end)
+    return found
 
 
 def _leads(read_T: Sequence[_Read]) -> dict[str, list[int]]:
