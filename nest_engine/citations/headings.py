@@ -36,9 +36,14 @@ _MARKS = " \t\r\n#*_|=-"
 _QUOTED = "\"'”’»」)]*_ "
 
 
-def standing_below(text: str, sentences: Sequence[Sentence], section: str = "") -> list[str | None]:
-    """Return what each sentence stands below: nothing, headings, or a question; a table's columns.
+Below = tuple[str, ...] | None
+"""What a sentence stands below, the outermost first; None if it says nothing by itself."""
 
+
+def standing_below(text: str, sentences: Sequence[Sentence], section: str = "") -> list[Below]:
+    """Return what each sentence stands below.
+
+    That is headings, or a question, the columns of a table, what leads a list in, and its items.
     None for headings, questions and columns themselves: they say nothing, unless there is nothing
     else.
 
@@ -48,7 +53,7 @@ def standing_below(text: str, sentences: Sequence[Sentence], section: str = "") 
         section: the headings that its beginning stands below, a line each, with or without marks.
     """
     headings = _headings(text, sentences)
-    below: list[str | None] = []
+    below: list[Below] = []
     # The headings of each level.
     above = [(_level(line), without_marks(line)) for line in section.splitlines()]
     asked = columns = ""
@@ -81,12 +86,12 @@ def standing_below(text: str, sentences: Sequence[Sentence], section: str = "") 
             below.append(None)
         else:
             context = [asked] if asked else [heading for _, heading in above]
-            below.append(" ".join(filter(None, [*context, columns, *lists.within])))
-    return below if any(each is not None for each in below) else [""] * len(sentences)
+            below.append(tuple(filter(None, [*context, columns, *lists.within])))
+    return below if any(each is not None for each in below) else [()] * len(sentences)
 
 
 def num_led_in(
-    text: str, sentences: Sequence[Sentence], below_S: Sequence[str | None], number: int
+    text: str, sentences: Sequence[Sentence], below_S: Sequence[Below], number: int
 ) -> int:
     """Return how many of the next sentences are of a list that one leads in ("You need:").
 

@@ -8,6 +8,7 @@ about Sierra Leone."), what introduces it is trusted most, in its order.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -33,7 +34,14 @@ _SUBJECT = 0.1
 _BESIDE_TITLE = 1 / 3  # so much counts, within a document, what is asked beside its title
 _NAMED = 0.08  # so much nearer are, by their letters, sentences of a document that is asked about
 _ASKED = 0.2  # what is left of "Tell me about helium." asks nothing: no sentence is as near to it
+# What stands for one thing alone: E-52, CVE-2024-90417, version 3.2. "E-47 means ..." answers no
+# question about E-52, as near as it is.
+_CODE = re.compile(  # no date
+    r"(?<![\w.-])(?:[A-Z]{1,6}-?\d{2,}[\w-]*|(?!\d+\.\d+\.\d{4})\d+(?:\.\d+)+)(?![\w-])"
+)
+_CODED = 0.15  # so much nearer are those that have the question's codes
 _TITLED = 0.5  # of a title, the share by which a question names it
+_SAID_AGAIN = 0.6  # of a heading, the share that the title says before it
 _LATER = 0.01  # so much farther counts what is to be said later
 _NEXT_ITEM = 0.001  # likewise, of a list whose lead-in is near: it is told whole
 _LEAD = 5  # sentences that a document begins with, told first if it is asked about as such
@@ -68,9 +76,9 @@ def trusted(
     if not read_T:
         return None
     leads = _leads(read_T)
-    said_T = [read for read in read_T if not read.is_heading]
-    is_answered = nearness.is_answered(question, [read.text for read in said_T])
-    if is_answered or nearness.is_answered(question, [read.alone for read in said_T]):
+    said_T = [read for read in _of_coded(question, read_T) if not read.is_heading]
+    is_answered = bool(said_T) and nearness.is_answered(question, [read.text for read in said_T])
+    if is_answered or (said_T and nearness.is_answered(question, [r.alone for r in said_T])):
         compares_alone = not is_answered or any(read.is_heading for read in read_T)
         near_T = _near_question(nearness, question, read_T, leads, compares_alone=compares_alone)
     elif nearness.asks_of_all(question) == "summary":
@@ -117,6 +125,24 @@ class _Read(NamedTuple):
     num_led_in: int
 
 
+def _codes(question: str) -> list[re.Pattern[str]]:
+    """Return what finds the codes of a question in a text; 3.0 is also found in 3.0.1."""
+    found = _CODE.findall(question)
+    return [re.compile(rf"(?<![\w.]){re.escape(code)}(?!\w)", re.IGNORECASE) for code in found]
+
+
+def _of_coded(question: str, read_T: Sequence[_Read]) -> Sequence[_Read]:
+    """Return the sentences of the documents that have the codes of a question."""
+    codes = _codes(question)
+    coded = {read.passage.title for read in read_T if _has(read.text, codes)}
+    return [read for read in read_T if read.passage.title in coded]
+
+
+def _has(text: str, codes: Sequence[re.Pattern[str]]) -> bool:
+    """Return whether a text has all of some codes."""
+    return all(code.search(text) for code in codes)
+
+
 def _introduces(read: _Read) -> float:
     """Return how much of its document's title a passage's first sentence names."""
     return share_named(read.passage.title, read.alone) if read.is_first else 0.0
@@ -129,8 +155,8 @@ def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
     read = []
     for number, (sentence, below) in enumerate(zip(sentences, below_S, strict=True)):
         said = passage.text[sentence.start : sentence.end]
-        context = (below or "").removeprefix(passage.title).strip()
-        text = titled_text(replace(passage, text=f"{context} {said}".lstrip()))
+        context = [each for each in below or () if share_named(each, passage.title) < _SAID_AGAIN]
+        text = titled_text(replace(passage, text=" ".join([*context, said])))
         if below is None:
             text = said = without_marks(said)
         read.append(
@@ -190,6 +216,8 @@ def _near_question(
         below_T, alone_T = np.split(nearness.of([question], texts)[0], 2)
         near_T += np.maximum(alone_T - below_T, 0)
     near_T += _INTRODUCTION * first_T
+    if codes := _codes(question):
+        near_T += _CODED * np.array([_has(read.text, codes) for read in read_T])
     sections = [*_sections(read_T)]
     for headings, first, end in sections:
         as_headings, nearest = float(near_T[headings:first].max()), float(near_T[first:end].max())

@@ -14,7 +14,11 @@ def below(text: str) -> dict[str, str | None]:
     """What each sentence of a text stands below."""
     sentences = sentences_of(text)
     said = [text[sentence.start : sentence.end] for sentence in sentences]
-    return dict(zip(said, standing_below(text, sentences), strict=True))
+    below_S = standing_below(text, sentences)
+    return {
+        each: None if below is None else " ".join(below)
+        for each, below in zip(said, below_S, strict=True)
+    }
 
 
 @pytest.mark.parametrize(
@@ -59,7 +63,8 @@ def test_what_a_text_begins_below_counts_up_to_a_heading_of_its_level() -> None:
     text = "Rinse it.\n\n## Data\n\nIt holds a litre."
     sentences = sentences_of(text)
     section = "# Jug\n## Care\nLid"
-    assert standing_below(text, sentences, section) == ["Jug Care Lid", None, "Jug Data"]
+    found = standing_below(text, sentences, section)
+    assert found == [("Jug", "Care", "Lid"), None, ("Jug", "Data")]
 
 
 def test_rows_stand_below_their_columns() -> None:
@@ -137,9 +142,8 @@ def test_a_list_stands_below_what_leads_it_in(before: str, gap: str) -> None:
     heading = "Jugs" if "#" in before else ""
     assert found["A jug has:"] == found["It is sold here."] == heading
     assert found["- a lid"] == found["- a grip."] == f"{heading} A jug has:".strip()
-    led_in = [
-        num_led_in(text, sentences, [*found.values()], number) for number in range(len(sentences))
-    ]
+    below_S = standing_below(text, sentences)
+    led_in = [num_led_in(text, sentences, below_S, number) for number in range(len(sentences))]
     assert [each for each in led_in if each] == [2]
 
 
