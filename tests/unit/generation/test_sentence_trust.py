@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from nest_engine import NestEngine, Passage, RetrievalError
 from nest_engine.citations.sentences import sentences_of
-from nest_engine.generation.nearness import LetterNearness, VectorNearness
+from nest_engine.generation.nearness import _ANSWERED, LetterNearness, VectorNearness
 from nest_engine.generation.sentence_trust import beside_title, trusted
 from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 from nest_engine.testing import ScriptedLanguageModel
@@ -160,7 +161,9 @@ def told(nearness: LetterNearness | VectorNearness, asked: str, *passages: Passa
     best = sorted(
         (-each.trust, passage.text[each.start : each.end])
         for passage, sentences in zip(
-            passages, trusted(nearness, asked, passages, sentences_P) or [], strict=True
+            passages,
+            trusted(nearness, asked, passages, sentences_P) or [[] for _ in passages],
+            strict=True,
         )
         for each in sentences
         if each.trust > 1 / 3
@@ -200,6 +203,14 @@ def test_an_embedder_knows_who_asks_no_more_than_a_title() -> None:
         "Jade is a stone.",
         "It is green.",
     ]
+
+
+def test_whoever_asks_no_more_than_a_sentence_has_is_told_those_behind_it() -> None:
+    rock = Passage("It was built late. Life on the J rock was hard. No boat came. It rained.")
+    nearness = VectorNearness(_Overviews())
+    lead = ["Life on the J rock was hard.", "No boat came.", "It rained."]
+    assert told(nearness, "Something about life on the J rock.", rock) == lead
+    assert told(nearness, "How was life on the J rock?", rock) == lead[:1]
 
 
 def test_of_a_document_only_the_beginning_introduces() -> None:
@@ -293,6 +304,111 @@ def test_what_is_near_counts_from_what_is_near_by_chance(between: float) -> None
     assert np.allclose(others, 0, atol=0.05 * scale)
     assert nearness.is_answered("Which J saw it?", texts)
     assert not nearness.is_answered("Which Z was it?", texts)
+
+
+class Scattered:
+    """Vectors in all directions of few dimensions, texts of one kind in one direction.
+
+    Args:
+        kinds: words that tell the kinds.
+        pull: how far a kind tells the direction.
+        alike: how near anything is to anything else.
+    """
+
+    fingerprint = "scattered"
+
+    def __init__(self, *kinds: str, pull: float = 6.0, alike: float = 0.0) -> None:
+        self.kinds, self.pull, self.alike = kinds, pull, alike
+
+    def embed(self, texts):
+        return np.stack([self._vector(text) for text in texts])
+
+    def _vector(self, text: str):
+        vector = np.random.default_rng(zlib.crc32(text.encode())).normal(size=8)
+        for kind in self.kinds:
+            if kind in text:
+                vector += self.pull * np.random.default_rng(zlib.crc32(kind.encode())).normal(
+                    size=8
+                )
+        return np.append(vector / np.linalg.norm(vector), self.alike)
+
+
+def test_among_many_passages_a_sentence_answers_as_it_does_among_few() -> None:
+    """Of many sentences one always happens to be near to small talk."""
+    nearness = VectorNearness(Scattered("Zinc", pull=1.5))
+    for size in (9, 400):
+        others = [f"It is number {n}." for n in range(size)]
+        near_T = nearness.of(["What is Zinc?"], ["Zinc is a metal.", *others])[0]
+        assert near_T[0] > 0.6
+        assert nearness.is_answered("What is Zinc?", ["Zinc is a metal.", *others])
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.7, 1.5])
+def test_each_embedder_has_its_own_reach(alike: float) -> None:
+    """To one of them answers are half as near to their questions as to another."""
+
+    class Answers(Scattered):
+        def _vector(self, text: str):
+            asked = dict(_ANSWERED).get(text, text)
+            return super()._vector(asked) + 0.3 * super()._vector(text)
+
+    nearness = VectorNearness(Answers(alike=alike))
+    questions, answers = zip(*_ANSWERED, strict=True)
+    assert nearness.of(questions, answers).diagonal().mean() == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_a_sentence_that_has_what_is_asked_need_not_be_as_near() -> None:
+    rare = ("zincite", "quartz")
+    letters = LetterNearness(lambda word: 12.0 if word in rare else 4.0)
+    texts = ["Bruce wrote of zincite in 1810."]
+    nearness = VectorNearness(LetterEmbedder(), letters)
+    for far in (0.05, 0.3):
+        nearness._by_vectors = lambda questions, texts, far=far: np.full((1, 1), far, np.float32)
+        assert nearness.is_answered("Who saw zincite?", texts) is (far > 0.2)
+        assert nearness.is_answered("Who saw quartz?", texts) is False
+
+
+def test_a_greeting_is_not_answered_by_that_of_a_letter() -> None:
+    letter = Passage("Hello J,\n\nThe pump is broken. Please help.\n\nKind regards,\n\nMax")
+    for nearness in (LetterNearness(lambda word: 9.0), VectorNearness(LetterEmbedder())):
+        assert told(nearness, "Hello there, J!", letter) == []
+
+
+RARE = LetterNearness(lambda word: 5.0 if len(word) < 4 else 9.0)
+
+
+@pytest.mark.parametrize("nearness", [RARE, VectorNearness(LetterEmbedder(), RARE)])
+def test_another_code_answers_nothing(nearness: LetterNearness | VectorNearness) -> None:
+    manual = Passage("# Errors\n\nJ-47 signals a leak. J-4 is none.", title="Jug")
+    roads = Passage("An error signals a road.", title="Roads")
+    known = told(nearness, "What signals J-47?", manual, roads)
+    assert known[:1] == ["J-47 signals a leak."]
+    for code in ("J-48", "J-470", "X-47"):
+        assert told(nearness, f"What signals {code}?", manual, roads) == []
+
+
+def test_the_version_that_is_asked_about_comes_first() -> None:
+    versions = {"3.0.0": "A jug", "3.1.1": "A lid", "3.2.0": "A grip"}
+    text = "# Quill\n\n" + "\n\n".join(
+        f"## {version}\n\n- {what} is new." for version, what in versions.items()
+    )
+    nearness = VectorNearness(Scattered("new"), RARE)
+    for version, what in versions.items():
+        [first, *_] = told(nearness, f"What is new in {version}?", Passage(text, title="Quill"))
+        assert first == f"- {what} is new."
+
+
+@pytest.mark.parametrize("asked", ["Describe the care of it.", "Care?"])
+@pytest.mark.parametrize("nearness", [RARE, VectorNearness(Scattered("Describe", "are"), RARE)])
+def test_a_section_that_is_asked_about_as_such_is_told_in_its_order(
+    nearness: LetterNearness | VectorNearness, asked: str
+) -> None:
+    text = (
+        "# Jug\n\nIt holds a litre.\n\n## Care\n\nRinse it. Let it dry. Take care of the lid.\n\n"
+        "## Repair\n\nAsk us to mend it."
+    )
+    order = ["Rinse it.", "Let it dry.", "Take care of the lid."]
+    assert told(nearness, asked, Passage(text, title="Jug"))[:3] == order
 
 
 @pytest.mark.parametrize(
