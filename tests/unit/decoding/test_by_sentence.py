@@ -121,6 +121,20 @@ def test_what_no_sentence_answers_is_said() -> None:
     assert "no sentence of the 2 passages seems to answer the question" in output.notices[0]
 
 
+@pytest.mark.parametrize("method", ["nest", "ra-nest", "ra", "lm", "lossless"])
+def test_where_nothing_answers_no_answer_goes_round_in_circles(method: str) -> None:
+    """What the model says alone, by the other methods, is its own text to the end."""
+    said = "Let me see. I'm not sure what to say."
+    model = ScriptedLanguageModel(said + 9 * " I'm not sure what to say.")
+    settings = {"passages": [HELIUM], "method": method, "max_new_tokens": 200}
+    output = NestEngine(model).ask("Hello! How are you?", **settings)
+    ends = method in ("nest", "ra-nest")
+    assert (output.text == said) is ends
+    assert output.finish_reason == ("stop" if ends else "length")
+    streamed = NestEngine(model).stream("Hello! How are you?\n", **settings)
+    assert "".join(chunk.text for chunk in streamed) == output.text
+
+
 @pytest.mark.parametrize("has_embedder", [False, True])
 def test_where_an_embedder_finds_no_answer_nothing_is_cited(has_embedder: bool) -> None:
     """Letters cannot tell: the same may be said in other words."""
