@@ -9,21 +9,24 @@ about Sierra Leone."), what introduces it is trusted most, in its order.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
-from operator import attrgetter
-from typing import NamedTuple
+from operator import attrgetter, itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nest_engine.citations.headings import ITEM, num_led_in, standing_below, without_marks
 from nest_engine.citations.sentences import Sentence
 from nest_engine.generation.nearness import Nearness, share_named
+from nest_engine.generation.read_sentences import (
+    ReadSentence,
+    introduces,
+    leads_of,
+    read_sentences,
+    sections_of,
+)
 from nest_engine.models.tokenization import titled_text
 from nest_engine.records import Passage
-from nest_engine.retrieval.section import section_above
 from nest_engine.retrieval.terms import bare_words
 
 _LEAST = 0.01  # trust in the sentence that is farthest from the question
@@ -41,7 +44,6 @@ _CODE = re.compile(  # no date
 )
 _CODED = 0.15  # so much nearer are those that have the question's codes
 _TITLED = 0.5  # of a title, the share by which a question names it
-_SAID_AGAIN = 0.6  # of a heading, the share that the title says before it
 _LATER = 0.01  # so much farther counts what is to be said later
 _NEXT_ITEM = 0.001  # likewise, of a list whose lead-in is near: it is told whole
 _LEAD = 5  # sentences that a document begins with, told first if it is asked about as such
@@ -71,11 +73,11 @@ def trusted(
     read_T = [
         read
         for passage, sentences in zip(passages, sentences_P, strict=True)
-        for read in _read(passage, sentences)
+        for read in read_sentences(passage, sentences)
     ]
     if not read_T:
         return None
-    leads = _leads(read_T)
+    leads = leads_of(read_T)
     said_T = [read for read in _of_coded(question, read_T) if not read.is_heading]
     is_answered = bool(said_T) and nearness.is_answered(question, [read.text for read in said_T])
     if is_answered or (said_T and nearness.is_answered(question, [r.alone for r in said_T])):
@@ -89,7 +91,7 @@ def trusted(
     trust = np.exp((near_T - near_T.max()) / nearness.sharpness).clip(min=_LEAST).tolist()
     introduces_T = [0.0] * len(read_T)
     for lead in leads.values():
-        introduces_T[lead[0]] = _introduces(read_T[lead[0]])
+        introduces_T[lead[0]] = introduces(read_T[lead[0]])
     of_sentence = zip(trust, introduces_T, strict=True)
     return [
         [
@@ -100,38 +102,13 @@ def trusted(
     ]
 
 
-class _Read(NamedTuple):
-    """A sentence as it is read.
-
-    Args:
-        text: the sentence, behind its passage's title and what it stands below; a heading by
-            itself.
-        alone: the sentence by itself: "Dogs are welcome." may stand below "Prices", in "menu.pdf".
-        passage: where it stands.
-        is_heading: whether it says nothing by itself: a heading, or a question answered below.
-        is_first: whether it is the first of its passage that says something.
-        is_first_below: whether it is the first below a heading or a question.
-        is_item: whether it begins an item of a list.
-        num_led_in: how many of the next are of a list that it leads in.
-    """
-
-    text: str
-    alone: str
-    passage: Passage
-    is_heading: bool
-    is_first: bool
-    is_first_below: bool
-    is_item: bool
-    num_led_in: int
-
-
 def _codes(question: str) -> list[re.Pattern[str]]:
     """Return what finds the codes of a question in a text; 3.0 is also found in 3.0.1."""
     found = _CODE.findall(question)
     return [re.compile(rf"(?<![\w.]){re.escape(code)}(?!\w)", re.IGNORECASE) for code in found]
 
 
-def _of_coded(question: str, read_T: Sequence[_Read]) -> Sequence[_Read]:
+def _of_coded(question: str, read_T: Sequence[ReadSentence]) -> list[ReadSentence]:
     """Return the sentences of the documents that have the codes of a question."""
     codes = _codes(question)
     coded = {read.passage.title for read in read_T if _has(read.text, codes)}
@@ -143,38 +120,7 @@ def _has(text: str, codes: Sequence[re.Pattern[str]]) -> bool:
     return all(code.search(text) for code in codes)
 
 
-def _introduces(read: _Read) -> float:
-    """Return how much of its document's title a passage's first sentence names."""
-    return share_named(read.passage.title, read.alone) if read.is_first else 0.0
-
-
-def _read(passage: Passage, sentences: Sequence[Sentence]) -> list[_Read]:
-    """Return the sentences of a passage as they are read."""
-    below_S = standing_below(passage.text, sentences, section_above(passage))
-    first = next((n for n, below in enumerate(below_S) if below is not None), 0)
-    read = []
-    for number, (sentence, below) in enumerate(zip(sentences, below_S, strict=True)):
-        said = passage.text[sentence.start : sentence.end]
-        context = [each for each in below or () if share_named(each, passage.title) < _SAID_AGAIN]
-        text = titled_text(replace(passage, text=" ".join([*context, said])))
-        if below is None:
-            text = said = without_marks(said)
-        read.append(
-            _Read(
-                text,
-                said,
-                passage,
-                is_heading=below is None,
-                is_first=number == first,
-                is_first_below=number > 0 and below is not None and below_S[number - 1] is None,
-                is_item=ITEM.match(said) is not None,
-                num_led_in=num_led_in(passage.text, sentences, below_S, number),
-            )
-        )
-    return read
-
-
-def _near_passage(nearness: Nearness, read_T: Sequence[_Read]) -> NDArray[np.float32]:
+def _near_passage(nearness: Nearness, read_T: Sequence[ReadSentence]) -> NDArray[np.float32]:
     """Return how near each sentence is to its passage, ``[sentences]``.
 
     No passage is left out, and each begins with its first sentence, nearer than its nearest.
@@ -193,7 +139,7 @@ def _near_passage(nearness: Nearness, read_T: Sequence[_Read]) -> NDArray[np.flo
 def _near_question(
     nearness: Nearness,
     question: str,
-    read_T: Sequence[_Read],
+    read_T: Sequence[ReadSentence],
     leads: Mapping[str, Sequence[int]],
     *,
     compares_alone: bool,
@@ -218,108 +164,85 @@ def _near_question(
     near_T += _INTRODUCTION * first_T
     if codes := _codes(question):
         near_T += _CODED * np.array([_has(read.text, codes) for read in read_T])
-    sections = [*_sections(read_T)]
-    for headings, first, end in sections:
-        as_headings, nearest = float(near_T[headings:first].max()), float(near_T[first:end].max())
-        if as_headings >= nearest:  # whoever asks as the heading does is told all below it
-            nearest = max(nearest + _LATER, as_headings - _SUBJECT)
-            _tell_in_order(near_T, read_T, range(first, end), nearest)
-    for number, read in enumerate(read_T):
-        items = range(number + 1, number + 1 + read.num_led_in)
-        if items and near_T[number] >= near_T[items].max():
-            _tell_in_order(near_T, read_T, items, near_T[number] - _NEXT_ITEM)
+    telling = _Telling(near_T, read_T)
+    telling.tell_sections()
+    telling.tell_lists()
     if titles:
         near_T[first_T] = np.maximum(near_T[first_T], near_title_P - _SUBJECT)
-    if nearness.knows_wording:
-        said_T = np.where([read.is_heading for read in read_T], -np.inf, near_T)
-        nearest_one = int(said_T.argmax())
-        alone = read_T[nearest_one].alone
-        if _asks_no_more(nearness, question, alone, beside_title(question, alone), text_T):
-            _tell_in_order(
-                near_T, read_T, _following(read_T, nearest_one), float(near_T[nearest_one])
-            )
-    section = _asked_as_such(nearness, question, read_T, sections, text_T)
-    if section is not None:
-        said = [number for number in section if not read_T[number].is_heading]
-        nearest = float(np.where([r.is_heading for r in read_T], -np.inf, near_T).max())
-        _tell_in_order(near_T, read_T, said, nearest + _LATER * _LEAD)
+    telling.tell_what_is_asked_about(nearness, question)
     for title, lead in leads.items():
         if title in as_such:
             nearest = float(near_T[[each == title for each in title_T]].max())
-            _tell_in_order(near_T, read_T, lead[:_LEAD], nearest + _LATER * _LEAD)
+            telling.tell(lead[:_LEAD], nearest + _LATER * _LEAD)
     return near_T
 
 
-def _tell_in_order(
-    near_T: NDArray[np.float32], read_T: Sequence[_Read], numbers: Iterable[int], nearest: float
-) -> None:
-    """Make sentences as near as ``nearest``, the later the less, and items of lists hardly less."""
-    for number in numbers:
-        near_T[number] = nearest
-        nearest -= _NEXT_ITEM if read_T[number].is_item else _LATER
+class _Telling:
+    """What is told in its order, once it is told.
 
-
-def _following(read_T: Sequence[_Read], number: int) -> range:
-    end = number + 1
-    while end < len(read_T) and not (read_T[end].is_heading or read_T[end].is_first):
-        end += 1
-    return range(number, end)
-
-
-def _asked_as_such(
-    nearness: Nearness,
-    question: str,
-    read_T: Sequence[_Read],
-    sections: Sequence[tuple[int, int, int]],
-    texts: Sequence[str],
-) -> range | None:
-    best, found = 0.0, None
-    for headings, first, end in sections:
-        heading = " ".join(read.alone for read in read_T[headings:first])
-        share = share_named(heading, question)
-        if share < _TITLED or share <= best:
-            continue
-        subject = f"{heading} {read_T[first].passage.title}"
-        if _asks_no_more(nearness, question, subject, beside_title(question, subject), texts):
-            best, found = share, range(first, end)
-    return found
-
-
-def _leads(read_T: Sequence[_Read]) -> dict[str, list[int]]:
-    """Return, by title, which sentences are those of the passage that introduces the document.
-
-    The document begins with it, or else its first sentence names most of the title; of several such
-    passages it is the earliest.
+    Args:
+        near_T: how near each sentence is to the question, ``[sentences]``; is changed.
+        read_T: the sentences.
     """
-    leads: dict[str, tuple[tuple[bool, float, int], list[int]]] = {}
-    for passage, numbered in groupby(enumerate(read_T), key=lambda each: each[1].passage):
-        own = [number for number, read in numbered if not read.is_heading]
-        if own:
-            start = passage.metadata.get("start_index")
-            named = _introduces(read_T[own[0]])
-            rank = start == 0, named, -start if isinstance(start, int) else 0
-            if passage.title not in leads or rank > leads[passage.title][0]:
-                leads[passage.title] = rank, own
-    return {title: own for title, (_, own) in leads.items()}
 
+    def __init__(self, near_T: NDArray[np.float32], read_T: Sequence[ReadSentence]) -> None:
+        self._near_T = near_T
+        self._read_T = read_T
+        self._sections = [*sections_of(read_T)]
 
-def _sections(read_T: Sequence[_Read]) -> Iterator[tuple[int, int, int]]:
-    """Yield each heading or question with what stands below it: where they begin, and the end.
+    def tell(self, numbers: Iterable[int], nearest: float) -> None:
+        """Make sentences as near as ``nearest``, the later the less; items of lists hardly less."""
+        for number in numbers:
+            self._near_T[number] = nearest
+            nearest -= _NEXT_ITEM if self._read_T[number].is_item else _LATER
 
-    A heading directly below another is one with it: a table's columns, for one.
-    """
-    headings = first = 0
-    for number, read in enumerate(read_T):
-        if first and (read.is_heading or read.is_first):
-            yield headings, first, number
-            first = 0
-        before = read_T[number - 1]
-        if read.is_heading and not (before.is_heading and before.passage is read.passage):
-            headings = number
-        if read.is_first_below:
-            first = number
-    if first:
-        yield headings, first, len(read_T)
+    def tell_sections(self) -> None:
+        """Tell all below a heading, or a question, if it is nearer than that."""
+        for headings, first, end in self._sections:
+            as_headings = float(self._near_T[headings:first].max())
+            nearest = float(self._near_T[first:end].max())
+            if as_headings >= nearest:
+                self.tell(range(first, end), max(nearest + _LATER, as_headings - _SUBJECT))
+
+    def tell_lists(self) -> None:
+        """Tell lists whole whose lead-in ("You need:") is nearer than their items."""
+        for number, read in enumerate(self._read_T):
+            items = range(number + 1, number + 1 + read.num_led_in)
+            if items and self._near_T[number] >= self._near_T[items].max():
+                self.tell(items, float(self._near_T[number]) - _NEXT_ITEM)
+
+    def tell_what_is_asked_about(self, nearness: Nearness, question: str) -> None:
+        """Tell what stands behind a sentence, or below a heading, that is asked about as such."""
+        said_T = np.where([read.is_heading for read in self._read_T], -np.inf, self._near_T)
+        number, nearest = int(said_T.argmax()), float(said_T.max())
+        sentence = self._read_T[number].alone
+        if nearness.knows_wording and self._is_asked_about(nearness, question, sentence):
+            self.tell(range(number, self._end_of_section(number)), nearest)
+        asked_about = []
+        for headings, first, end in self._sections:
+            heading = " ".join(read.alone for read in self._read_T[headings:first])
+            share = share_named(heading, question)
+            subject = f"{heading} {self._read_T[first].passage.title}"
+            if share >= _TITLED and self._is_asked_about(nearness, question, subject):
+                asked_about.append((share, -first, range(first, end)))
+        if asked_about:
+            _, _, section = max(asked_about, key=itemgetter(0, 1))
+            self.tell(section, nearest + _LATER * _LEAD)
+
+    def _end_of_section(self, number: int) -> int:
+        """Return where what a sentence begins or goes on with ends."""
+        end = number + 1
+        while end < len(self._read_T) and not (
+            self._read_T[end].is_heading or self._read_T[end].is_first
+        ):
+            end += 1
+        return end
+
+    def _is_asked_about(self, nearness: Nearness, question: str, subject: str) -> bool:
+        """Return whether a question asks no more than about a subject."""
+        asked = beside_title(question, subject)
+        texts = [read.text for read in self._read_T]
+        return _asks_no_more(nearness, question, subject, asked, texts)
 
 
 def _near(
