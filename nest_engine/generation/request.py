@@ -100,6 +100,11 @@ class Request:
         return self.may_copy and self.config.mixes and self.config.by_sentence
 
     @property
+    def is_silent(self) -> bool:
+        """Whether there is nothing to quote, and the model is not to have a word of its own."""
+        return not self.may_copy and self.config.mixes and self.config.own_words == 0
+
+    @property
     def may_cite(self) -> bool:
         """Whether what the model repeats of the passages is cited."""
         return self.may_copy or not self.is_refusal_sure
@@ -266,14 +271,7 @@ def _prepare(
     sentences_P, is_refusal_sure = quotable_sentences(
         language_model.tokenizer, passages, question, config, nearness
     )
-    if sentences_P is None:
-        them = "passage" if len(passages) == 1 else f"{len(passages)} passages"
-        notices.append(
-            f"no sentence of the {them} seems to answer the question: the model "
-            "chose every word, and "
-            + ("nothing is cited" if is_refusal_sure else "what it repeats of them is cited")
-        )
-    return Request(
+    request = Request(
         config,
         prompt,
         tokens,
@@ -287,6 +285,20 @@ def _prepare(
         is_refusal_sure=is_refusal_sure,
         next_turn=next_turn,
     )
+    if not request.may_copy:
+        notices.append(_unanswered(request))
+    return request
+
+
+def _unanswered(request: Request) -> str:
+    """Return what to say of a question that no sentence answers."""
+    number = len(request.passages)
+    them = "passage" if number == 1 else f"{number} passages"
+    unanswered = f"no sentence of the {them} seems to answer the question: "
+    if request.is_silent:
+        return f"{unanswered}nothing is said, since own_words=0 leaves the model no word"
+    cited = "nothing is cited" if request.is_refusal_sure else "what it repeats of them is cited"
+    return f"{unanswered}the model chose every word, and {cited}"
 
 
 def _reserved(max_new_tokens: int | None, context: int | None) -> int:

@@ -251,6 +251,8 @@ class Run:
             process_logits=request.process_logits,
             reasoning_ids=lm.tokenizer.reasoning_ids if request.reads_reasoning else frozenset(),
         )
+        if request.is_silent:
+            sequence.finish_reason = "eos"
         transcript = Transcript(
             sequence,
             lm.tokenizer.decode,

@@ -135,6 +135,23 @@ def test_where_nothing_answers_no_answer_goes_round_in_circles(method: str) -> N
     assert "".join(chunk.text for chunk in streamed) == output.text
 
 
+@pytest.mark.parametrize("method", ["nest", "ra-nest"])
+def test_nothing_but_quotations_is_nothing_where_nothing_answers(method: str) -> None:
+    engine = NestEngine(ScriptedLanguageModel("I'm fine."))
+    settings = {"passages": [HELIUM], "own_words": 0}
+    asked = ["Hello! How are you?", QUESTION]
+    nothing, quoted = engine.generate_batch(
+        [f"{each}\n" for each in asked], passages=[[HELIUM]] * 2, method=method, own_words=0
+    )
+    assert (nothing.text, nothing.finish_reason, nothing.token_ids) == ("", "eos", ())
+    assert "nothing is said, since own_words=0 leaves the model no word" in nothing.notices[0]
+    assert quoted.text == "Helium was discovered in 1868 by Janssen."
+    [*_, last] = engine.stream(f"{asked[0]}\n", method=method, **settings)
+    assert last.output is not None
+    assert last.output.text == ""
+    assert engine.ask(asked[0], method="lossless", **settings).text == "I'm fine."
+
+
 @pytest.mark.parametrize("has_embedder", [False, True])
 def test_where_an_embedder_finds_no_answer_nothing_is_cited(has_embedder: bool) -> None:
     """Letters cannot tell: the same may be said in other words."""
