@@ -377,6 +377,11 @@ class DecodedText(CitedText, Protocol):
     """A cited text that says how it was decoded."""
 
     @property
+    def finish_reason(self) -> FinishReason:
+        """Why it ends where it ends."""
+        ...
+
+    @property
     def stats(self) -> DecodeStats:
         """Cost and provenance figures."""
         ...

@@ -187,8 +187,10 @@ def cited_share(outputs: Sequence[CitedText]) -> float:
 def statistics_line(output: DecodedText) -> str:
     """Return one line on how much of the answer is cited and what it cost."""
     stats = output.stats
+    is_cut_off = output.finish_reason == "length"
     return " · ".join(
         (
+            *([f"cut off after {stats.completion_tokens} tokens"] if is_cut_off else []),
             f"{cited_share([output]):.0%} of the text cited",
             f"{stats.tokens_per_forward:.1f} tokens per forward",
             f"{stats.lm_forwards} LM forwards",

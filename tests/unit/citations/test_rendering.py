@@ -189,6 +189,14 @@ def test_terminal_ends_with_one_line_of_statistics() -> None:
     assert last == f"{42 / len(ANSWER.text):.0%} of the text cited · {cost}"
 
 
+def test_an_answer_that_is_cut_off_says_so() -> None:
+    cut_off = replace(ANSWER, finish_reason="length")
+    cut = f"cut off after {STATS.completion_tokens} tokens · "
+    assert rendering.statistics_line(cut_off) == cut + rendering.statistics_line(ANSWER)
+    assert cut in terminal(cut_off)
+    assert cut in rendering.to_html(cut_off)
+
+
 def test_what_is_cited_counts_whether_it_was_drafted_or_typed() -> None:
     """Methods that do not draft are cited afterwards, by their words."""
     typed = replace(ANSWER, stats=replace(STATS, attributed_share=0.0))
