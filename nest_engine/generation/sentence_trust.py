@@ -42,6 +42,7 @@ _ASKED = 0.2  # what is left of "Tell me about helium." asks nothing: no sentenc
 _CODE = re.compile(  # no date
     r"(?<![\w.-])(?:[A-Z]{1,6}-?\d{2,}[\w-]*|(?!\d+\.\d+\.\d{4})\d+(?:\.\d+)+)(?![\w-])"
 )
+_PART_OF_CODE = re.compile(r"[^\W\d_]+|\d+")
 _CODED = 0.15  # so much nearer are those that have the question's codes
 _TITLED = 0.5  # of a title, the share by which a question names it
 _LATER = 0.01  # so much farther counts what is to be said later
@@ -103,9 +104,13 @@ def trusted(
 
 
 def _codes(question: str) -> list[re.Pattern[str]]:
-    """Return what finds the codes of a question in a text; 3.0 is also found in 3.0.1."""
-    found = _CODE.findall(question)
-    return [re.compile(rf"(?<![\w.]){re.escape(code)}(?!\w)", re.IGNORECASE) for code in found]
+    """Return what finds the codes of a question in a text: E-52 also as E52, and 3.0 in 3.0.1."""
+    patterns = [
+        r"[-\s]?".join(_PART_OF_CODE.findall(code)) if code[0].isalpha() else re.escape(code)
+        for code in _CODE.findall(question)
+    ]
+    # Between letters of Japanese there are no spaces.
+    return [re.compile(rf"(?<![a-z0-9.]){each}(?![a-z0-9])", re.IGNORECASE) for each in patterns]
 
 
 def _of_coded(question: str, read_T: Sequence[ReadSentence]) -> list[ReadSentence]:

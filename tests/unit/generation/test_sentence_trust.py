@@ -381,8 +381,9 @@ RARE = LetterNearness(lambda word: 5.0 if len(word) < 4 else 9.0)
 def test_another_code_answers_nothing(nearness: LetterNearness | VectorNearness) -> None:
     manual = Passage("# Errors\n\nJ-47 signals a leak. J-4 is none.", title="Jug")
     roads = Passage("An error signals a road.", title="Roads")
-    known = told(nearness, "What signals J-47?", manual, roads)
-    assert known[:1] == ["J-47 signals a leak."]
+    for code in ("J-47", "J47"):
+        known = told(nearness, f"What signals {code}?", manual, roads)
+        assert known[:1] == ["J-47 signals a leak."]
     for code in ("J-48", "J-470", "X-47"):
         assert told(nearness, f"What signals {code}?", manual, roads) == []
 
