@@ -8,7 +8,7 @@ from nest_engine.citations.sentences import sentences_of
 
 _LONGEST = 400  # characters of a round
 _ROUNDS = 2  # behind the first, until it is certain
-_SHORTEST = 60  # characters of these together: a rule or a table's row of marks is shorter
+_SHORTEST = 60  # characters of these together
 
 
 def num_repeated(text: str) -> int:
@@ -23,10 +23,12 @@ def num_repeated(text: str) -> int:
 def end_of_first_round(text: str) -> int | None:
     """Return where a text might have ended that says the same for the third time; else None.
 
-    That is the end of a sentence where there is one, and in what ``num_repeated`` has counted.
+    That is the end of a sentence where there is one, and never before what ``num_repeated`` has
+    let go of while the text grew.
     """
     for length, repeated in _rounds(text):
-        if repeated >= max(_ROUNDS * length, _SHORTEST):
+        says_something = any(map(str.isalpha, text[-length:]))  # and is no rule, or a row's blanks
+        if says_something and repeated >= max(_ROUNDS * length, _SHORTEST):
             start = len(text) - repeated
             first, again = text[:start].rstrip(), text[: start + length].rstrip()
             ends = [each.end for each in sentences_of(again, is_answer=True)]

@@ -25,9 +25,13 @@ _MOST_IN_FRONT = 2  # headings at the beginning of a text; more would be a list
 _SIGNS = re.compile(r"#{1,6}[ \t]")
 _BOLD = re.compile(r"\*\*([^*]+)\*\*:?")
 ITEM = re.compile(r"[-*+•–]|\d{1,3}[.)]|[|>]")
-_LIST_ITEM = re.compile(r"[ \t]*(?=([-*+•–]|\d{1,3}[.)])[ \t])")
+_MARK = r"(?:[-*+•–]|\d{1,3}[.)])"
+LIST_ITEM = re.compile(rf"[ \t]*(?=({_MARK})[ \t])")
+_EMPHASIS = "[*_]"
 _LEADS_IN = ":\N{FULLWIDTH COLON}"
-_LED_IN = re.compile(rf"[{_LEADS_IN}][ \t]*\n(?:[ \t]*\n)?[ \t]*(?:[-*+•]|\d{{1,3}}[.)])[ \t]")
+_LED_IN = re.compile(
+    rf"[{_LEADS_IN}]{_EMPHASIS}{{0,3}}[ \t]*\r?\n(?:[ \t]*\r?\n)?[ \t]*{_MARK}[ \t]"
+)
 _IN_FRONT = -1  # the depth of what leads a list in
 _CONTENTS = re.compile(r"(?:\.{4}|(?: \.){4}|…{2})[ .…]*\d{1,4}\Z")  # a heading and its page
 _NO_LEVEL = 7  # that of headings without a number of signs
@@ -65,7 +69,8 @@ def standing_below(text: str, sentences: Sequence[Sentence], section: str = "") 
         if "|" not in line:
             columns = ""
         begins_paragraph = BLANK_LINE.search(text, end, sentence.start) is not None
-        lists.read(sentence, begins_paragraph=begins_paragraph)
+        is_marked = number in headings and _has_marks(text, sentence)
+        lists.read(sentence, begins_paragraph=begins_paragraph, is_heading=is_marked)
         answers = bool(below) and below[-1] is not None
         if answers and begins_paragraph:
             asked = ""
@@ -102,7 +107,7 @@ def num_led_in(
         number: which sentence may lead a list in.
     """
     said = text[sentences[number].start : sentences[number].end]
-    if said[-1:] not in _LEADS_IN:
+    if not said.rstrip("*_").endswith(tuple(_LEADS_IN)):
         return 0
     lead = without_marks(said)
     held = takewhile(lambda below: below is not None and lead in below, below_S[number + 1 :])
@@ -127,24 +132,33 @@ class _Lists:
         self.within: list[str] = []
         self.begins = self.is_led_in = False
 
-    def read(self, sentence: Sentence, *, begins_paragraph: bool) -> None:
-        """Read the next sentence; a paragraph that is no item ends all lists."""
+    def read(self, sentence: Sentence, *, begins_paragraph: bool, is_heading: bool) -> None:
+        """Read the next sentence; a paragraph that is no item ends all lists.
+
+        A heading, marked as one, leads none in.
+        """
         text = self._text
-        item = _LIST_ITEM.match(text, text.rfind("\n", 0, sentence.start) + 1)
+        item = LIST_ITEM.match(text, text.rfind("\n", 0, sentence.start) + 1)
         self.is_led_in = False
         if item is not None and item.start(1) == sentence.start:
             depth = len(item[0])
             self._items = [each for each in self._items if each[0] < depth]
             self.within = [said for _, said in self._items]
             self._items.append((depth, without_marks(text[sentence.start : sentence.end])))
-            following = _LIST_ITEM.match(text, text.find("\n", sentence.end) + 1)
+            following = LIST_ITEM.match(text, text.find("\n", sentence.end) + 1)
             self.begins = following is not None and len(following[0]) > depth
-        elif _LED_IN.match(text, sentence.end - 1):
+        elif not is_heading and _leads_in(text, sentence):
             lead = without_marks(text[sentence.start : sentence.end])
             self._items, self.within, self.begins = [(_IN_FRONT, lead)], [], False
             self.is_led_in = True
         elif begins_paragraph:
             self._items, self.within, self.begins = [], [], False
+
+
+def _leads_in(text: str, sentence: Sentence) -> bool:
+    """Return whether a sentence ends with a colon, and an item follows."""
+    said = text[sentence.start : sentence.end].rstrip("*_")
+    return _LED_IN.match(text, sentence.start + len(said) - 1) is not None
 
 
 def _level(heading: str) -> int:

@@ -49,7 +49,7 @@ _WEEKDAYS = frozenset(["Mon", "Tue", "Tues", "Wed", "Thu", "Thur", "Thurs", "Fri
 _STREET = "str"  # the end of a street's name in German
 # Of Markdown's emphasis, and of notes: [^1], [citation needed], ², ^2^, <sup>2</sup>.
 CLOSING_SIGNS = re.compile(
-    r"(?:[*_~]|</\w{1,10}>|\[[^\]\n]{1,30}\]|[¹²³⁰⁴-⁹]+|\^\d{1,3}\^|<sup>[^<\n]{1,9}</sup>)+(?=\s|\Z)"
+    r"(?:[*_~]|</\w{1,10}>|\[[^\]\n]{1,30}\]|[¹²³⁰⁴-⁹]|\^\d{1,3}\^|<sup>[^<\n]{1,9}</sup>){1,12}(?=\s|\Z)"
 )
 _FEW_BOLD_WORDS = re.compile(
     r"(?:(?:[-*+•]|\d{1,3}[.)])[ \t]+)?\*\*[^\s*]+(?:[ \t]+[^\s*]+){0,3}\*\*"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
-from nest_engine.citations.headings import ITEM, num_led_in, standing_below, without_marks
+from nest_engine.citations.headings import LIST_ITEM, num_led_in, standing_below, without_marks
 from nest_engine.citations.sentences import Sentence
 from nest_engine.generation.nearness import share_named
 from nest_engine.models.tokenization import titled_text
@@ -61,7 +61,7 @@ def read_sentences(passage: Passage, sentences: Sequence[Sentence]) -> list[Read
                 is_heading=below is None,
                 is_first=number == first,
                 is_first_below=number > 0 and below is not None and below_S[number - 1] is None,
-                is_item=ITEM.match(said) is not None,
+                is_item=LIST_ITEM.match(said) is not None,
                 num_led_in=num_led_in(passage.text, sentences, below_S, number),
             )
         )

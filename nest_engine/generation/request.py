@@ -102,7 +102,9 @@ class Request:
     @property
     def is_silent(self) -> bool:
         """Whether there is nothing to quote, and the model is not to have a word of its own."""
-        return not self.may_copy and self.config.mixes and self.config.own_words == 0
+        goes_by_sentence = self.config.mixes and self.config.by_sentence
+        has_none = not (self.may_copy and self.passages)
+        return has_none and goes_by_sentence and self.config.own_words == 0
 
     @property
     def may_cite(self) -> bool:
@@ -227,8 +229,6 @@ def _prepare(
     next_turn = None if has_template else next_turn_after(prompt)
     notices = []
     question = query or prompt
-    if config.method != "lm" and not passages:
-        notices.append("no passages: the model answered alone")
     control_strings = _control_offsets(language_model.tokenizer, prompt)
     if passages and follows_up(prompt, query, control_strings):
         notices.append(
@@ -285,7 +285,7 @@ def _prepare(
         is_refusal_sure=is_refusal_sure,
         next_turn=next_turn,
     )
-    if not request.may_copy:
+    if config.method != "lm" and not (passages and request.may_copy):
         notices.append(_unanswered(request))
     return request
 
@@ -294,11 +294,13 @@ def _unanswered(request: Request) -> str:
     """Return what to say of a question that no sentence answers."""
     number = len(request.passages)
     them = "passage" if number == 1 else f"{number} passages"
-    unanswered = f"no sentence of the {them} seems to answer the question: "
+    answers = f"no sentence of the {them} seems to answer the question" if number else "no passages"
     if request.is_silent:
-        return f"{unanswered}nothing is said, since own_words=0 leaves the model no word"
+        return f"{answers}: nothing is said, since own_words=0 leaves the model no word"
+    if not number:
+        return f"{answers}: the model answered alone"
     cited = "nothing is cited" if request.is_refusal_sure else "what it repeats of them is cited"
-    return f"{unanswered}the model chose every word, and {cited}"
+    return f"{answers}: the model chose every word, and {cited}"
 
 
 def _reserved(max_new_tokens: int | None, context: int | None) -> int:

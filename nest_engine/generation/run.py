@@ -253,11 +253,12 @@ class Run:
         )
         if request.is_silent:
             sequence.finish_reason = "eos"
+        reads_reasoning = request.reads_reasoning and not request.is_silent
         transcript = Transcript(
             sequence,
             lm.tokenizer.decode,
             partial(_attributor, datastore, request),
-            reasons=opens_reasoning(request.prompt) if request.reads_reasoning else None,
+            reasons=opens_reasoning(request.prompt) if reads_reasoning else None,
             next_turn=request.next_turn,
             begins_quoting=request.quotes_sentences and request.prompt[-1:].isspace(),
             ends_circles=config.mixes and not request.may_copy,

@@ -9,9 +9,9 @@ about Sierra Leone."), what introduces it is trusted most, in its order.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +37,14 @@ _SUBJECT = 0.1
 _BESIDE_TITLE = 1 / 3  # so much counts, within a document, what is asked beside its title
 _NAMED = 0.08  # so much nearer are, by their letters, sentences of a document that is asked about
 _ASKED = 0.2  # what is left of "Tell me about helium." asks nothing: no sentence is as near to it
-# What stands for one thing alone: E-52, CVE-2024-90417, version 3.2. "E-47 means ..." answers no
-# question about E-52, as near as it is.
-_CODE = re.compile(  # no date
-    r"(?<![\w.-])(?:[A-Z]{1,6}-?\d{2,}[\w-]*|(?!\d+\.\d+\.\d{4})\d+(?:\.\d+)+)(?![\w-])"
+# What stands for one thing alone: E-52, CVE-2024-90417, 3.2.0, Python 3.8; no date. "E-47 means
+# ..." answers no question about E-52, as near as it is.
+_CODE = re.compile(
+    r"(?<![A-Za-z0-9.-])(?:([A-Z]{1,6}-?\d{2,}(?:[-_]?[A-Z]*\d+)*[A-Z]?)"
+    r"|v?((?!\d+\.\d+\.\d{4}|\d\d\.\d\d\.\d\d(?!\d))\d+(?:\.\d+){2,})"
+    r"|(?:[A-Z]\w+|version|release) v?(\d+\.\d+))(?![A-Za-z0-9]|\.\d)"
 )
-_PART_OF_CODE = re.compile(r"[^\W\d_]+|\d+")
+_PART_OF_CODE = re.compile(r"[A-Z]+|\d+")
 _CODED = 0.15  # so much nearer are those that have the question's codes
 _TITLED = 0.5  # of a title, the share by which a question names it
 _LATER = 0.01  # so much farther counts what is to be said later
@@ -79,11 +81,14 @@ def trusted(
     if not read_T:
         return None
     leads = leads_of(read_T)
-    said_T = [read for read in _of_coded(question, read_T) if not read.is_heading]
+    codes = _codes(question)
+    said_T = [read for read in _of_coded(codes, read_T) if not read.is_heading]
     is_answered = bool(said_T) and nearness.is_answered(question, [read.text for read in said_T])
     if is_answered or (said_T and nearness.is_answered(question, [r.alone for r in said_T])):
         compares_alone = not is_answered or any(read.is_heading for read in read_T)
-        near_T = _near_question(nearness, question, read_T, leads, compares_alone=compares_alone)
+        near_T = _near_question(
+            nearness, question, read_T, leads, codes, compares_alone=compares_alone
+        )
     elif nearness.asks_of_all(question) == "summary":
         near_T = _near_passage(nearness, read_T)
     else:
@@ -104,25 +109,33 @@ def trusted(
 
 
 def _codes(question: str) -> list[re.Pattern[str]]:
-    """Return what finds the codes of a question in a text: E-52 also as E52, and 3.0 in 3.0.1."""
+    """Return what finds the codes of a question: E-52 also as E52, and 3.0 in v3.0.1."""
     patterns = [
-        r"[-\s]?".join(_PART_OF_CODE.findall(code)) if code[0].isalpha() else re.escape(code)
-        for code in _CODE.findall(question)
+        r"[-‐‑–_\s]?".join(_PART_OF_CODE.findall(code)) if code else f"v?{re.escape(longer or two)}"
+        for code, longer, two in _CODE.findall(question)
     ]
     # Between letters of Japanese there are no spaces.
     return [re.compile(rf"(?<![a-z0-9.]){each}(?![a-z0-9])", re.IGNORECASE) for each in patterns]
 
 
-def _of_coded(question: str, read_T: Sequence[ReadSentence]) -> list[ReadSentence]:
-    """Return the sentences of the documents that have the codes of a question."""
-    codes = _codes(question)
-    coded = {read.passage.title for read in read_T if _has(read.text, codes)}
-    return [read for read in read_T if read.passage.title in coded]
+def _shares_of(codes: Sequence[re.Pattern[str]], read_T: Sequence[ReadSentence]) -> list[float]:
+    """Return how many of the codes each sentence has, as a share."""
+    return [sum(bool(code.search(read.text)) for code in codes) / len(codes) for read in read_T]
 
 
-def _has(text: str, codes: Sequence[re.Pattern[str]]) -> bool:
-    """Return whether a text has all of some codes."""
-    return all(code.search(text) for code in codes)
+def _of_coded(
+    codes: Sequence[re.Pattern[str]], read_T: Sequence[ReadSentence]
+) -> Sequence[ReadSentence]:
+    """Return the sentences of the documents that have one of the codes, if there are codes."""
+    if not codes:
+        return read_T
+    documents = [read.passage.title or read.passage.text for read in read_T]
+    coded = {
+        document
+        for document, share in zip(documents, _shares_of(codes, read_T), strict=True)
+        if share
+    }
+    return [read for read, each in zip(read_T, documents, strict=True) if each in coded]
 
 
 def _near_passage(nearness: Nearness, read_T: Sequence[ReadSentence]) -> NDArray[np.float32]:
@@ -146,6 +159,7 @@ def _near_question(
     question: str,
     read_T: Sequence[ReadSentence],
     leads: Mapping[str, Sequence[int]],
+    codes: Sequence[re.Pattern[str]],
     *,
     compares_alone: bool,
 ) -> NDArray[np.float32]:
@@ -167,8 +181,8 @@ def _near_question(
         below_T, alone_T = np.split(nearness.of([question], texts)[0], 2)
         near_T += np.maximum(alone_T - below_T, 0)
     near_T += _INTRODUCTION * first_T
-    if codes := _codes(question):
-        near_T += _CODED * np.array([_has(read.text, codes) for read in read_T])
+    if codes:
+        near_T += _CODED * np.array(_shares_of(codes, read_T))
     telling = _Telling(near_T, read_T)
     telling.tell_sections()
     telling.tell_lists()
@@ -218,21 +232,25 @@ class _Telling:
 
     def tell_what_is_asked_about(self, nearness: Nearness, question: str) -> None:
         """Tell what stands behind a sentence, or below a heading, that is asked about as such."""
+        texts = [read.text for read in self._read_T]
         said_T = np.where([read.is_heading for read in self._read_T], -np.inf, self._near_T)
         number, nearest = int(said_T.argmax()), float(said_T.max())
-        sentence = self._read_T[number].alone
-        if nearness.knows_wording and self._is_asked_about(nearness, question, sentence):
-            self.tell(range(number, self._end_of_section(number)), nearest)
-        asked_about = []
+        asked = beside_title(question, self._read_T[number].alone)
+        if nearness.knows_wording and _asks_for_overview(nearness, asked, texts):
+            self.tell(range(number, self._end_of_section(number))[:_LEAD], nearest)
+        for _, first, end, subject in sorted(self._named_sections(question)):
+            asked = beside_title(question, subject)
+            if _asks_no_more(nearness, question, subject, asked, texts):
+                self.tell(range(first, end), nearest + _LATER * _LEAD)
+                break
+
+    def _named_sections(self, question: str) -> Iterator[tuple[float, int, int, str]]:
+        """Yield the sections whose headings a question names: how little, where, and what about."""
         for headings, first, end in self._sections:
             heading = " ".join(read.alone for read in self._read_T[headings:first])
             share = share_named(heading, question)
-            subject = f"{heading} {self._read_T[first].passage.title}"
-            if share >= _TITLED and self._is_asked_about(nearness, question, subject):
-                asked_about.append((share, -first, range(first, end)))
-        if asked_about:
-            _, _, section = max(asked_about, key=itemgetter(0, 1))
-            self.tell(section, nearest + _LATER * _LEAD)
+            if share >= _TITLED:
+                yield -share, first, end, f"{heading} {self._read_T[first].passage.title}"
 
     def _end_of_section(self, number: int) -> int:
         """Return where what a sentence begins or goes on with ends."""
@@ -242,12 +260,6 @@ class _Telling:
         ):
             end += 1
         return end
-
-    def _is_asked_about(self, nearness: Nearness, question: str, subject: str) -> bool:
-        """Return whether a question asks no more than about a subject."""
-        asked = beside_title(question, subject)
-        texts = [read.text for read in self._read_T]
-        return _asks_no_more(nearness, question, subject, asked, texts)
 
 
 def _near(
@@ -296,6 +308,11 @@ def _asks_no_more(
     """Return whether a question is a title alone, or asks no more beside it than any text says."""
     if set(bare_words(question)) <= set(bare_words(title)):
         return True
+    return _asks_for_overview(nearness, asked, texts)
+
+
+def _asks_for_overview(nearness: Nearness, asked: str, texts: Sequence[str]) -> bool:
+    """Return whether no text says what is asked, and it may be asked of things as such."""
     return nearness.may_ask_for_overview(asked) and not nearness.is_answered(asked, texts)
 
 

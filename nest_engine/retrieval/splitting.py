@@ -231,7 +231,8 @@ def _best_boundary(text: str, start: int, longest: int, end: int) -> int:
         matches = boundary.finditer(text, (start + longest) // 2, min(next_start + 2, end))
         cuts = [match.end() for match in matches if match.end() <= next_start]
         if boundary is _BETWEEN_SENTENCES:
-            cuts = [cut for cut in reversed(cuts) if ends_sentence(text[start:cut].rstrip())][:1]
+            ending = (cut for cut in reversed(cuts) if ends_sentence(text[start:cut].rstrip()))
+            cuts += [cut] if (cut := next(ending, None)) is not None else []
         if cuts:
             return _before_headings(text, start, cuts[-1])
     return longest

@@ -45,7 +45,10 @@ def test_a_text_ends_where_it_begins_to_go_round(said: str, again: str) -> None:
         "It is red. It is green. It is blue. It is red, too. It is dark.",
         "Row, row, row your boat, gently down the stream. " * 2,
         "| a | b | c | d | e |\n| --- | --- | --- | --- | --- |\n| 1 | 1 | 1 | 1 | 1 |",
-        "-" * 40,
+        "-" * 80,
+        "| Name" + " " * 80 + "|",
+        "| --- " * 20,
+        "x = " + "0" * 80,
     ],
 )
 def test_what_does_not_go_round(text: str) -> None:

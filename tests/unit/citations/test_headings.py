@@ -147,6 +147,14 @@ def test_a_list_stands_below_what_leads_it_in(before: str, gap: str) -> None:
     assert [each for each in led_in if each] == [2]
 
 
+def test_a_marked_heading_with_a_colon_is_a_heading() -> None:
+    found = below(
+        "# Cake\n\n## Tools\n\nGood ones.\n\n## Ingredients:\n\n- flour\n\nMix them well."
+    )
+    assert found["## Ingredients:"] is None
+    assert found["- flour"] == found["Mix them well."] == "Cake Ingredients:"
+
+
 def test_a_question_is_answered_in_its_paragraph_or_the_next() -> None:
     text = "# Shipping\n\nHow long?\n\nTwo days. Or three.\n\nParcels are insured."
     assert below(text) == {

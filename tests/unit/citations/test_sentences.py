@@ -70,6 +70,8 @@ def test_sentences(text: str) -> None:
         "```python\n" + "x = 1\n" * 200 + "```x",
         "It ended." + "*" * 200 + "a",
         "It ended." + "</b>*" * 100 + "a",
+        "It ended." + "²" * 200 + "a",
+        "It ended." + "*" * 8000 + "a",
         "| a " * 200,
         "- \n" * 200,
         "> " * 200,

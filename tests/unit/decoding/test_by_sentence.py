@@ -150,6 +150,13 @@ def test_nothing_but_quotations_is_nothing_where_nothing_answers(method: str) ->
     assert last.output is not None
     assert last.output.text == ""
     assert engine.ask(asked[0], method="lossless", **settings).text == "I'm fine."
+    without = engine.ask(asked[0], passages=[], method=method, own_words=0)
+    assert (without.text, without.notices) == (
+        "",
+        ("no passages: nothing is said, since own_words=0 leaves the model no word",),
+    )
+    thinking = engine.generate(f"{asked[0]}\n<think>\n", method=method, **settings)
+    assert (thinking.text, len(thinking.notices)) == ("", 1)
 
 
 @pytest.mark.parametrize("has_embedder", [False, True])

@@ -388,6 +388,31 @@ def test_another_code_answers_nothing(nearness: LetterNearness | VectorNearness)
         assert told(nearness, f"What signals {code}?", manual, roads) == []
 
 
+@pytest.mark.parametrize(
+    ("question", "said", "other"),
+    [
+        ("What signals J-47?", "J47 is a leak.", "J-470 is a leak."),
+        ("What signals J-47 or J-52?", "J-52 is a leak.", "J-53 is a leak."),
+        ("J-47は何ですか", "J-47は漏れです。", "J-48は漏れです。"),
+        ("Was bedeutet der J-47-Fehler?", "J-47 ist ein Leck.", "J-48 ist ein Leck."),
+        ("Who has the J380s?", "They have a J380.", "It is of J."),
+        ("What is new in Jug 3.2?", "J v3.2.1 is red.", "J 3.3 is red."),
+        ("What is new in 3.2.1 of J?", "J v3.2.1 is red.", "J 3.2 is red."),
+    ],
+)
+def test_codes_as_people_write_them(question: str, said: str, other: str) -> None:
+    nearness = VectorNearness(LetterEmbedder())
+    assert told(nearness, question, Passage(said, title="J")) == [said]
+    is_code = "380" not in question
+    assert (told(nearness, question, Passage(other, title="J")) == []) is is_code
+
+
+@pytest.mark.parametrize("question", ["Is J 2.5 hours late?", "J at 10.30 pm?", "J on 15.10.23?"])
+def test_other_numbers_may_be_written_otherwise(question: str) -> None:
+    said = "J is more than two hours late."
+    assert told(VectorNearness(LetterEmbedder()), question, Passage(said)) == [said]
+
+
 def test_the_version_that_is_asked_about_comes_first() -> None:
     versions = {"3.0.0": "A jug", "3.1.1": "A lid", "3.2.0": "A grip"}
     text = "# Quill\n\n" + "\n\n".join(
