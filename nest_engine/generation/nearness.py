@@ -29,7 +29,7 @@ _BY_LETTERS = 0.5  # so much nearer to an embedder is a text that has all that a
 _KEPT = 20_000  # texts whose vectors, or runs of letters, are kept
 _COMMON = 6.0  # nats: words that tell no more are those of any question
 _COVERED = 0.45  # of what a question tells, the share that a sentence has to contain
-# Beside vectors, a share beyond half makes up for so much of that way, and what lacks adds to it.
+# Beside vectors, a share beyond half makes up for so much of nearness, and what lacks adds to it.
 _MAKES_UP, _HALF = 0.3, 0.5
 # What no passage answers. How near these come to passages is how near chance comes.
 _SMALL_TALK = (
@@ -55,9 +55,10 @@ _ANSWERED = (
     ("Is smoking allowed?", "Smoking is forbidden in all rooms."),
     ("Who is responsible for repairs?", "The landlord pays for repairs."),
 )
-_REACH = 2 / 3  # of the way from chance to the greatest nearness: so near they are taken to be,
-_LEAST_REACH = 0.3  # which of real embedders are from 0.4 to 0.7
-_NEAR_ENOUGH = 0.35  # of that way, how much the nearest sentence has to go
+# Cosines are scaled so that from chance (0) they go as far as here; unscaled it is from 0.4 to 0.7.
+_REACH = 2 / 3
+_LEAST_REACH = 0.3  # unscaled
+_NEAR_ENOUGH = 0.35  # how near the nearest sentence has to be
 _BY_CHANCE = 32  # sentences, of which the nearest is near by chance: of more, one always is
 # What is asked of passages as a whole: to say in short what they say, or to do something with it.
 _SUMMARIES = (
@@ -67,7 +68,7 @@ _SUMMARIES = (
     "What do the sources say?",
 )
 _TASKS = ("Translate the text.", "Rewrite the text in simpler words.")
-_OF_ALL = 0.2  # of that way, how much such a request has to go; of 1,172 questions none goes 0.19
+_OF_ALL = 0.2  # how near to one such a request has to be; of 1,172 questions none goes 0.19
 # What is asked of a document as such.
 _OVERVIEWS = (
     "Tell me about it.",
@@ -78,7 +79,7 @@ _OVERVIEWS = (
     "Write about it.",
     "Introduce it.",
 )
-_OF_ONE = 0.17  # of that way, how much that has to go; of the same questions one goes farther
+_OF_ONE = 0.17  # how near to one such a request has to be
 
 AskedOfAll = Literal["summary", "task"]
 """What is asked of passages as a whole: "What are the main points?", "Translate this."."""
@@ -183,7 +184,7 @@ class LetterNearness:
 
 
 class VectorNearness:
-    """The cosine of an embedder's vectors, between chance (0) and the greatest (1), and letters.
+    """The cosine of an embedder's vectors, from chance (0) to where answers are (2/3), and letters.
 
     Vectors tell any wording, and letters what vectors blur: names, numbers and codes. Each text's
     vector is computed once. May be shared between threads.
@@ -213,7 +214,7 @@ class VectorNearness:
     def is_answered(self, question: str, texts: Sequence[str]) -> bool:
         """Return whether a text is nearer to the question than the texts are to small talk.
 
-        The more of what the question tells a text contains, the less near it has to be.
+        The more of what the question tells a text contains, the less near one has to be.
         """
         covered = _HALF if self._letters is None else self._letters.covered(question, texts)
         needed = _NEAR_ENOUGH - _MAKES_UP * (covered - _HALF)
