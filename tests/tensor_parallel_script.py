@@ -54,7 +54,7 @@ def answers(engine: NestEngine) -> dict[str, Any]:
     # encodes, joins and cuts back in threads of its own
     with Scheduler(engine, max_running=2) as scheduler:
         pending = [
-            scheduler.submit(prompt, passages=passages()[2:], method="nest", **settings)
+            scheduler.submit(prompt, passages=passages()[:3], method="nest", **settings)
             for prompt in prompts
         ]
         outputs |= {
