@@ -40,7 +40,7 @@ _ASKED = 0.2  # what is left of "Tell me about helium." asks nothing: no sentenc
 # What stands for one thing alone: E-52, CVE-2024-90417, 3.2.0, Python 3.8; no date. "E-47 means
 # ..." answers no question about E-52, as near as it is.
 _CODE = re.compile(
-    r"(?<![A-Za-z0-9.-])(?:([A-Z]{1,6}-?\d{2,}(?:[-_]?[A-Z]*\d+)*[A-Z]?)"
+    r"(?<![A-Za-z0-9.-])(?:([A-Z]{1,6}-?\d{2,}(?:(?:[-_][A-Z]*|[A-Z]+)\d+)*[A-Z]?)"
     r"|v?((?!\d+\.\d+\.\d{4}|\d\d\.\d\d\.\d\d(?!\d))\d+(?:\.\d+){2,})"
     r"|(?:[A-Z]\w+|version|release) v?(\d+\.\d+))(?![A-Za-z0-9]|\.\d)"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import pytest
 from nest_engine import NestEngine, Passage, RetrievalError
 from nest_engine.citations.sentences import sentences_of
 from nest_engine.generation.nearness import _ANSWERED, LetterNearness, VectorNearness
-from nest_engine.generation.sentence_trust import beside_title, trusted
+from nest_engine.generation.sentence_trust import _codes, beside_title, trusted
 from nest_engine.retrieval import BM25Retriever, DenseRetriever, HybridRetriever
 from nest_engine.testing import ScriptedLanguageModel
 from tests.letter_vectors import LetterEmbedder, letter_vectors
@@ -412,6 +413,13 @@ def test_codes_as_people_write_them(question: str, said: str, other: str) -> Non
     assert told(nearness, question, Passage(said, title="J")) == [said]
     is_code = "380" not in question
     assert (told(nearness, question, Passage(other, title="J")) == []) is is_code
+
+
+def test_no_question_takes_forever() -> None:
+    for question in ("AB" + "1" * 60 + "x", "A1" * 4000 + "x", "1." * 4000 + "x", "E-" * 4000):
+        start = time.perf_counter()
+        _codes(question)
+        assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize("question", ["Is J 2.5 hours late?", "J at 10.30 pm?", "J on 15.10.23?"])
