@@ -24,13 +24,13 @@ _LONGEST = 100  # characters of a heading, or of a question: longer ones may end
 _MOST_IN_FRONT = 2  # headings at the beginning of a text; more would be a list
 _SIGNS = re.compile(r"#{1,6}[ \t]")
 _BOLD = re.compile(r"\*\*([^*]+)\*\*:?")
-ITEM = re.compile(r"[-*+•–]|\d{1,3}[.)]|[|>]")
+_ITEM = re.compile(r"[-*+•–]|\d{1,3}[.)]|[|>]")
 _MARK = r"(?:[-*+•–]|\d{1,3}[.)])"
 LIST_ITEM = re.compile(rf"[ \t]*(?=({_MARK})[ \t])")
-_EMPHASIS = "[*_]"
+_EMPHASIS = "*_"
 _LEADS_IN = ":\N{FULLWIDTH COLON}"
 _LED_IN = re.compile(
-    rf"[{_LEADS_IN}]{_EMPHASIS}{{0,3}}[ \t]*\r?\n(?:[ \t]*\r?\n)?[ \t]*{_MARK}[ \t]"
+    rf"[{_LEADS_IN}][{_EMPHASIS}]{{0,3}}[ \t]*\r?\n(?:[ \t]*\r?\n)?[ \t]*{_MARK}[ \t]"
 )
 _IN_FRONT = -1  # the depth of what leads a list in
 _CONTENTS = re.compile(r"(?:\.{4}|(?: \.){4}|…{2})[ .…]*\d{1,4}\Z")  # a heading and its page
@@ -75,7 +75,7 @@ def standing_below(text: str, sentences: Sequence[Sentence], section: str = "") 
         if answers and begins_paragraph:
             asked = ""
         end = sentence.end
-        if number in headings and not lists.is_led_in:
+        if number in headings and not lists.leads_in:
             if said[-1:] != ",":  # Dear Sir,
                 level = _level(line)
                 above = [each for each in above if each[0] < level] + [(level, without_marks(line))]
@@ -107,7 +107,7 @@ def num_led_in(
         number: which sentence may lead a list in.
     """
     said = text[sentences[number].start : sentences[number].end]
-    if not said.rstrip("*_").endswith(tuple(_LEADS_IN)):
+    if not said.rstrip(_EMPHASIS).endswith(tuple(_LEADS_IN)):
         return 0
     lead = without_marks(said)
     held = takewhile(lambda below: below is not None and lead in below, below_S[number + 1 :])
@@ -123,14 +123,14 @@ class _Lists:
     Attributes:
         within: the items that hold the sentence, the outermost first, behind what leads them in.
         begins: whether the sentence is an item that holds others.
-        is_led_in: whether the sentence leads a list in: "You need:".
+        leads_in: whether the sentence leads a list in: "You need:".
     """
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._items: list[tuple[int, str]] = []  # the last of each depth: how far in, what it says
         self.within: list[str] = []
-        self.begins = self.is_led_in = False
+        self.begins = self.leads_in = False
 
     def read(self, sentence: Sentence, *, begins_paragraph: bool, is_heading: bool) -> None:
         """Read the next sentence; a paragraph that is no item ends all lists.
@@ -139,7 +139,7 @@ class _Lists:
         """
         text = self._text
         item = LIST_ITEM.match(text, text.rfind("\n", 0, sentence.start) + 1)
-        self.is_led_in = False
+        self.leads_in = False
         if item is not None and item.start(1) == sentence.start:
             depth = len(item[0])
             self._items = [each for each in self._items if each[0] < depth]
@@ -150,14 +150,14 @@ class _Lists:
         elif not is_heading and _leads_in(text, sentence):
             lead = without_marks(text[sentence.start : sentence.end])
             self._items, self.within, self.begins = [(_IN_FRONT, lead)], [], False
-            self.is_led_in = True
+            self.leads_in = True
         elif begins_paragraph:
             self._items, self.within, self.begins = [], [], False
 
 
 def _leads_in(text: str, sentence: Sentence) -> bool:
     """Return whether a sentence ends with a colon, and an item follows."""
-    said = text[sentence.start : sentence.end].rstrip("*_")
+    said = text[sentence.start : sentence.end].rstrip(_EMPHASIS)
     return _LED_IN.match(text, sentence.start + len(said) - 1) is not None
 
 
@@ -217,7 +217,7 @@ def _stands_alone(text: str, sentences: Sequence[Sentence], number: int) -> bool
     return (
         len(said) <= _LONGEST
         and "\n" not in said
-        and not ITEM.match(said)
+        and not _ITEM.match(said)
         and said.rstrip(_QUOTED)[-1:] not in {*ENDS_PROSE, ""}
         and (number == 0 or BLANK_LINE.search(text, before, sentence.start) is not None)
         and (after == len(text) or BLANK_LINE.search(text, sentence.end, after) is not None)

@@ -222,10 +222,10 @@ class VectorNearness:
 
     def asks_of_all(self, question: str) -> AskedOfAll | None:
         """Return what a question is nearest to that is asked of passages as a whole."""
-        near_T = self._near_requests(question, [*_SUMMARIES, *_TASKS])
-        if near_T.max() < _OF_ALL:
+        near_1T = self._near_requests(question, [*_SUMMARIES, *_TASKS])
+        if near_1T.max() < _OF_ALL:
             return None
-        return "summary" if near_T.argmax() < len(_SUMMARIES) else "task"
+        return "summary" if near_1T.argmax() < len(_SUMMARIES) else "task"
 
     def may_ask_for_overview(self, asked: str) -> bool:
         """Return whether what is asked is near to what is asked of documents as such."""
@@ -233,15 +233,18 @@ class VectorNearness:
 
     def _by_vectors(self, questions: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
         """Return how near vectors of texts are beyond chance, ``[questions, texts]``."""
-        texts_TE = _vectors(texts, self._texts, self._embed)
-        near_QT = _beyond_chance(self._asked(questions), texts_TE)
-        return np.asarray(self._scale * near_QT, dtype=np.float32)
+        return self._scaled(questions, _vectors(texts, self._texts, self._embed))
 
     def _near_requests(self, asked: str, requests: Sequence[str]) -> NDArray[np.float32]:
-        """Return how near a question is to requests, ``[requests]``."""
+        """Return how near a question is to requests, ``[1, requests]``."""
         requests_TE = _vectors(requests, self._questions, self._embed_queries)
-        [near_T] = _beyond_chance(self._asked([asked]), requests_TE)
-        return np.asarray(self._scale * near_T, dtype=np.float32)
+        return self._scaled([asked], requests_TE)
+
+    def _scaled(
+        self, questions: Sequence[str], texts_TE: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        near_QT = _beyond_chance(self._asked(questions), texts_TE)
+        return np.asarray(self._scale * near_QT, dtype=np.float32)
 
     @cached_property
     def _scale(self) -> float:

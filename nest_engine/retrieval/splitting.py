@@ -230,11 +230,12 @@ def _best_boundary(text: str, start: int, longest: int, end: int) -> int:
         # not part of the passage.
         matches = boundary.finditer(text, (start + longest) // 2, min(next_start + 2, end))
         cuts = [match.end() for match in matches if match.end() <= next_start]
-        if boundary is _BETWEEN_SENTENCES:
-            ending = (cut for cut in reversed(cuts) if ends_sentence(text[start:cut].rstrip()))
-            cuts += [cut] if (cut := next(ending, None)) is not None else []
         if cuts:
-            return _before_headings(text, start, cuts[-1])
+            cut = cuts[-1]
+            if boundary is _BETWEEN_SENTENCES:
+                ends = (each for each in reversed(cuts) if ends_sentence(text[start:each].rstrip()))
+                cut = next(ends, cut)
+            return _before_headings(text, start, cut)
     return longest
 
 
